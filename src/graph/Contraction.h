@@ -1,0 +1,33 @@
+// What each loop of a contraction is for, from its access maps; every target plans matrix products from this.
+#pragma once
+
+#include "graph/KernelGraph.h"
+
+#include "llvm/ADT/SmallVector.h"
+
+namespace quadrille::graph {
+
+// Loops by role. `batch` loops index both operands and the result; `m` only the first operand and the result; `n` only
+// the second operand and the result; `k` is reduced and indexes both. A convolution has in addition `window` pairs: a
+// result loop and a reduced loop that together index one dimension of the first operand (stride * out + dilation * tap).
+struct Contraction {
+  struct Window {
+    unsigned output = 0; // loop of the result dimension
+    unsigned tap = 0;    // reduction loop of the filter dimension
+    unsigned dimension = 0; // of the first operand
+    int64_t stride = 1, dilation = 1;
+    int64_t padBefore = 0, padAfter = 0; // elements of padding read before and after the operand's dimension
+  };
+  unsigned lhs = 0, rhs = 1; // which reads: lhs is the windowed operand of a convolution
+  llvm::SmallVector<unsigned, 4> batch, m, n, k;
+  llvm::SmallVector<Window, 3> windows;
+  // Reads that give the zero points of lhs and rhs (scalar or one for each n), for integer contractions.
+  std::optional<unsigned> lhsZeroPoint, rhsZeroPoint;
+
+  bool isConvolution() const { return !windows.empty(); }
+};
+
+// Fails (nullopt) when the kernel is no contraction or a loop has no role.
+std::optional<Contraction> inferContraction(const KernelGraph &graph, const Kernel &kernel);
+
+} // namespace quadrille::graph

@@ -1,0 +1,110 @@
+// What the compiler needs from an architecture. One implementation in each directory below, registered by name in
+// target/Registry.cpp; no target knows another.
+//
+//   KernelGraph --plan--> Plan --emit--> Program --check--> Verdict
+//                                           |--estimate--> Timeline          (no tensor contents)
+//                                           `--simulate--> outputs, Timeline (the same cycles)
+#pragma once
+
+#include "graph/KernelGraph.h"
+#include "machine/Machine.h"
+#include "numerics/Tensor.h"
+#include "program/Program.h"
+#include "timeline/Timeline.h"
+
+#include "llvm/ADT/STLFunctionalExtras.h"
+#include "llvm/Support/Error.h"
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace llvm {
+class raw_ostream;
+} // namespace llvm
+
+namespace quadrille::target {
+
+// Yes, or no with the reason; asked for each kernel, not for each operator name.
+struct Support {
+  bool supported = true;
+  std::string reason;
+  static Support yes() { return {}; }
+  static Support no(std::string reason) { return {false, std::move(reason)}; }
+};
+
+struct CompileOptions {
+  std::string precision; // "" = the machine's default; else "f32", "f16", "bf16", "i8"
+  int64_t chips = 0;     // 0 = as many as the plan needs
+};
+
+// Where and when: splits, layouts, fusion, memory, chips. Decisions only; each target derives its own.
+class Plan {
+public:
+  virtual ~Plan() = default;
+};
+
+// One finding of the legality check: what, and where in the program ("queue MEM west 12, instruction 7, cycle 40").
+struct Finding {
+  std::string where, message;
+};
+struct Verdict {
+  std::vector<Finding> findings;
+  bool legal() const { return findings.empty(); }
+};
+
+using NamedTensors = std::map<std::string, Tensor>;
+
+struct RunOptions {
+  std::string entryPoint = "inference";
+  // Called now and then with the share done in [0, 1]; returns false to stop (the run fails as interrupted).
+  std::function<bool(double)> progress;
+};
+
+struct RunResult {
+  NamedTensors outputs;
+  timeline::Timeline timeline;
+};
+
+// One field of the program that `mutate` may change.
+struct Mutation {
+  std::string description; // "queue MEM west 12, instruction 3: stream 4 -> 5"
+  program::Program program;
+};
+
+class Target {
+public:
+  virtual ~Target() = default;
+  virtual llvm::StringRef name() const = 0;
+
+  virtual Support supports(const graph::KernelGraph &graph, const graph::Kernel &kernel,
+                           const machine::Machine &machine) const = 0;
+
+  // Mismatch errors when the model does not fit or a kernel is not supported: kernel, node, memory, bytes asked and
+  // available, what would help.
+  virtual llvm::Expected<std::unique_ptr<Plan>> plan(const graph::KernelGraph &graph, const machine::Machine &machine,
+                                                     const CompileOptions &options) const = 0;
+  virtual llvm::Expected<program::Program> emit(const graph::KernelGraph &graph, const Plan &plan,
+                                                const machine::Machine &machine) const = 0;
+
+  // Independent of plan and emit; trusts nothing in the program, reads no tensor contents.
+  virtual llvm::Expected<Verdict> check(const program::Program &program) const = 0;
+  virtual llvm::Expected<timeline::Timeline> estimate(const program::Program &program) const = 0;
+  virtual llvm::Expected<RunResult> simulate(const program::Program &program, const NamedTensors &inputs,
+                                             const RunOptions &options) const = 0;
+
+  // The program as text, and back: assemble(disassemble(p)) equals p. `fileName` is for messages, which name the line.
+  virtual llvm::Error disassemble(const program::Program &program, llvm::raw_ostream &os) const = 0;
+  virtual llvm::Expected<program::Program> assemble(llvm::StringRef text, llvm::StringRef fileName) const = 0;
+
+  // The mutation number `seed` of the program: one field of one instruction changed, deterministically.
+  virtual llvm::Expected<Mutation> mutate(const program::Program &program, uint64_t seed) const = 0;
+};
+
+// Registered targets; null when there is none of that name. A machine's architecture is its target's name.
+const Target *find(llvm::StringRef name);
+std::vector<const Target *> all();
+
+} // namespace quadrille::target

@@ -1,0 +1,71 @@
+// What happened when on a machine: tracks with spans, counters, and the kernels they belong to. Recording never changes
+// cycles. Writers: Perfetto, CSV, JSON (timeline/Write.h).
+#pragma once
+
+#include "base/Units.h"
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace quadrille::timeline {
+
+enum class Category : uint8_t { Compute, Memory, Exchange, Sync, Stall, Io, Idle };
+const char *nameOf(Category category);
+
+using TrackId = uint32_t;
+using KernelId = uint32_t;
+constexpr KernelId noKernel = ~KernelId(0);
+
+// A piece of the model's work, the same identity on every machine: ONNX nodes, kind, FLOPs and bytes.
+struct KernelRecord {
+  std::string name, kind, placement;
+  std::vector<std::string> nodes;
+  double flops = 0, bytes = 0;
+};
+
+// A resource of the machine: "MEM west 12", "MXM plane 0", "tile group 3", "link 5". Tracks form a tree by path.
+struct Track {
+  std::string name;
+  std::optional<TrackId> parent;
+};
+
+struct Span {
+  TrackId track = 0;
+  Cycles begin, end; // [begin, end)
+  Category category = Category::Compute;
+  KernelId kernel = noKernel;
+  std::string name;
+};
+
+struct CounterSample {
+  Cycles at;
+  double value = 0;
+};
+
+struct Counter {
+  std::string name, unit;
+  std::optional<TrackId> parent;
+  std::vector<CounterSample> samples; // ascending in time
+};
+
+struct Timeline {
+  std::string machine, model;
+  double clockHertz = 0; // device clock; 0 for a machine without one (the host)
+  Cycles cycles;         // total on the device
+  double hostSeconds = 0;
+  std::vector<KernelRecord> kernels;
+  std::vector<Track> tracks;
+  std::vector<Span> spans;
+  std::vector<Counter> counters;
+  std::vector<std::string> assumedFigures; // machine figures with status assumed that `cycles` depends on
+
+  TrackId addTrack(std::string name, std::optional<TrackId> parent = std::nullopt) {
+    tracks.push_back({std::move(name), parent});
+    return static_cast<TrackId>(tracks.size() - 1);
+  }
+  double deviceSeconds() const { return clockHertz > 0 ? static_cast<double>(cycles.value) / clockHertz : 0; }
+};
+
+} // namespace quadrille::timeline
