@@ -9,11 +9,12 @@ namespace quadrille::graph {
 
 // Loops by role. `batch` loops index both operands and the result; `m` only the first operand and the result; `n` only
 // the second operand and the result; `k` is reduced and indexes both. A convolution has in addition `window` pairs: a
-// result loop and a reduced loop that together index one dimension of the first operand (stride * out + dilation * tap).
+// result loop and a reduced loop that together index one dimension of the first operand (stride * output + dilation *
+// tap). Each loop of the kernel has exactly one role; those of `windows` are in none of the four lists.
 struct Contraction {
   struct Window {
-    unsigned output = 0; // loop of the result dimension
-    unsigned tap = 0;    // reduction loop of the filter dimension
+    unsigned output = 0;    // loop of the result dimension
+    unsigned tap = 0;       // reduction loop of the filter dimension
     unsigned dimension = 0; // of the first operand
     int64_t stride = 1, dilation = 1;
     int64_t padBefore = 0, padAfter = 0; // elements of padding read before and after the operand's dimension

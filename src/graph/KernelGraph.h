@@ -1,5 +1,5 @@
-// The graph's normal form: kernels over values, as plain data without MLIR. Targets plan from this; it is extracted from
-// the MLIR module by graph/ExtractKernels.h.
+// The graph's normal form: kernels over values, as plain data without MLIR. Targets plan from this; it is extracted
+// from the MLIR module by graph/ExtractKernels.h.
 //
 // A structured kernel is a perfect loop nest over `loops`. For every point of the nest each read r yields the element
 //     values[r.value][ r.map(point) ]        or r.padding where an index lies outside the value's shape,
@@ -37,6 +37,8 @@ struct Scalar {
   uint64_t bits = 0;
   bool operator==(const Scalar &) const = default;
 };
+// "1.5", "-3", "true"; the bits in hexadecimal for a format that has no text form.
+std::string describe(const Scalar &scalar);
 
 // Where a weight's bytes lie in a file on disk; lets a program refer to weights instead of carrying them.
 struct FileSpan {
@@ -46,13 +48,14 @@ struct FileSpan {
 };
 
 enum class ValueRole : uint8_t { Input, Constant, Intermediate };
+llvm::StringRef nameOf(ValueRole role);
 
 struct Value {
   std::string name; // of the ONNX tensor where there is one
   ElementType type = ElementType::f32;
   Shape shape;
   ValueRole role = ValueRole::Intermediate;
-  Tensor data;            // constants: the bytes, borrowed from a map or owned; invalid when the weight is absent
+  Tensor data; // constants: the bytes, borrowed from a map or owned; invalid when the weight is absent
   std::optional<FileSpan> origin; // constants that lie in a file
   bool splat() const;             // a constant whose elements are all equal (only small constants are examined)
 };
@@ -70,6 +73,12 @@ struct Loop {
   bool reduction = false;
 };
 
+// The smallest and largest index that an access reaches when every loop runs (extents of at least 1).
+struct IndexRange {
+  int64_t first = 0, last = 0;
+};
+IndexRange indexRange(const DimensionAccess &access, llvm::ArrayRef<Loop> loops);
+
 struct Read {
   ValueId value = noValue;
   AccessMap map;
@@ -77,7 +86,11 @@ struct Read {
 };
 
 enum class Combiner : uint8_t { None, Sum, Product, Minimum, Maximum, MinimumNumber, MaximumNumber, And, Or, Xor };
+llvm::StringRef nameOf(Combiner combiner);
 
+// Every element is written by exactly one point of the parallel loops: each dimension of `map` is a single loop of the
+// dimension's extent (or the constant 0 where the extent is 1), each loop at most once, and the loops that do not occur
+// are exactly the reductions.
 struct Write {
   ValueId value = noValue;
   AccessMap map;
@@ -109,11 +122,11 @@ struct KernelGraph;
 
 struct Kernel {
   KernelKind kind = KernelKind::Other;
-  std::string operation;       // what it is, for people and for unstructured kernels: "conv", "reshape", "softmax", "scan"
-  std::vector<Loop> loops;     // structured kernels
+  std::string operation;   // what it is, for people and for unstructured kernels: "conv", "reshape", "softmax", "scan"
+  std::vector<Loop> loops; // structured kernels
   std::vector<Read> reads;
   std::vector<Write> writes;
-  BlockExpression body;        // structured kernels
+  BlockExpression body; // structured kernels
   std::map<std::string, Attribute> attributes;
   std::shared_ptr<const KernelGraph> region; // composite body, scan body: inputs match reads, outputs match writes
   Numeric numeric;

@@ -1,0 +1,213 @@
+#include "graph/Contraction.h"
+
+#include "llvm/ADT/STLExtras.h"
+
+namespace quadrille::graph {
+
+namespace {
+// Bits of precision with which a type represents every integer from zero up to that many bits; 0: no integer format.
+unsigned significandBits(ElementType type) {
+  switch (type) {
+  case ElementType::f64:
+    return 53;
+  case ElementType::f32:
+    return 24;
+  case ElementType::f16:
+    return 11;
+  case ElementType::bf16:
+    return 8;
+  case ElementType::cb16:
+    return 10;
+  case ElementType::f8e4m3fn:
+  case ElementType::f8e4m3fnuz:
+    return 4;
+  case ElementType::f8e5m2:
+  case ElementType::f8e5m2fnuz:
+    return 3;
+  default:
+    return 0;
+  }
+}
+
+// Every value of `from` exists in `to`, so that the conversion changes nothing but the type.
+bool isWidening(ElementType from, ElementType to) {
+  if (from == to)
+    return true;
+  if (isFloat(from))
+    return isFloat(to) && bitWidth(to) > bitWidth(from);
+  if (isFloat(to))
+    return significandBits(to) >= bitWidth(from) - (kindOf(from) == ElementKind::Signed);
+  if (!isInteger(to) || bitWidth(to) <= bitWidth(from))
+    return false;
+  return kindOf(to) == ElementKind::Signed || kindOf(from) != ElementKind::Signed;
+}
+
+class BodyMatcher {
+public:
+  BodyMatcher(const BlockExpression &body) : body(body) {}
+
+  struct Factor {
+    unsigned read = 0;
+    std::optional<unsigned> zeroPoint;
+  };
+
+  // Matches widen(factor * factor).
+  bool matchProduct(Register result, Factor &first, Factor &second) const {
+    const BlockInstruction &product = definition(result);
+    return product.opcode == BlockOpcode::Multiply && matchFactor(product.operands[0], first) &&
+           matchFactor(product.operands[1], second);
+  }
+
+private:
+  // The instruction that defines a register, looking through widening conversions.
+  const BlockInstruction &definition(Register reg) const {
+    const BlockInstruction *instruction = &body.instructions[reg];
+    while (instruction->opcode == BlockOpcode::Convert &&
+           isWidening(body.instructions[instruction->operands[0]].type, instruction->type))
+      instruction = &body.instructions[instruction->operands[0]];
+    return *instruction;
+  }
+
+  std::optional<unsigned> matchRead(Register reg) const {
+    const BlockInstruction &instruction = definition(reg);
+    if (instruction.opcode != BlockOpcode::Input)
+      return std::nullopt;
+    return static_cast<unsigned>(instruction.immediate);
+  }
+
+  // widen(read), or widen(read) - widen(zero point).
+  bool matchFactor(Register reg, Factor &factor) const {
+    const BlockInstruction &instruction = definition(reg);
+    if (instruction.opcode != BlockOpcode::Subtract) {
+      std::optional<unsigned> read = matchRead(reg);
+      factor.read = read.value_or(0);
+      return read.has_value();
+    }
+    std::optional<unsigned> read = matchRead(instruction.operands[0]);
+    factor.zeroPoint = matchRead(instruction.operands[1]);
+    factor.read = read.value_or(0);
+    return read && factor.zeroPoint;
+  }
+
+  const BlockExpression &body;
+};
+
+bool occursIn(const DimensionAccess &access, unsigned loop) {
+  return llvm::any_of(access.terms, [&](auto term) { return term.first == loop; });
+}
+
+unsigned occurrences(const AccessMap &map, unsigned loop) {
+  return llvm::count_if(map, [&](const DimensionAccess &access) { return occursIn(access, loop); });
+}
+} // namespace
+
+static std::optional<Contraction> infer(const KernelGraph &graph, const Kernel &kernel, BodyMatcher::Factor lhs,
+                                        BodyMatcher::Factor rhs) {
+  Contraction result;
+  result.lhs = lhs.read;
+  result.rhs = rhs.read;
+  result.lhsZeroPoint = lhs.zeroPoint;
+  result.rhsZeroPoint = rhs.zeroPoint;
+  const Read &left = kernel.reads[lhs.read], &right = kernel.reads[rhs.read];
+  const AccessMap &leftMap = left.map, &rightMap = right.map;
+
+  // Windows: a dimension of the left operand that a result loop and a reduced loop index together, where the reduced
+  // loop walks the filter and the result loop occurs nowhere else in the operands. A result loop that indexes the
+  // filter as well is a group of channels (index = group * channels + channel), which is a batch loop.
+  std::vector<bool> windowed(kernel.loops.size());
+  const Shape &leftShape = graph.values[left.value].shape;
+  for (auto [dimension, access] : llvm::enumerate(leftMap)) {
+    if (access.terms.size() < 2)
+      continue;
+    if (access.terms.size() > 2)
+      return std::nullopt;
+    auto [output, stride] = access.terms[0];
+    auto [tap, dilation] = access.terms[1];
+    if (kernel.loops[output].reduction) {
+      std::swap(output, tap);
+      std::swap(stride, dilation);
+    }
+    if (kernel.loops[output].reduction || !kernel.loops[tap].reduction)
+      return std::nullopt;
+    if (occurrences(rightMap, output) != 0)
+      continue;
+    if (occurrences(rightMap, tap) != 1 || occurrences(leftMap, tap) != 1 || occurrences(leftMap, output) != 1)
+      return std::nullopt;
+    windowed[output] = windowed[tap] = true;
+    IndexRange range = indexRange(access, kernel.loops);
+    Contraction::Window window;
+    window.output = output;
+    window.tap = tap;
+    window.dimension = static_cast<unsigned>(dimension);
+    window.stride = stride;
+    window.dilation = dilation;
+    window.padBefore = std::max<int64_t>(0, -range.first);
+    window.padAfter = std::max<int64_t>(0, range.last - (leftShape[dimension] - 1));
+    result.windows.push_back(window);
+  }
+  // The filter is indexed plainly; two loops in one of its dimensions can only be a group.
+  for (const DimensionAccess &access : rightMap)
+    if (access.terms.size() > 2)
+      return std::nullopt;
+
+  for (unsigned loop = 0; loop < kernel.loops.size(); ++loop) {
+    if (windowed[loop])
+      continue;
+    bool inLeft = occurrences(leftMap, loop) != 0, inRight = occurrences(rightMap, loop) != 0;
+    if (kernel.loops[loop].reduction) {
+      if (!inLeft || !inRight)
+        return std::nullopt;
+      result.k.push_back(loop);
+    } else if (inLeft && inRight) {
+      result.batch.push_back(loop);
+    } else if (inLeft) {
+      result.m.push_back(loop);
+    } else if (inRight) {
+      result.n.push_back(loop);
+    } else {
+      return std::nullopt;
+    }
+  }
+  if (result.k.empty() && result.windows.empty())
+    return std::nullopt;
+
+  // Zero points stay the same along the reduction: the left one for the whole operand (or each batch), the right one
+  // for each result channel.
+  auto isZeroPoint = [&](std::optional<unsigned> read, llvm::ArrayRef<unsigned> allowed) {
+    if (!read)
+      return true;
+    return llvm::all_of(kernel.reads[*read].map, [&](const DimensionAccess &access) {
+      return llvm::all_of(access.terms, [&](auto term) {
+        return llvm::is_contained(allowed, term.first) || llvm::is_contained(result.batch, term.first);
+      });
+    });
+  };
+  if (!isZeroPoint(result.lhsZeroPoint, result.m) || !isZeroPoint(result.rhsZeroPoint, result.n))
+    return std::nullopt;
+  return result;
+}
+
+std::optional<Contraction> inferContraction(const KernelGraph &graph, const Kernel &kernel) {
+  if (!kernel.structured() || kernel.writes.size() != 1 || kernel.writes[0].combiner != Combiner::Sum ||
+      kernel.body.results.size() != 1)
+    return std::nullopt;
+  BodyMatcher::Factor first, second;
+  if (!BodyMatcher(kernel.body).matchProduct(kernel.body.results[0], first, second))
+    return std::nullopt;
+  const Read &firstRead = kernel.reads[first.read], &secondRead = kernel.reads[second.read];
+  // The sum of the squares of one operand is a reduction: there is no second operand to contract with.
+  if (firstRead.value == secondRead.value && firstRead.map == secondRead.map)
+    return std::nullopt;
+  if (first.read > second.read)
+    std::swap(first, second);
+  // Of a convolution the windowed operand is the left one, in whichever order the body multiplies.
+  if (std::optional<Contraction> result = infer(graph, kernel, first, second))
+    if (result->isConvolution())
+      return result;
+  std::optional<Contraction> swapped = infer(graph, kernel, second, first);
+  if (swapped && swapped->isConvolution())
+    return swapped;
+  return infer(graph, kernel, first, second);
+}
+
+} // namespace quadrille::graph
