@@ -511,6 +511,15 @@ void roundF32To(ElementType type, float *values, size_t count) {
   HWY_DYNAMIC_DISPATCH(roundNarrow)(type, values, count);
 }
 
+Tensor convert(const Tensor &tensor, ElementType to, bool saturate) {
+  if (tensor.type() == to)
+    return tensor;
+  Tensor result = Tensor::uninitialized(to, tensor.shape());
+  convert(tensor.type(), tensor.bytes().data(), to, result.mutableBytes(), static_cast<size_t>(tensor.elements()),
+          saturate);
+  return result;
+}
+
 void convert(ElementType from, const void *source, ElementType to, void *destination, size_t count, bool saturate) {
   if (from == to && !(saturate && isFloat(to))) {
     if (source != destination)

@@ -15,6 +15,7 @@
 #pragma once
 
 #include "numerics/ElementType.h"
+#include "numerics/Tensor.h"
 
 #include <cstddef>
 #include <cstdint>
@@ -25,6 +26,9 @@ namespace quadrille {
 // the same if from == to.
 void convert(ElementType from, const void *source, ElementType to, void *destination, size_t count,
              bool saturate = false);
+
+// A tensor's elements in another type; the tensor itself when it has that type already.
+Tensor convert(const Tensor &tensor, ElementType to, bool saturate = false);
 
 // The two hot halves of it.
 void widenToF32(ElementType from, const void *source, float *destination, size_t count);
