@@ -34,8 +34,6 @@ namespace quadrille {
 static AsmPrinter &operator<<(AsmPrinter &printer, ElementType type) {
   return printer << nameOf(type);
 }
-return llvm::hash_value(static_cast<unsigned>(type));
-}
 } // namespace quadrille
 
 #include "graph/dialect/QdDialect.cpp.inc"
