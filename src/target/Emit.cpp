@@ -1,0 +1,47 @@
+#include "target/Emit.h"
+
+namespace quadrille::target {
+
+program::Program beginProgram(llvm::StringRef target, const graph::KernelGraph &graph,
+                              const machine::Machine &machine) {
+  program::Program program;
+  program.target = target.str();
+  program.machine = machine.print();
+  program.compilerRevision = "quadrille " QUADRILLE_VERSION;
+  for (const graph::Node &node : graph.nodes)
+    program.nodes.push_back({node.name, node.operation});
+  program::EntryPoint inference{"inference", {}, {}};
+  auto add = [&](const std::string &name, graph::ValueId id, program::VariableRole role, std::vector<uint32_t> &list) {
+    const graph::Value &value = graph.values[id];
+    program::Variable variable;
+    variable.name = name;
+    variable.type = value.type;
+    variable.shape = value.shape;
+    variable.role = role;
+    list.push_back(static_cast<uint32_t>(program.variables.size()));
+    program.variables.push_back(std::move(variable));
+  };
+  for (graph::ValueId id : graph.inputs)
+    add(graph.values[id].name, id, program::VariableRole::Input, inference.inputs);
+  for (size_t i = 0; i < graph.outputs.size(); ++i)
+    add(graph.outputNames[i], graph.outputs[i], program::VariableRole::Output, inference.outputs);
+  program.entryPoints.push_back(std::move(inference));
+  return program;
+}
+
+program::Variable weightOf(const graph::Value &constant) {
+  program::Variable variable;
+  variable.name = constant.name;
+  variable.type = constant.type;
+  variable.shape = constant.shape;
+  variable.role = program::VariableRole::Weight;
+  variable.data = constant.data;
+  // A file may hold the values in another form (packed 4-bit integers, lists of numbers): then only the data counts.
+  uint64_t bytes = static_cast<uint64_t>(elementCount(constant.shape)) * byteWidth(constant.type);
+  if (constant.origin && constant.origin->size == bytes && bytes != 0)
+    variable.external =
+        program::Variable::External{constant.origin->path, constant.origin->offset, constant.origin->size, {}};
+  return variable;
+}
+
+} // namespace quadrille::target
