@@ -13,6 +13,26 @@
 //     reads  A(m,k) B(k,n)   write C(m,n) sum from 0   body multiply(read0, read1)          kind contract
 //   Y = max_{i,j} X[n,c,2h+i-1,2w+j-1], -inf outside                                         kind window
 //   Y[j,i] = X[i,j]   (transpose: identity body)                                            kind move
+//
+// Unstructured kernels: operation, kind, reads -> writes, attributes (i64; lists where plural; flags are 0 or 1). What
+// each computes is said in graph/dialect/QdOps.td.
+//   reshape           move   data -> result
+//   concat            move   parts... -> result                    axis
+//   insert_slice      move   source, destination -> result         offsets, sizes, strides (one for each dimension)
+//   gather            move   data, indices -> result               axis
+//   gather_elements   move   data, indices -> result               axis
+//   gather_nd         move   data, indices -> result               batch_dims
+//   scatter_elements  move   data, indices, updates -> result      axis, reduction ("none|add|mul|min|max")
+//   scatter_nd        move   data, indices, updates -> result      reduction
+//   arg_reduce        reduce data -> i64 indices                   axis, extremum ("minimum|maximum"), select_last
+//   top_k             other  data -> values, i64 indices           axis, largest, sorted
+//   sort              other  data -> values, i64 indices           axis, descending
+//   cumulative        other  data -> result                        axis, accumulation ("sum|product"), exclusive,
+//   reverse random_bits       other  [seed] -> u32 words                   offset, seed (when it is no operand) scan
+//   other  states..., sequences..., captures... -> final states..., stacked outputs...
+//                            states, sequences (counts), trip_count, input_axes, input_reversed, output_axes,
+//                            output_reversed; region: states, slices, captures -> next states, slices
+//   any other name    composite, with the attributes of qd.composite and its body as region
 #pragma once
 
 #include "numerics/BlockExpression.h"
