@@ -5,6 +5,7 @@
 
 #include "llvm/ADT/DenseSet.h"
 #include "llvm/ADT/Twine.h"
+#include "llvm/Support/MathExtras.h"
 
 namespace quadrille::graph {
 
@@ -90,7 +91,8 @@ private:
       if (!weight)
         return weight.takeError();
       int64_t elements = elementCount(weight->shape);
-      summary.parameters += elements;
+      if (llvm::AddOverflow(summary.parameters, elements, summary.parameters))
+        return userError("the initializers have more elements than can be counted");
       summary.parameterBytes += storedBytes(weight->type, elements);
       if (weight->absent())
         summary.absentWeights.push_back(weight->name);

@@ -122,7 +122,8 @@ private:
     }
     if (size > static_cast<uint64_t>(end - at))
       return fail(field.begin, "field " + llvm::Twine(field.number) + " says it has " + llvm::Twine(size) +
-                                   " bytes where " + llvm::Twine(static_cast<uint64_t>(end - at)) + " are left");
+                                   " bytes where " + llvm::Twine(static_cast<uint64_t>(end - at)) +
+                                   " are left in the " + (end == file.end() ? "file" : "message"));
     field.payload = at;
     at += size;
     field.end = at;
@@ -293,7 +294,9 @@ llvm::Expected<std::string> stripTensors(llvm::ArrayRef<std::byte> bytes, const 
       return userError("more than 2 GiB remain without the tensors' data");
     return std::move(stripper.output);
   }
-  const ScanError &error = stripper.error;
+  ScanError &error = stripper.error;
+  if (error.path.size() > 160) // deeply nested: the ends say enough
+    error.path = error.path.substr(0, 80) + " ... " + error.path.substr(error.path.size() - 60);
   return userError("malformed protobuf at byte " + llvm::Twine(error.offset) + ": " + error.message, {"", error.path});
 }
 

@@ -3,6 +3,7 @@
 #include "base/Error.h"
 #include "graph/onnx/DataType.h"
 #include "graph/onnx/StripTensors.h"
+#include "numerics/Convert.h"
 
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/ADT/Twine.h"
@@ -21,7 +22,7 @@ llvm::Expected<int64_t> checkedElementCount(llvm::ArrayRef<int64_t> shape, Eleme
   if (shape.size() > static_cast<size_t>(maximumRank))
     return userError("the tensor has " + llvm::Twine(shape.size()) + " dimensions, more than " +
                      llvm::Twine(maximumRank));
-  // Zero extents are left out of the overflow check only at the end: products of some of the extents must fit too.
+  // Products of some of the extents must fit too (strides), so a zero does not excuse the others.
   int64_t count = 1;
   bool empty = false;
   for (int64_t extent : shape) {
@@ -32,37 +33,22 @@ llvm::Expected<int64_t> checkedElementCount(llvm::ArrayRef<int64_t> shape, Eleme
     else if (llvm::MulOverflow(count, extent, count))
       return userError("the shape " + describe(type, shape) + " has more elements than can be counted");
   }
-  int64_t bytes = 0;
-  if (llvm::MulOverflow(count, static_cast<int64_t>(byteWidth(type)), bytes))
+  int64_t bits = 0;
+  if (llvm::MulOverflow(count, static_cast<int64_t>(byteWidth(type) * 8), bits))
     return userError("the shape " + describe(type, shape) + " has more elements than can be counted");
   return empty ? 0 : count;
 }
 
 uint64_t storedBytes(ElementType type, int64_t elements) {
-  auto count = static_cast<uint64_t>(elements);
-  if (type == ElementType::boolean)
-    return count;
-  unsigned bits = bitWidth(type);
-  if (bits >= 8)
-    return count * (bits / 8);
-  unsigned perByte = 8 / bits;
-  return count / perByte + (count % perByte != 0);
+  auto count = static_cast<size_t>(elements);
+  bool packed = isInteger(type) && bitWidth(type) < 8;
+  return packed ? packedByteSize(type, count) : count * byteWidth(type);
 }
 
-// Element i of packed sub-byte integers, lowest bits first, sign- or zero-extended to a byte.
-static uint8_t unpackedElement(ElementType type, const std::byte *packed, int64_t i) {
-  unsigned bits = bitWidth(type), perByte = 8 / bits;
-  unsigned value = static_cast<unsigned>(packed[i / perByte]) >> (i % perByte * bits) & ((1u << bits) - 1);
-  if (kindOf(type) == ElementKind::Signed && (value >> (bits - 1)) != 0)
-    value |= ~0u << bits;
-  return static_cast<uint8_t>(value);
-}
-
+// Sub-byte integers as files hold them, one byte each.
 static Tensor unpack(ElementType type, const Shape &shape, const std::byte *packed) {
   Tensor tensor = Tensor::uninitialized(type, shape);
-  auto *out = reinterpret_cast<uint8_t *>(tensor.mutableBytes());
-  for (int64_t i = 0, count = tensor.elements(); i < count; ++i)
-    out[i] = unpackedElement(type, packed, i);
+  unpackSubByte(type, packed, tensor.mutableBytes(), static_cast<size_t>(tensor.elements()));
   return tensor;
 }
 
@@ -237,11 +223,11 @@ TensorReader::ExternalFile TensorReader::openExternal(llvm::StringRef location) 
   }
   // Symbolic links are resolved now: what they lead to must lie within the folder.
   llvm::StringRef rest = real;
-  if (!rest.consume_front(realFolder) || !(realFolder.ends_with("/") || rest.starts_with("/"))) {
+  if (!rest.consume_front(realFolder) || !(rest.empty() || rest.starts_with("/") || realFolder == "/")) {
     result.refusal = shown + "leads outside the model's folder through a symbolic link";
     return result;
   }
-  if (!fs::is_regular_file(real)) {
+  if (rest.empty() || !fs::is_regular_file(real)) {
     result.refusal = shown + "is not a regular file";
     return result;
   }

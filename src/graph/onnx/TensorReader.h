@@ -36,7 +36,7 @@ private:
 };
 
 // The shape of a tensor and its number of elements; refuses negative extents, more than `maximumRank` dimensions and
-// sizes beyond 2^63 bytes.
+// sizes of 2^63 bits and more.
 llvm::Expected<int64_t> checkedElementCount(llvm::ArrayRef<int64_t> shape, ElementType type);
 
 // Bytes that `elements` elements take in a file, where sub-byte integers are packed; bools take a byte.

@@ -4,6 +4,7 @@
 
 #include "llvm/ADT/DenseMap.h"
 #include "llvm/ADT/DenseSet.h"
+#include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/SmallPtrSet.h"
 #include "llvm/ADT/SmallVector.h"
 #include "llvm/ADT/StringSet.h"
@@ -47,10 +48,18 @@ llvm::Error validateVersions(const onnx::ModelProto &model) {
   for (const onnx::FunctionProto &function : model.functions())
     if (llvm::Error error = validateOperatorSets(function.opset_import(), {"", "function '" + function.name() + "'"}))
       return error;
-  bool importsDefault = false;
-  for (const onnx::OperatorSetIdProto &set : model.opset_import())
-    importsDefault |= canonicalDomain(set.domain()).empty();
-  if (!importsDefault && model.graph().node_size() != 0)
+  auto importsDefault = [](const OperatorSets &sets) {
+    return llvm::any_of(sets, [](const auto &set) { return canonicalDomain(set.domain()).empty(); });
+  };
+  if (importsDefault(model.opset_import()))
+    return llvm::Error::success();
+  bool needsDefault = false;
+  auto visit = [&](const NodeProto &node) { needsDefault |= canonicalDomain(node.domain()).empty(); };
+  forEachNode(model.graph().node(), visit);
+  for (const onnx::FunctionProto &function : model.functions())
+    if (!importsDefault(function.opset_import()))
+      forEachNode(function.node(), visit);
+  if (needsDefault)
     return userError("the model does not say which version of ONNX's operators it uses (opset_import)");
   return llvm::Error::success();
 }
