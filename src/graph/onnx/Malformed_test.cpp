@@ -251,6 +251,10 @@ TEST_F(MalformedModels, MissingFilesAndFolders) {
   EXPECT_EQ(messageOf(ModelFile::open(folder + "/pipe.onnx").takeError()), "pipe.onnx: not a regular file");
 }
 
+TEST_F(MalformedModels, NestedAsDeepAsProtobufAllows) {
+  EXPECT_EQ(messageOf(ModelFile::open(write("model.onnx", nestedGraphs(33))).takeError()), "");
+}
+
 // Every prefix of a model is refused, and no single changed byte makes the reader crash.
 TEST_F(MalformedModels, EveryPrefixIsRefused) {
   std::string model = modelWithGraph("node { op_type: 'Constant' output: 'y' attribute { name: 'value' t { dims: 2 "

@@ -135,7 +135,11 @@ llvm::Expected<NamedTensor> readTensorFile(llvm::StringRef path) {
   llvm::Expected<std::shared_ptr<const MappedFile>> map = MappedFile::open(path);
   if (!map)
     return map.takeError();
-  llvm::ArrayRef<std::byte> bytes = (*map)->bytes();
+  return readTensor((*map)->bytes(), *map, path);
+}
+
+llvm::Expected<NamedTensor> readTensor(llvm::ArrayRef<std::byte> bytes, std::shared_ptr<const void> owner,
+                                       llvm::StringRef path) {
   Where where = {path.str(), ""};
   if (bytes.empty())
     return userError("the file is empty", where);
@@ -151,7 +155,7 @@ llvm::Expected<NamedTensor> readTensorFile(llvm::StringRef path) {
   llvm::Expected<std::unique_ptr<onnx::TensorProto>> proto = parse<onnx::TensorProto>(bytes);
   if (!proto)
     return refuse(proto.takeError());
-  llvm::Expected<WeightData> data = TensorReader(bytes, *map, path).read(**proto);
+  llvm::Expected<WeightData> data = TensorReader(bytes, std::move(owner), path).read(**proto);
   if (!data)
     return refuse(data.takeError());
   if (data->absent())

@@ -109,6 +109,9 @@ struct NamedTensor {
   Tensor tensor;
 };
 llvm::Expected<NamedTensor> readTensorFile(llvm::StringRef path);
+// Of bytes in memory, which `owner` keeps alive; `path` names them in messages.
+llvm::Expected<NamedTensor> readTensor(llvm::ArrayRef<std::byte> bytes, std::shared_ptr<const void> owner,
+                                       llvm::StringRef path);
 
 // Static facts; `unsupported` is left empty. Counts: operators with every call of a local function replaced by the
 // function's nodes; parameters of initializers, subgraphs' included.

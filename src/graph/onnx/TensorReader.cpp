@@ -55,6 +55,10 @@ static Tensor unpack(ElementType type, const Shape &shape, const std::byte *pack
 // `stored` are the bytes of the whole tensor as raw data.
 static void takeRaw(llvm::ArrayRef<std::byte> stored, std::shared_ptr<const void> owner, llvm::StringRef file,
                     uint64_t offset, WeightData &weight) {
+  if (stored.empty()) {
+    weight.data = Tensor::uninitialized(weight.type, weight.shape);
+    return;
+  }
   if (weight.type == ElementType::boolean) {
     if (llvm::any_of(stored, [](std::byte value) { return value > std::byte(1); })) {
       weight.data = Tensor::uninitialized(weight.type, weight.shape);
