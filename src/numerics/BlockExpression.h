@@ -1,18 +1,22 @@
 // The scalar body of an elementwise kernel or reduction as a short register program in static single assignment.
-// The evaluator (BlockEvaluator.h) runs each instruction over a block of a few hundred elements; the reference and every
-// simulator evaluate through it, so arithmetic is written once.
+// The evaluator (BlockEvaluator.h) runs each instruction over a block of a few hundred elements; the reference and
+// every simulator evaluate through it, so arithmetic is written once.
 //
 // Semantics that surprise people:
 //  - Every register has an ElementType. Floats narrower than f32 compute in f32 and are rounded to their type (nearest
-//    even) after every instruction; for + - * / sqrt this equals computing in the type itself, for the transcendentals
-//    it is the correctly rounded f32 result narrowed.
+//    even) after every instruction; for + - * / sqrt this equals computing in the type itself (but for subnormal results
+//    of bf16), for multiply_add and the transcendentals it is the f32 result narrowed. Transcendentals are within 1 ulp
+//    in f32 and f64, the same bits on every CPU with fused multiply-add (ElementaryFunctions_test.cpp measures).
 //  - Integers wrap modulo 2^bits. Division by zero gives 0 and INT_MIN / -1 gives INT_MIN: defined, never a trap.
 //    Integer division truncates toward zero; `remainder` has the dividend's sign; `modulo` has the divisor's.
 //  - `minimum`/`maximum` propagate NaN and order -0 below +0; `minimum_number`/`maximum_number` prefer the number.
 //  - Comparisons are ordered (false on NaN) except `not_equal`, and give bool.
 //  - `convert` float to integer truncates and saturates (NaN gives 0); integer to narrower integer wraps;
-//    to bool is "not equal to zero"; f8 conversions saturate only if `saturate` is set, else follow the format (NaN or inf).
-//  - Shifts by the width or more give 0 (or the sign).
+//    to bool is "not equal to zero"; f8 conversions saturate only if `saturate` is set, else follow the format (NaN or
+//    inf).
+//  - Shifts by the width or more, or by a negative amount, give 0 (or the sign).
+//  - `sign` is -1, 0 or 1; zeros keep their sign and NaN stays NaN. `power` on integers wraps; a negative exponent gives
+//    the truncated quotient (0 unless the base is 1 or -1).
 #pragma once
 
 #include "numerics/ElementType.h"
@@ -86,7 +90,7 @@ namespace quadrille {
   X("less_equal", LessEqual, 2)                                                                                        \
   X("is_nan", IsNan, 1)                                                                                                \
   X("is_infinite", IsInfinite, 1)                                                                                      \
-  X("select", Select, 3)                /* operand 0 is bool */                                                        \
+  X("select", Select, 3) /* operand 0 is bool */                                                                       \
   X("convert", Convert, 1)                                                                                             \
   X("convert_saturating", ConvertSaturating, 1) /* clamps to the result's finite range */                              \
   X("bitcast", Bitcast, 1)
@@ -110,15 +114,14 @@ struct BlockInstruction {
   uint64_t immediate = 0;
 };
 
-// Operand types: both operands of an arithmetic instruction have the result's type; comparisons have equal operand types
-// and a bool result; shifts have equal types; `verify` says what is wrong otherwise.
+// Operand types: both operands of an arithmetic instruction have the result's type; comparisons have equal operand
+// types and a bool result; shifts have equal types; `verify` says what is wrong otherwise.
 struct BlockExpression {
-  std::vector<ElementType> inputs;           // types of the reads
+  std::vector<ElementType> inputs;            // types of the reads
   std::vector<BlockInstruction> instructions; // in order of definition
-  std::vector<Register> results;             // one for each write
+  std::vector<Register> results;              // one for each write
 
-  Register append(BlockOpcode opcode, ElementType type, llvm::ArrayRef<Register> operands = {},
-                  uint64_t immediate = 0);
+  Register append(BlockOpcode opcode, ElementType type, llvm::ArrayRef<Register> operands = {}, uint64_t immediate = 0);
 
   // Empty when well-formed, else what is wrong and at which instruction.
   std::string verify() const;

@@ -68,9 +68,13 @@ constexpr ElementKind kindOf(ElementType type) {
 }
 
 // Bytes that one element takes in host memory.
-constexpr size_t byteWidth(ElementType type) { return (bitWidth(type) + 7) / 8; }
+constexpr size_t byteWidth(ElementType type) {
+  return (bitWidth(type) + 7) / 8;
+}
 
-constexpr bool isFloat(ElementType type) { return kindOf(type) == ElementKind::Float; }
+constexpr bool isFloat(ElementType type) {
+  return kindOf(type) == ElementKind::Float;
+}
 constexpr bool isInteger(ElementType type) {
   return kindOf(type) == ElementKind::Signed || kindOf(type) == ElementKind::Unsigned;
 }

@@ -24,8 +24,8 @@ Shape rowMajorStrides(llvm::ArrayRef<int64_t> shape);
 // "f32[1,3,224,224]".
 std::string describe(ElementType type, llvm::ArrayRef<int64_t> shape);
 
-// A typed array whose bytes are shared: copying a Tensor copies a pointer. Bytes are little-endian, 64-byte aligned when
-// allocated here, arbitrarily aligned when borrowed (weights in a mapped file).
+// A typed array whose bytes are shared: copying a Tensor copies a pointer. Bytes are little-endian, 64-byte aligned
+// when allocated here, arbitrarily aligned when borrowed (weights in a mapped file).
 class Tensor {
 public:
   Tensor() = default;
