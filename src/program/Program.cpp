@@ -64,7 +64,7 @@ static std::optional<uint64_t> byteSizeOf(ElementType type, llvm::ArrayRef<int64
   return empty ? 0 : bytes;
 }
 
-static std::string verifyVariable(const Variable &variable) {
+std::string verify(const Variable &variable) {
   std::optional<uint64_t> bytes = byteSizeOf(variable.type, variable.shape);
   if (!bytes)
     return "its shape has a negative extent or is too large";
@@ -85,14 +85,19 @@ std::string Program::verify() const {
     return "the target has no name";
   if (chips < 1 || batch < 0)
     return "the number of chips or the batch is out of range";
-  llvm::StringSet<> names;
+  // Names are unique, except that an ONNX graph may return an input or a constant under its own name.
+  llvm::StringSet<> names, outputNames;
   for (const Variable &variable : variables) {
     if (variable.name.empty())
       return "a variable has no name";
-    // An ONNX graph may return an input under its own name.
-    if (!names.insert(std::string(1, '0' + static_cast<char>(variable.role)) + variable.name).second)
+    bool fresh = true;
+    if (variable.role != VariableRole::Output)
+      fresh &= names.insert(variable.name).second;
+    if (variable.role == VariableRole::Output || variable.role == VariableRole::State)
+      fresh &= outputNames.insert(variable.name).second;
+    if (!fresh)
       return "variable '" + variable.name + "' occurs twice";
-    if (std::string problem = verifyVariable(variable); !problem.empty())
+    if (std::string problem = program::verify(variable); !problem.empty())
       return "variable '" + variable.name + "': " + problem;
   }
   names.clear();
@@ -156,8 +161,11 @@ llvm::Expected<Program> Program::read(llvm::ArrayRef<std::byte> bytes, std::shar
       return userError("corrupted: variable '" + llvm::Twine(variable.name) + "': " + problem, where);
     };
     if (placement.section == 0) {
-      if (placement.external)
-        variable.stored = std::make_shared<StoredData>(std::move(*placement.external), allowed, fileName.str());
+      if (placement.external) {
+        auto stored = std::make_shared<StoredData>(std::move(*placement.external), allowed, fileName.str());
+        variable.external->path = stored->resolvedPath();
+        variable.stored = std::move(stored);
+      }
       continue;
     }
     if (placement.external)
@@ -187,12 +195,11 @@ static std::optional<Variable::External> referenceTo(const Variable &variable, l
   if (folder.empty() || !variable.external)
     return std::nullopt;
   Variable::External external = *variable.external;
-  std::string resolved = variable.stored ? variable.stored->resolvedPath() : external.path;
-  std::optional<std::string> relative = pathBelow(resolved, folder);
+  std::optional<std::string> relative = pathBelow(external.path, folder);
   if (!relative)
     return std::nullopt;
   std::shared_ptr<const void> owner;
-  auto bytes = mapSpan(resolved, external.offset, external.size, owner);
+  auto bytes = mapSpan(external.path, external.offset, external.size, owner);
   if (!bytes) {
     llvm::consumeError(bytes.takeError());
     return std::nullopt;

@@ -45,13 +45,16 @@ struct Variable {
   // Where the same bytes (`type` and `shape`, row-major, as Tensor holds them) lie in another file. When both are
   // given, `data` is used in memory, and saving writes a reference where it may and the data otherwise.
   struct External {
-    std::string path; // relative to the program's folder; before it is saved, to the current directory
+    std::string path; // as seen from the current directory; the file holds it relative to the program's folder
     uint64_t offset = 0, size = 0;
     std::optional<uint64_t> hash; // xxh3 64 of the span's bytes; computed on saving where it is missing
   };
   std::optional<External> external;
   std::shared_ptr<const StoredData> stored; // set by loading
 };
+
+// Empty when the shape is sane (no negative extent, bytes within 63 bits) and agrees with the data; else what is wrong.
+std::string verify(const Variable &variable);
 
 // One thing that can be executed: "inference", or "forward", "backward", "update" for training. Inputs are variables of
 // role Input or State, outputs of role Output or State.
@@ -97,8 +100,8 @@ public:
   // Whether there is data to ask for; says nothing of whether it can be read.
   bool hasData(uint32_t variable) const;
 
-  // Empty when well-formed, else what is wrong and where: names unique within a role, roles, indices, shapes against
-  // sizes of data.
+  // Empty when well-formed, else what is wrong and where: unique names, roles, indices, shapes against sizes of
+  // data.
   std::string verify() const;
 
   // Verifies header, table, hashes, metadata and every index before anything is trusted; weights stay mapped and are
