@@ -59,8 +59,8 @@ constexpr UnitRow unitTable[] = {
     {"GFLOP", "operations", 1e9, 1},
     {"TFLOP", "operations", 1e12, 1},
     {"PFLOP", "operations", 1e15, 1},
-    {"OP", "operations", 1, 1},
-    {"TOP", "operations", 1e12, 1},
+    {"OP", "integer operations", 1, 1},
+    {"TOP", "integer operations", 1e12, 1},
     {"MAC", "multiply-accumulates", 1, 1},
     {"elements", "elements", 1, 1},
     {"element", "elements", 1, 1},
@@ -136,6 +136,34 @@ std::string unitsLike(llvm::StringRef unit) {
   return result;
 }
 
+std::string readableUnit(double value, llvm::StringRef unit) {
+  auto factors = factorsOf(unit);
+  if (factors.empty() || value == 0 || factors.front()->dimension == llvm::StringRef("number"))
+    return unit.str();
+  llvm::StringRef head = unit.split('/').first, rest = unit.substr(head.size());
+  // Memory sizes are binary where that is exact; rates and the rest are decimal. Small odd sizes and half volts stay.
+  bool binary = head == "bytes" && rest.empty() && std::fmod(value, 1024) == 0;
+  if ((head == "bytes" && rest.empty() && !binary && value < 1e6) || (std::abs(value) >= 0.1 && std::abs(value) < 1))
+    return unit.str();
+  std::string best = unit.str();
+  double bestValue = std::abs(value);
+  for (const UnitRow &row : unitTable) {
+    llvm::StringRef name = row.name;
+    bool bits = llvm::StringRef(row.dimension) == "data" && row.denominator == 8;
+    if (llvm::StringRef(row.dimension) != factors.front()->dimension || name.contains('i') != binary ||
+        bits != (factors.front()->denominator == 8))
+      continue;
+    double candidate = std::abs(*convertUnit(value, head, name));
+    // The smallest number that is at least 1; or, below 1, the largest.
+    bool better = bestValue >= 1 ? candidate >= 1 && candidate < bestValue : candidate > bestValue;
+    if (better && (!binary || candidate == std::trunc(candidate))) {
+      best = (name + rest).str();
+      bestValue = candidate;
+    }
+  }
+  return best;
+}
+
 std::optional<double> parseNumber(llvm::StringRef text) {
   if (text.starts_with("0x")) {
     uint64_t address = 0;
@@ -148,6 +176,12 @@ std::optional<double> parseNumber(llvm::StringRef text) {
   if (status != std::errc() || end != text.end() || !std::isfinite(value))
     return std::nullopt;
   return value;
+}
+
+std::string formatRounded(double value) {
+  char buffer[64];
+  auto end = std::to_chars(buffer, buffer + sizeof buffer, value, std::chars_format::general, 12).ptr;
+  return std::string(buffer, end);
 }
 
 std::string formatNumber(double value) {

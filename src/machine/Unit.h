@@ -16,10 +16,16 @@ bool isUnit(llvm::StringRef unit);
 // Every unit that converts to `unit`, for messages: "Hz, kHz, MHz, GHz".
 std::string unitsLike(llvm::StringRef unit);
 
+// The unit like `unit` in which `value` is easiest to read: "MHz" for 9e8 Hz, "KiB" for 638976 bytes.
+std::string readableUnit(double value, llvm::StringRef unit);
+
 // A finite decimal number, or 0x... (addresses). Nothing else: no digits grouping, no inf.
 std::optional<double> parseNumber(llvm::StringRef text);
 
 // The shortest decimal form that reads back to the same double; whole numbers without an exponent where they fit.
 std::string formatNumber(double value);
+
+// For people: 12 significant digits.
+std::string formatRounded(double value);
 
 } // namespace quadrille::machine
