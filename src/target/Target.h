@@ -68,10 +68,19 @@ struct RunResult {
   timeline::Timeline timeline;
 };
 
+// What a target knows of a mutation beforehand; docs/mutation.md says how it is used.
+enum class MutationEffect : uint8_t {
+  Unknown,
+  MustMatter, // the field is executed and decides the result: equal outputs would be a defect of the simulator
+  Benign,     // proven to change nothing in the outputs; `reason` is the proof in a few words
+};
+
 // One field of the program that `mutate` may change.
 struct Mutation {
   std::string description; // "queue MEM west 12, instruction 3: stream 4 -> 5"
   program::Program program;
+  MutationEffect effect = MutationEffect::Unknown;
+  std::string reason; // "no instruction reads this slot"; required for Benign
 };
 
 class Target {
