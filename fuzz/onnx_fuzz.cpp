@@ -116,9 +116,12 @@ public:
   explicit ModelMutator(unsigned seed) : random(seed) {}
 
   void mutate(Message &model) {
-    collect(model);
-    for (unsigned i = 0; i <= pick(3); ++i)
-      mutateOne(*messages[pick(messages.size())]);
+    for (size_t rounds = 1 + pick(3); rounds != 0; --rounds) {
+      messages.clear();
+      strings.clear();
+      collect(model);
+      mutateOne(*messages[pick(messages.size())]); // may free others: a oneof's other members
+    }
   }
 
 private:
@@ -156,7 +159,6 @@ private:
     return strings.empty() || pick(8) == 0 ? std::string(pick(20), 'a') : strings[pick(strings.size())];
   }
 
-  // Pointers into the message tree stay valid: nothing is removed, elements are only added, swapped or changed.
   void mutateOne(Message &message) {
     const google::protobuf::Descriptor &type = *message.GetDescriptor();
     if (type.field_count() == 0)
