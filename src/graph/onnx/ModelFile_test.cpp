@@ -297,6 +297,7 @@ TEST(Weights, AbsentExternalDataIsNoError) {
       EXPECT_EQ(describe(weight.type, weight.shape), "f32[1000,512]");
       EXPECT_EQ(weight.absence, "external data 'resnet18.external' is missing");
       ASSERT_TRUE(weight.origin);
+      EXPECT_EQ(weight.origin->path, modelPath("shape_only/resnet18.external"));
       EXPECT_EQ(weight.origin->size, 0u);
     }
   }

@@ -277,7 +277,9 @@ llvm::Error TensorReader::readExternal(const onnx::TensorProto &tensor, uint64_t
     return userError(found.refusal, {}, "put the file beside the model and name it there");
   if (!found.file) {
     weight.absence = found.absence;
-    weight.origin = FileSpan{location, offset, 0};
+    llvm::SmallString<256> missing = llvm::sys::path::parent_path(path);
+    llvm::sys::path::append(missing, location);
+    weight.origin = FileSpan{missing.str().str(), offset, 0};
     return llvm::Error::success();
   }
   llvm::ArrayRef<std::byte> content = found.file->bytes();
