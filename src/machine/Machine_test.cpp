@@ -3,6 +3,8 @@
 #include "base/Error.h"
 #include "machine/Schema.h"
 
+#include "llvm/ADT/StringExtras.h"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -133,6 +135,9 @@ TEST(Machine, malformedTexts) {
       {std::string("name: \xff\n"), "not UTF-8 text"},
       {std::string("name: \x01\n"), "a control character in the text"},
       {"a: [[[[[[[[[[1]]]]]]]]]]\n", "nested more than 8 levels deep"},
+      {"a: [x" + std::string(100'000, ',') + "]\n", "commas without anything between them"},
+      {"a: [x" + llvm::join(std::vector<std::string>(1000, ", #y"), "\n") + "\n]\n", "commas without anything"},
+      {"a: ['x #'" + std::string(100'000, ',') + "]\n", "commas without anything"},
       {"nam: x\n", "unknown key 'nam' in a machine description; did you mean 'name'?"},
       {"architecture: gpu\n", "the machine has no 'name'"},
       {"name: ../x\narchitecture: gpu\n", "'../x' is not a name for a machine"},
