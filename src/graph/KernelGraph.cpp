@@ -1,5 +1,7 @@
 #include "graph/KernelGraph.h"
 
+#include "graph/Contraction.h"
+
 #include "llvm/ADT/APFloat.h"
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/SmallString.h"
@@ -504,6 +506,33 @@ private:
         attribute);
   }
 
+  // What each loop of a contraction is for.
+  void printRoles(const Kernel &kernel) {
+    std::optional<Contraction> contraction = inferContraction(graph, kernel);
+    if (!contraction)
+      return;
+    os << " roles(lhs " << contraction->lhs << " rhs " << contraction->rhs;
+    auto printLoops = [&](llvm::StringRef role, llvm::ArrayRef<unsigned> loops) {
+      if (loops.empty())
+        return;
+      os << ' ' << role << " [";
+      llvm::interleave(loops, os, [&](unsigned loop) { os << 'd' << loop; }, ", ");
+      os << ']';
+    };
+    printLoops("batch", contraction->batch);
+    printLoops("m", contraction->m);
+    printLoops("n", contraction->n);
+    printLoops("k", contraction->k);
+    for (const Contraction::Window &window : contraction->windows)
+      os << " window [d" << window.output << ", d" << window.tap << " stride " << window.stride << " dilation "
+         << window.dilation << " pad " << window.padBefore << ' ' << window.padAfter << ']';
+    if (contraction->lhsZeroPoint)
+      os << " lhs_zero_point " << *contraction->lhsZeroPoint;
+    if (contraction->rhsZeroPoint)
+      os << " rhs_zero_point " << *contraction->rhsZeroPoint;
+    os << ')';
+  }
+
   void printKernel(const Kernel &kernel) {
     bool structured = kernel.structured();
     line() << nameOf(kernel.kind) << " \"" << kernel.operation << '"';
@@ -533,6 +562,8 @@ private:
           ", ");
       os << '}';
     }
+    if (kernel.kind == KernelKind::Contract)
+      printRoles(kernel);
     if (structured) {
       os << " numeric(" << nameOf(kernel.numeric.storage) << ' ' << nameOf(kernel.numeric.multiply) << ' '
          << nameOf(kernel.numeric.accumulate) << (kernel.numeric.rounding == Rounding::Stochastic ? " stochastic" : "")
