@@ -213,6 +213,26 @@ TEST(Figures, graphcoreMatrixVertex) {
   }
 }
 
+// 1x1 AMP in f32: 96 field elements, 4 in-groups, 4 out-groups; outer products of 64 x 64.
+TEST(Figures, graphcoreFullPrecisionVertices) {
+  Vertices v;
+  auto k = [&](llvm::StringRef key, size_t i) { return v.k(("cycles." + key).str(), i); };
+  int64_t n = 16, load = 64, z = k("amp_1x1_f32_z", 0);
+  int64_t zero = k("amp_1x1_f32_zero", 5) + k("amp_1x1_f32_zero", 6) * z * n + k("amp_1x1_f32_zero", 7) * (n - 3);
+  int64_t add = k("amp_1x1_f32_add", 3) + k("amp_1x1_f32_add", 4) * (n - 3);
+  auto common = [&](size_t i) { return k("amp_1x1_f16", i); };
+  auto pass = [&](int64_t worker) { return 6 * worker + k("amp_1x1_pass", 0); };
+  EXPECT_EQ(k("amp_1x1_f32", 0) + k("amp_1x1_f32", 1) +
+                3 * (common(3) + 4 * (common(4) + common(5) + load + pass(add))) + common(6) +
+                4 * (common(7) + common(8) + load + pass(zero)),
+            19287);
+  auto outer = [&](llvm::StringRef key) {
+    return k(key, 0) + k(key, 1) + 64 * (k(key, 2) + (64 - k(key, 3)) / k(key, 4));
+  };
+  EXPECT_EQ(outer("outer_product_f32"), 2276);
+  EXPECT_EQ(outer("outer_product_f16"), 1251);
+}
+
 TEST(Figures, graphcoreReductionsAndCasts) {
   Vertices v;
   auto scalar = [&](int64_t partials, bool half) {
@@ -230,6 +250,82 @@ TEST(Figures, graphcoreReductionsAndCasts) {
   // Gather, M = m = 6, E = 64.
   auto g = [&](size_t i) { return v.k("cycles.multi_slice", i); };
   EXPECT_EQ(6 * (g(0) + 6 * (g(2) + g(3) * 32)), 3168);
+}
+
+// Formula constants against the validation table, for 96 or 1536 elements; the formulas stand in the schema.
+TEST(Figures, graphcoreFormulas) {
+  Vertices v;
+  using List = llvm::ArrayRef<double>;
+  auto list = [&](llvm::StringRef key) { return v.gc200.list(("cycles." + key).str()); };
+  // gelu, f32 and f16, 96 elements: q = 8 and 4 vectors per worker.
+  List k = list("nonlinearity"), gelu = list("nonlinearity.gelu.f32"), half = list("nonlinearity.gelu.f16");
+  EXPECT_EQ(k[0] + 6 * (k[1] + k[2] + 2 * gelu[0] + 7 * gelu[1] + k[3]), 705);
+  EXPECT_EQ(k[0] + 6 * (k[1] + k[2] + 2 * half[0] + 3 * half[1] + k[4]), 321);
+  k = list("nonlinearity_gradient");
+  List step = list("nonlinearity_gradient_step");
+  EXPECT_EQ(k[0] + 6 * (k[1] + k[2] + 7 * step[0] + k[3]), 309);
+  EXPECT_EQ(k[0] + 6 * (k[1] + k[2] + 7 * step[3] + k[3]), 603);
+  EXPECT_EQ(k[0] + 6 * (k[1] + k[2] + 3 * step[4] + k[4]), 285);
+  // Bias of 16 elements, 96 times: b = 16.
+  k = list("bias_add");
+  List f32 = list("bias_add_f32"), f16 = list("bias_add_f16");
+  EXPECT_EQ(k[0] + k[1] + 6 * (k[2] + f32[0] + f32[1] + 16 * (f32[2] * 16 + f32[3])), 4021);
+  EXPECT_EQ(k[0] + k[1] + 6 * (k[2] + f16[0] + f16[1] + 16 / 8 * (f16[2] + f16[3] * 16)), 763);
+  // Cast f32 to f16: n = 16, two remainder tests.
+  k = list("cast_1d");
+  List cast = list("cast.f32_f16");
+  EXPECT_EQ(k[0] + 6 * (k[1] + k[2] + cast[1] * (16 / cast[0]) + 2), 294);
+  // A += k B in f32, free and constrained operands.
+  k = list("scaled_add");
+  List i = list("scaled_add_step"), supervisor = list("scaled_add_supervisor");
+  EXPECT_EQ(supervisor[0] + 6 * (k[0] + k[1] + i[0] * 7 + k[2] + k[3]), 333);
+  EXPECT_EQ(supervisor[0] + 6 * (k[0] + k[1] + i[2] * 7 + k[2] + k[3]), 291);
+  EXPECT_EQ(supervisor[0] + 6 * (k[0] + k[1] + i[3] * 127 + k[2] + k[3]), 969);
+  // Dynamic slice, R 64, S 4.
+  k = list("dynamic_slice_1d");
+  EXPECT_EQ(k[0] + 6 * (k[1] + 4 * (k[2] + k[3] * (11 / 2))), 1075);
+  EXPECT_EQ(k[0] + 6 * (k[1] + 4 * (k[2] + k[3] * (11 / 4))), 931);
+  // Update-add, E 64, M 96, 16 per worker.
+  k = list("multi_update_add_f32");
+  EXPECT_EQ(6 * (k[0] + 16 * (k[1] + k[2] * 63) + k[3] * 80), 21828);
+  k = list("multi_update_add_f16");
+  EXPECT_EQ(6 * (k[0] + 16 * (k[1] + k[2] * 31) + k[3] * 80), 12798);
+  // Reduction of partials, O 96, D 4: contiguous, interleaved, f16; separate.
+  k = list("reduce_partials");
+  EXPECT_EQ(k[0] + 6 * (k[1] + 4 * (k[2] * 4 + k[4])), 537);
+  EXPECT_EQ(k[0] + 6 * (k[1] + 4 * (k[3] * 4 + k[4])), 441);
+  EXPECT_EQ(k[0] + 6 * (k[1] + 2 * (k[2] * 4 + k[7])), 357);
+  k = list("reduce_partials_separate");
+  EXPECT_EQ(6 * (k[0] + 4 * (k[1] * 4 + k[2])), 648);
+  EXPECT_EQ(6 * (k[0] + 2 * (k[1] * 4 + k[5])), 432);
+  // Max pool, f16, 16 channels (C = 4), 7 outputs per worker, 1 and 4 taps.
+  k = list("pool");
+  List taps = list("pool_step");
+  double item = k[5] + k[6] + k[7] + 4 * (k[8] + taps[0] + taps[1] * 7);
+  EXPECT_EQ(k[0] + 6 * (k[1] + k[4] + 28 + item + k[11]), 1363);
+  EXPECT_EQ(k[0] + 6 * (k[1] + k[4] + 28 + 4 * item + k[11]), 4099);
+  EXPECT_EQ(list("dropout")[0] + list("dropout")[1] * 96 / 2, 247);
+  EXPECT_EQ(list("dropout")[0] + list("dropout")[1] * 96 / 4, 199);
+  EXPECT_EQ(list("normal_f32")[0] + list("normal_f32")[1] * 96 / 2, 330);
+  EXPECT_EQ(list("normal_f16")[0] + list("normal_f16")[1] * 96 / 4, 247);
+}
+
+// The nx1 convolution, f16, 14 x 14 outputs, 3 x 3, one group: workers have two whole rows and one of 5.
+TEST(Figures, graphcoreConvolutionVertex) {
+  Vertices v;
+  auto k = [&](llvm::StringRef key, size_t i) { return v.k(("cycles." + key).str(), i); };
+  auto row = [&](int64_t n) {
+    return k("amp_nx1_worker", 2) + k("amp_nx1_f16", 3) + k("amp_nx1_f16", 4) * (n - 3) - k("amp_nx1_worker", 3);
+  };
+  int64_t worker = k("amp_nx1_worker", 0) + k("amp_nx1_worker", 1) + 2 * row(14) + row(5);
+  int64_t inner =
+      3 * (k("amp_nx1_inner", 0) + 3 * (k("amp_nx1_inner", 1) + 64 + k("amp_nx1_inner", 3) + k("amp_nx1_inner", 2))) +
+      9 * 6 * worker;
+  int64_t outputs = 14 * 14 * 16;
+  int64_t zeroing = 6 * (ceilDivide(outputs / 6, 4) + k("zero_partials", 0));
+  int64_t total = k("amp_nx1", 0) + k("amp_nx1", 1) + 6 * k("amp_nx1", 3) + k("amp_nx1", 4) + k("amp_nx1", 6) +
+                  k("amp_nx1", 8) + k("amp_nx1", 9) + k("amp_nx1", 10) + k("amp_nx1", 11) + inner + zeroing;
+  EXPECT_EQ(total, 12682);
 }
 
 TEST(Figures, sambanova) {

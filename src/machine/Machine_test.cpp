@@ -168,6 +168,8 @@ TEST(Machine, malformedTexts) {
       {gpuWith("launch", "launch: {value: 2 s, source: S, status: measured}"), "outside the schema's bounds [0, 1] s"},
       {gpuWith("launch", "launch: {value: 5 us, source: S, status: assumed, range: [6 us, 9 us]}"),
        "the value 5e-06 is outside its range [6e-06, 9e-06] s"},
+      {gpuWith("launch", "launch: {value: 5 us, source: S, status: assumed, range: [1 us, 4 us]}"),
+       "the value 5e-06 is outside its range [1e-06, 4e-06] s; widen the range or correct the value"},
       {gpuWith("launch", "launch: {value: 5 us, source: S, status: assumed, range: [9 us, 1 us]}"),
        "the range ends below its beginning"},
       {gpuWith("launch", "launch: {value: 5 us, source: S, status: assumed, range: 9 us}"),
