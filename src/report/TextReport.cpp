@@ -1,0 +1,112 @@
+#include "report/TextReport.h"
+
+#include "timeline/Summary.h"
+#include "timeline/Write.h"
+
+#include "llvm/ADT/STLExtras.h"
+#include "llvm/ADT/StringExtras.h"
+#include "llvm/Support/Format.h"
+#include "llvm/Support/raw_ostream.h"
+
+#include <algorithm>
+
+namespace quadrille::report {
+
+using namespace timeline;
+
+static double percent(Cycles part, Cycles whole) {
+  return whole.value > 0 ? 100.0 * static_cast<double>(part.value) / static_cast<double>(whole.value) : 0;
+}
+
+// "12.3 us"
+static std::string duration(double seconds) {
+  static constexpr std::pair<double, const char *> units[] = {{1, "s"}, {1e-3, "ms"}, {1e-6, "us"}, {1e-9, "ns"}};
+  for (auto [size, unit] : units)
+    if (seconds >= size || size == 1e-9) {
+      std::string text;
+      llvm::raw_string_ostream(text) << llvm::format("%.3f ", seconds / size) << unit;
+      return text;
+    }
+  return "";
+}
+
+// "1.23 G" of a count, by powers of 1000.
+static std::string scaled(double value) {
+  static constexpr std::pair<double, const char *> units[] = {
+      {1e15, "P"}, {1e12, "T"}, {1e9, "G"}, {1e6, "M"}, {1e3, "k"}};
+  std::string text;
+  for (auto [size, unit] : units)
+    if (value >= size) {
+      llvm::raw_string_ostream(text) << llvm::format("%.2f ", value / size) << unit;
+      return text;
+    }
+  llvm::raw_string_ostream(text) << llvm::format("%.0f ", value);
+  return text;
+}
+
+static void omitted(size_t total, size_t shown, const char *what, llvm::raw_ostream &os) {
+  if (total > shown)
+    os << "  ... and " << total - shown << " more " << what << '\n';
+}
+
+void printProfile(const Timeline &timeline, llvm::raw_ostream &os, size_t rows) {
+  Summary summary = summarize(timeline);
+  os << timeline.model << " on " << timeline.machine << '\n';
+  double seconds = timeline.deviceSeconds();
+  if (timeline.clockHertz > 0)
+    os << "  device     " << timeline.cycles.value << " cycles, " << duration(seconds)
+       << llvm::format(" at %.0f MHz\n", timeline.clockHertz / 1e6);
+  else
+    os << "  device     no clock\n";
+  if (timeline.hostSeconds > 0)
+    os << "  host       " << duration(timeline.hostSeconds) << '\n';
+  double total = seconds + timeline.hostSeconds;
+  os << "  work       " << scaled(summary.flops) << "FLOP, " << scaled(summary.bytes)
+     << "B read and written by kernels";
+  if (total > 0)
+    os << "; " << scaled(summary.flops / total) << "FLOP/s, " << scaled(summary.bytes / total) << "B/s";
+  os << '\n';
+
+  if (!timeline.spans.empty()) {
+    os << "\n  category    active cycles   share summed on tracks\n";
+    for (size_t c = 0; c < categoryCount; ++c)
+      if (const CategoryTime &time = summary.categories[c]; time.onTracks.value > 0)
+        os << llvm::format("  %-10s %14lld %6.1f%% %16lld\n", nameOf(static_cast<Category>(c)),
+                           static_cast<long long>(time.active.value), percent(time.active, timeline.cycles),
+                           static_cast<long long>(time.onTracks.value));
+
+    std::vector<TrackTime> tracks = summary.tracks;
+    llvm::sort(tracks, [](const TrackTime &a, const TrackTime &b) {
+      return a.busy != b.busy ? a.busy > b.busy : a.track < b.track;
+    });
+    os << "\n     busy cycles   used  track\n";
+    for (const TrackTime &time : llvm::ArrayRef(tracks).take_front(rows))
+      os << llvm::format("  %14lld %5.1f%%  ", static_cast<long long>(time.busy.value), 100 * time.utilisation)
+         << pathOf(timeline, time.track) << '\n';
+    omitted(tracks.size(), rows, "tracks", os);
+  }
+
+  if (!summary.kernels.empty()) {
+    os << "\n   active cycles   share         FLOP   FLOP/cycle  kind       kernel (nodes)\n";
+    for (const KernelTime &time : llvm::ArrayRef(summary.kernels).take_front(rows)) {
+      const KernelRecord &kernel = timeline.kernels[time.kernel];
+      os << llvm::format("  %14lld %6.1f%% %12s %12.1f  %-10s ", static_cast<long long>(time.active.value),
+                         percent(time.active, timeline.cycles), scaled(kernel.flops).c_str(),
+                         time.active.value > 0 ? kernel.flops / static_cast<double>(time.active.value) : 0.0,
+                         kernel.kind.c_str())
+         << kernel.name;
+      if (!kernel.nodes.empty())
+        os << " (" << llvm::join(kernel.nodes, ", ") << ')';
+      os << '\n';
+    }
+    omitted(summary.kernels.size(), rows, "kernels", os);
+  }
+
+  if (!timeline.assumedFigures.empty()) {
+    os << "\n  These cycles depend on machine figures that are assumed, not published:\n";
+    for (const std::string &figure : timeline.assumedFigures)
+      os << "    " << figure << '\n';
+  }
+}
+
+} // namespace quadrille::report
