@@ -1,0 +1,321 @@
+#include "target/host/Plan.h"
+
+#include "graph/Contraction.h"
+
+#include "llvm/ADT/STLExtras.h"
+
+#include <algorithm>
+
+namespace quadrille::host {
+
+using namespace graph;
+
+namespace {
+
+bool isComposite(const Kernel &kernel) {
+  return !kernel.structured() && kernel.region && kernel.operation != "scan";
+}
+
+// Appends the kernels of `from` to `to`; `values` maps the ids of `from` to those of `to`.
+void appendKernels(const KernelGraph &from, std::vector<ValueId> values, llvm::ArrayRef<uint32_t> nodes,
+                   KernelGraph &to);
+
+void appendKernel(const Kernel &source, llvm::ArrayRef<ValueId> values, llvm::ArrayRef<uint32_t> nodes,
+                  KernelGraph &to) {
+  if (isComposite(source)) {
+    const KernelGraph &body = *source.region;
+    std::vector<ValueId> inner(body.values.size(), noValue);
+    for (auto [argument, read] : llvm::zip(body.inputs, source.reads))
+      inner[argument] = values[read.value];
+    // A result is produced under the composite's own value, unless the body passes something through.
+    std::vector<std::pair<ValueId, ValueId>> passed;
+    for (auto [result, write] : llvm::zip(body.outputs, source.writes)) {
+      if (inner[result] == noValue && body.values[result].role == ValueRole::Intermediate)
+        inner[result] = values[write.value];
+      else
+        passed.push_back({result, values[write.value]});
+    }
+    for (auto [id, value] : llvm::enumerate(body.values))
+      if (inner[id] == noValue) {
+        inner[id] = static_cast<ValueId>(to.values.size());
+        to.values.push_back(value);
+      }
+    appendKernels(body, inner, nodes, to);
+    for (auto [from, result] : passed) {
+      Kernel copy;
+      copy.kind = KernelKind::Move;
+      copy.operation = "reshape";
+      copy.reads.push_back({inner[from], {}, std::nullopt});
+      copy.writes.push_back({result, {}, Combiner::None, std::nullopt, std::nullopt});
+      copy.nodes.assign(nodes.begin(), nodes.end());
+      to.kernels.push_back(std::move(copy));
+    }
+    return;
+  }
+  Kernel kernel = source;
+  for (Read &read : kernel.reads)
+    read.value = values[read.value];
+  for (Write &write : kernel.writes) {
+    write.value = values[write.value];
+    if (write.initial)
+      write.initial->value = values[write.initial->value];
+  }
+  kernel.nodes.assign(nodes.begin(), nodes.end());
+  if (kernel.region)
+    kernel.region = std::make_shared<const KernelGraph>(inlineComposites(*kernel.region));
+  to.kernels.push_back(std::move(kernel));
+}
+
+void appendKernels(const KernelGraph &from, std::vector<ValueId> values, llvm::ArrayRef<uint32_t> nodes,
+                   KernelGraph &to) {
+  for (const Kernel &kernel : from.kernels)
+    appendKernel(kernel, values, nodes, to);
+}
+
+// A kernel without reductions whose single write is the identity over its loops.
+bool isElementwise(const Kernel &kernel) {
+  return kernel.structured() && kernel.writes.size() == 1 && kernel.writes[0].combiner == Combiner::None &&
+         llvm::none_of(kernel.loops, [](const Loop &loop) { return loop.reduction; });
+}
+
+struct Uses {
+  std::vector<uint32_t> readers; // number of reads of each value, graph outputs counted
+  explicit Uses(const KernelGraph &graph) : readers(graph.values.size(), 0) {
+    for (const Kernel &kernel : graph.kernels) {
+      for (const Read &read : kernel.reads)
+        ++readers[read.value];
+      for (const Write &write : kernel.writes)
+        if (write.initial)
+          ++readers[write.initial->value];
+    }
+    for (ValueId output : graph.outputs)
+      ++readers[output];
+  }
+};
+
+constexpr size_t longestBody = 64; // instructions: beyond that, registers no longer stay in L1
+
+// Puts `producer` into `consumer`, which reads its result once, as read `at`.
+bool compose(const KernelGraph &graph, const Kernel &producer, Kernel &consumer, size_t at) {
+  const Read &link = consumer.reads[at];
+  if (link.padding || producer.body.instructions.size() + consumer.body.instructions.size() > longestBody)
+    return false;
+  // Where each loop of the producer stands: an access over the consumer's loops.
+  std::vector<DimensionAccess> substitution(producer.loops.size());
+  for (auto [dimension, access] : llvm::enumerate(producer.writes[0].map)) {
+    if (access.terms.empty())
+      continue;
+    if (access.terms.size() != 1 || access.terms[0].second != 1 || access.offset != 0)
+      return false;
+    substitution[access.terms[0].first] = link.map[dimension];
+  }
+  for (const BlockInstruction &instruction : producer.body.instructions)
+    if (instruction.opcode == BlockOpcode::LoopIndex)
+      return false;
+
+  std::vector<Read> reads;
+  std::vector<ElementType> inputs;
+  for (auto [r, read] : llvm::enumerate(consumer.reads))
+    if (r != at) {
+      reads.push_back(read);
+      inputs.push_back(consumer.body.inputs[r]);
+    }
+  size_t firstOfProducer = reads.size();
+  for (auto [r, read] : llvm::enumerate(producer.reads)) {
+    Read moved{read.value, {}, read.padding};
+    for (const DimensionAccess &access : read.map) {
+      DimensionAccess result;
+      result.offset = access.offset;
+      std::map<unsigned, int64_t> terms;
+      for (auto [loop, coefficient] : access.terms) {
+        result.offset += coefficient * substitution[loop].offset;
+        for (auto [outer, factor] : substitution[loop].terms)
+          terms[outer] += coefficient * factor;
+      }
+      for (auto [loop, coefficient] : terms)
+        if (coefficient != 0)
+          result.terms.push_back({loop, coefficient});
+      moved.map.push_back(std::move(result));
+    }
+    reads.push_back(std::move(moved));
+    inputs.push_back(producer.body.inputs[r]);
+  }
+  BlockExpression body;
+  body.inputs = inputs;
+  for (BlockInstruction instruction : producer.body.instructions) {
+    if (instruction.opcode == BlockOpcode::Input)
+      instruction.immediate += firstOfProducer;
+    body.instructions.push_back(instruction);
+  }
+  Register shift = static_cast<Register>(body.instructions.size());
+  Register result = producer.body.results[0];
+  std::vector<Register> renamed(consumer.body.instructions.size());
+  for (auto [i, original] : llvm::enumerate(consumer.body.instructions)) {
+    BlockInstruction instruction = original;
+    if (instruction.opcode == BlockOpcode::Input && instruction.immediate == at) {
+      renamed[i] = result;
+      continue;
+    }
+    if (instruction.opcode == BlockOpcode::Input && instruction.immediate > at)
+      --instruction.immediate;
+    for (unsigned o = 0; o < operandCount(instruction.opcode); ++o)
+      instruction.operands[o] = renamed[instruction.operands[o]];
+    renamed[i] = static_cast<Register>(body.instructions.size());
+    body.instructions.push_back(instruction);
+  }
+  (void)shift;
+  for (Register r : consumer.body.results)
+    body.results.push_back(renamed[r]);
+  consumer.reads = std::move(reads);
+  consumer.body = std::move(body);
+  for (uint32_t node : producer.nodes)
+    if (!llvm::is_contained(consumer.nodes, node))
+      consumer.nodes.push_back(node);
+  llvm::sort(consumer.nodes);
+  consumer.flops += producer.flops;
+  return true;
+}
+
+// Buffers by liveness: a value takes the free buffer that is nearest in size, or a new one.
+void assignSlots(const KernelGraph &graph, Decisions &decisions) {
+  const std::vector<ValueId> &aliases = decisions.aliases;
+  std::vector<size_t> lastUse(graph.values.size(), 0);
+  std::vector<bool> isOutput(graph.values.size(), false), inside(graph.values.size(), false);
+  for (ValueId output : graph.outputs)
+    isOutput[aliases[output]] = true;
+  auto forOperands = [](const Kernel &kernel, auto function) {
+    for (const Read &read : kernel.reads)
+      function(read.value);
+    for (const Write &write : kernel.writes)
+      if (write.initial)
+        function(write.initial->value);
+  };
+  for (auto [s, step] : llvm::enumerate(decisions.steps)) {
+    for (uint32_t k : step.kernels) {
+      forOperands(graph.kernels[k], [&](ValueId value) { lastUse[aliases[value]] = s; });
+      for (const Write &write : graph.kernels[k].writes)
+        lastUse[aliases[write.value]] = std::max<size_t>(lastUse[aliases[write.value]], s);
+    }
+    for (uint32_t k : llvm::ArrayRef(step.kernels).drop_back())
+      for (const Write &write : graph.kernels[k].writes)
+        inside[write.value] = true;
+  }
+  struct Slot {
+    int64_t bytes;
+    size_t freeFrom; // step
+  };
+  std::vector<Slot> slots;
+  for (auto [s, step] : llvm::enumerate(decisions.steps))
+    for (const Write &write : graph.kernels[step.kernels.back()].writes) {
+      ValueId value = write.value;
+      if (isOutput[value] || inside[value] || aliases[value] != value)
+        continue;
+      int64_t bytes =
+          elementCount(graph.values[value].shape) *
+          static_cast<int64_t>(decisions.layouts[value] == Layout::Blocked ? 4 : byteWidth(graph.values[value].type));
+      Slot *best = nullptr;
+      for (Slot &slot : slots)
+        if (slot.freeFrom <= s && (!best || std::abs(slot.bytes - bytes) < std::abs(best->bytes - bytes)))
+          best = &slot;
+      if (!best) {
+        slots.push_back({0, 0});
+        best = &slots.back();
+      }
+      best->bytes = std::max(best->bytes, bytes);
+      best->freeFrom = lastUse[value] + 1;
+      decisions.slots[value] = static_cast<uint32_t>(best - slots.data());
+    }
+  decisions.slotCount = static_cast<uint32_t>(slots.size());
+}
+
+// Kernels whose results nobody reads, once fusion has taken their readers away.
+void dropUnused(KernelGraph &graph) {
+  std::vector<bool> needed(graph.values.size(), false);
+  for (ValueId output : graph.outputs)
+    needed[output] = true;
+  std::vector<Kernel> kept;
+  for (Kernel &kernel : llvm::reverse(graph.kernels)) {
+    if (llvm::none_of(kernel.writes, [&](const Write &write) { return needed[write.value]; }))
+      continue;
+    for (const Read &read : kernel.reads)
+      needed[read.value] = true;
+    for (const Write &write : kernel.writes)
+      if (write.initial)
+        needed[write.initial->value] = true;
+    kept.push_back(std::move(kernel));
+  }
+  std::reverse(kept.begin(), kept.end());
+  graph.kernels = std::move(kept);
+}
+
+} // namespace
+
+KernelGraph inlineComposites(const KernelGraph &graph) {
+  KernelGraph result;
+  result.name = graph.name;
+  result.values = graph.values;
+  result.inputs = graph.inputs;
+  result.outputs = graph.outputs;
+  result.outputNames = graph.outputNames;
+  result.nodes = graph.nodes;
+  std::vector<ValueId> same(graph.values.size());
+  for (auto [id, value] : llvm::enumerate(same))
+    value = static_cast<ValueId>(id);
+  for (const Kernel &kernel : graph.kernels)
+    appendKernel(kernel, same, kernel.nodes, result);
+  return result;
+}
+
+void fuseElementwise(KernelGraph &graph) {
+  Uses uses(graph);
+  std::vector<size_t> producer(graph.values.size(), ~size_t(0));
+  std::vector<bool> gone(graph.kernels.size(), false);
+  for (size_t k = 0; k < graph.kernels.size(); ++k) {
+    Kernel &kernel = graph.kernels[k];
+    if (isElementwise(kernel)) {
+      for (size_t r = 0; r < kernel.reads.size();) {
+        ValueId value = kernel.reads[r].value;
+        size_t from = producer[value];
+        if (from == ~size_t(0) || uses.readers[value] != 1 ||
+            elementCount(graph.values[value].shape) < elementCount(graph.values[kernel.writes[0].value].shape) ||
+            !compose(graph, graph.kernels[from], kernel, r)) {
+          ++r;
+          continue;
+        }
+        gone[from] = true;
+        r = 0;
+      }
+      producer[kernel.writes[0].value] = k;
+    }
+  }
+  std::vector<Kernel> kept;
+  for (size_t k = 0; k < graph.kernels.size(); ++k)
+    if (!gone[k])
+      kept.push_back(std::move(graph.kernels[k]));
+  graph.kernels = std::move(kept);
+}
+
+HostPlan makePlan(const KernelGraph &graph) {
+  HostPlan plan;
+  plan.graph = inlineComposites(graph);
+  dropUnused(plan.graph);
+  fuseElementwise(plan.graph);
+  Decisions &decisions = plan.decisions;
+  size_t count = plan.graph.values.size();
+  decisions.slots.assign(count, noSlot);
+  decisions.layouts.assign(count, Layout::Plain);
+  for (size_t value = 0; value < count; ++value)
+    decisions.aliases.push_back(static_cast<ValueId>(value));
+  for (auto [k, kernel] : llvm::enumerate(plan.graph.kernels)) {
+    if (kernel.operation == "reshape" && !kernel.structured() && kernel.reads.size() == 1 &&
+        kernel.writes.size() == 1) {
+      decisions.aliases[kernel.writes[0].value] = decisions.aliases[kernel.reads[0].value];
+      continue;
+    }
+    decisions.steps.push_back({{static_cast<uint32_t>(k)}});
+  }
+  assignSlots(plan.graph, decisions);
+  return plan;
+}
+
+} // namespace quadrille::host

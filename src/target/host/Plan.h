@@ -1,0 +1,50 @@
+// The host's plan: what runs as one step, and where values live. Kernels are first rewritten (composites inlined,
+// chains of elementwise kernels composed into one body), so that the decisions are visible in the kernel list itself.
+#pragma once
+
+#include "graph/KernelGraph.h"
+#include "target/Target.h"
+
+#include <vector>
+
+namespace quadrille::host {
+
+constexpr uint32_t noSlot = ~uint32_t(0);
+
+// How a value's elements lie in memory.
+enum class Layout : uint8_t {
+  Plain,  // row-major, in the value's type
+  Blocked // in the order that the producing convolution prefers, as f32 holding the type's values
+};
+
+// Kernels that run as one: a contraction and the elementwise kernels applied to its result, or a single kernel.
+struct Step {
+  std::vector<uint32_t> kernels;
+};
+
+struct Decisions {
+  std::vector<Step> steps;
+  std::vector<uint32_t> slots; // for each value: the buffer it lives in; noSlot: an input, constant, output, alias, or
+                               // a value inside a step
+  std::vector<graph::ValueId> aliases; // for each value: the value whose bytes it shares (reshape); itself otherwise
+  std::vector<Layout> layouts;         // for each value
+  uint32_t slotCount = 0;
+};
+
+// A kernel list and the decisions over it.
+class HostPlan final : public target::Plan {
+public:
+  graph::KernelGraph graph;
+  Decisions decisions;
+};
+
+// The graph with every composite replaced by its body. Scans keep their regions, with composites inlined in them.
+graph::KernelGraph inlineComposites(const graph::KernelGraph &graph);
+
+// Composes elementwise kernels whose only reader is another elementwise kernel into that reader.
+void fuseElementwise(graph::KernelGraph &graph);
+
+// Rewrites and decides. Never fails: what cannot be executed is found when it is compiled.
+HostPlan makePlan(const graph::KernelGraph &graph);
+
+} // namespace quadrille::host
