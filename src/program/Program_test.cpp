@@ -95,39 +95,51 @@ protected:
   std::string directory;
 };
 
-TEST(Program, RoundTrip) {
+// That `after` is what sample() was.
+void expectSample(Program &after) {
   Program before = sample();
-  auto after = read(write(before));
-  ASSERT_TRUE(bool(after)) << messageOf(after.takeError());
-  EXPECT_EQ(after->target, before.target);
-  EXPECT_EQ(after->machine, before.machine);
-  EXPECT_EQ(after->compilerRevision, before.compilerRevision);
-  EXPECT_EQ(after->precision, "f16");
-  EXPECT_EQ(after->chips, 2);
-  EXPECT_EQ(after->batch, 3);
-  ASSERT_TRUE(after->model);
-  EXPECT_EQ(after->model->path, "m.onnx");
-  EXPECT_EQ(after->model->hash, 0x0123456789abcdefu);
-  EXPECT_EQ(after->model->dimensions, before.model->dimensions);
-  EXPECT_EQ(after->model->bindings, before.model->bindings);
-  ASSERT_EQ(after->nodes.size(), 2u);
-  EXPECT_EQ(after->nodes[1].name, "größe");
-  EXPECT_EQ(after->nodes[1].operation, "Relu");
-  ASSERT_EQ(after->variables.size(), 5u);
+  EXPECT_EQ(after.target, before.target);
+  EXPECT_EQ(after.machine, before.machine);
+  EXPECT_EQ(after.compilerRevision, before.compilerRevision);
+  EXPECT_EQ(after.precision, "f16");
+  EXPECT_EQ(after.chips, 2);
+  EXPECT_EQ(after.batch, 3);
+  ASSERT_TRUE(after.model);
+  EXPECT_EQ(after.model->path, "m.onnx");
+  EXPECT_EQ(after.model->hash, 0x0123456789abcdefu);
+  EXPECT_EQ(after.model->dimensions, before.model->dimensions);
+  EXPECT_EQ(after.model->bindings, before.model->bindings);
+  ASSERT_EQ(after.nodes.size(), 2u);
+  EXPECT_EQ(after.nodes[1].name, "größe");
+  EXPECT_EQ(after.nodes[1].operation, "Relu");
+  ASSERT_EQ(after.variables.size(), 5u);
   for (size_t i = 0; i < 5; ++i) {
-    EXPECT_EQ(after->variables[i].name, before.variables[i].name);
-    EXPECT_EQ(after->variables[i].type, before.variables[i].type);
-    EXPECT_EQ(after->variables[i].shape, before.variables[i].shape);
-    EXPECT_EQ(after->variables[i].role, before.variables[i].role);
-    EXPECT_EQ(after->hasData(i), before.hasData(i));
+    EXPECT_EQ(after.variables[i].name, before.variables[i].name);
+    EXPECT_EQ(after.variables[i].type, before.variables[i].type);
+    EXPECT_EQ(after.variables[i].shape, before.variables[i].shape);
+    EXPECT_EQ(after.variables[i].role, before.variables[i].role);
+    EXPECT_EQ(after.hasData(i), before.hasData(i));
   }
-  EXPECT_EQ(llvm::cantFail(after->dataOf(2)).data<int8_t>()[1], -2);
-  EXPECT_EQ(llvm::cantFail(after->dataOf(4)).data<float>()[0], 0.5f);
-  EXPECT_THAT(messageOf(after->dataOf(3).takeError()), HasSubstr("variable 'absent': its data is absent"));
-  ASSERT_EQ(after->entryPoints.size(), 2u);
-  EXPECT_EQ(after->entryPoints[1].name, "update");
-  EXPECT_EQ(after->entryPoints[1].inputs, (std::vector<uint32_t>{0, 4}));
-  EXPECT_EQ(after->payload().vec(), bytesOf("payload!"));
+  EXPECT_EQ(llvm::cantFail(after.dataOf(2)).data<int8_t>()[1], -2);
+  EXPECT_EQ(llvm::cantFail(after.dataOf(4)).data<float>()[0], 0.5f);
+  EXPECT_THAT(messageOf(after.dataOf(3).takeError()), HasSubstr("variable 'absent': its data is absent"));
+  ASSERT_EQ(after.entryPoints.size(), 2u);
+  EXPECT_EQ(after.entryPoints[1].name, "update");
+  EXPECT_EQ(after.entryPoints[1].inputs, (std::vector<uint32_t>{0, 4}));
+  EXPECT_EQ(after.payload().vec(), bytesOf("payload!"));
+}
+
+TEST(Program, RoundTrip) {
+  auto after = read(write(sample()));
+  ASSERT_TRUE(bool(after)) << messageOf(after.takeError());
+  expectSample(*after);
+}
+
+// Written by the first version of the format and never written again: whatever is released since must load it.
+TEST(Program, FrozenFileOfVersion1StaysLoadable) {
+  auto program = Program::load(QUADRILLE_SOURCE_DIR "/src/program/testdata/v1.qdl");
+  ASSERT_TRUE(bool(program)) << messageOf(program.takeError());
+  expectSample(*program);
 }
 
 TEST(Program, EqualProgramsGiveEqualBytes) {
