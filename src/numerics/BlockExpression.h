@@ -5,9 +5,10 @@
 // Semantics that surprise people:
 //  - Every register has an ElementType. Floats narrower than f32 compute in f32 and are rounded to their type (nearest
 //    even) after every instruction; for + - * / sqrt this equals computing in the type itself (but for subnormal
-//    results of bf16), for multiply_add and the transcendentals it is the f32 result narrowed. Transcendentals are
-//    within 1 ulp in f32 and f64, the same bits on every CPU with fused multiply-add (ElementaryFunctions_test.cpp
-//    measures).
+//    results of bf16), for multiply_add and the transcendentals it is the f32 result narrowed.
+//  - Transcendentals are within 1 ulp in f32 and f64 (f32 erf 1.1; f64 asinh and acosh past 2^30 1.2, sinh and cosh
+//  past
+//    709 2), the same bits on every CPU with fused multiply-add: ElementaryFunctions_test.cpp measures.
 //  - Integers wrap modulo 2^bits. Division by zero gives 0 and INT_MIN / -1 gives INT_MIN: defined, never a trap.
 //    Integer division truncates toward zero; `remainder` has the dividend's sign; `modulo` has the divisor's.
 //  - `minimum`/`maximum` propagate NaN and order -0 below +0; `minimum_number`/`maximum_number` prefer the number.

@@ -147,7 +147,119 @@ void binaryKernel(void *destination, const BlockSource *sources, size_t count) {
         out + i);
 }
 
+// f32 by way of f64, for functions whose f32 form overflows early.
+template <typename Function> void unaryThroughF64(void *destination, const BlockSource *sources, size_t count) {
+  auto *out = static_cast<float *>(destination);
+  for (size_t i = 0; i < count; i += kernelGranule) {
+    const float *in = elementAt<float>(sources[0], i);
+    HWY_ALIGN double wide[kernelGranule];
+    QUADRILLE_VECTORIZE
+    for (size_t j = 0; j < kernelGranule; ++j)
+      wide[j] = static_cast<double>(in[j]);
+    BlockSource self{wide, ~size_t(0)};
+    unaryKernel<Function, double>(wide, &self, std::min(kernelGranule, count - i));
+    QUADRILLE_VECTORIZE
+    for (size_t j = 0; j < kernelGranule; ++j)
+      out[i + j] = static_cast<float>(wide[j]);
+  }
+}
+
+// SLEEF's forms overflow for large arguments where the function does not. Past `limit` in magnitude another formula
+// holds, which is `inner` of an argument and then `outer` of that and the original one.
+
+struct LargeLog1p { // log(1 + x) = log(x) (1 + O(1 / x))
+  using Inner = Log;
+  static constexpr double limit = 0x1p60;
+  template <typename T> static inline T argument(T x) { return x; }
+  template <typename T> static inline T outer(T y, T) { return y; }
+};
+struct LargeAsinh { // asinh(x) = log(2 x) + O(1 / x^2)
+  using Inner = Log;
+  static constexpr double limit = 0x1p30;
+  template <typename T> static inline T argument(T x) { return std::fabs(x); }
+  template <typename T> static inline T outer(T y, T x) { return std::copysign(y + T(0.693147180559945309417232), x); }
+};
+struct LargeAcosh {
+  using Inner = Log;
+  static constexpr double limit = 0x1p30;
+  template <typename T> static inline T argument(T x) { return x; }
+  template <typename T> static inline T outer(T y, T) { return y + T(0.693147180559945309417232); }
+};
+// exp(x) / 2 = exp(x - 1) * (e / 2), where x - 1 is exact and overflows no earlier than the result.
+struct LargeSinh {
+  using Inner = Exp;
+  static constexpr double limit = 709;
+  template <typename T> static inline T argument(T x) { return std::fabs(x) - T(1); }
+  template <typename T> static inline T outer(T y, T x) { return std::copysign(y * T(1.35914091422952261768014), x); }
+};
+struct LargeCosh {
+  using Inner = Exp;
+  static constexpr double limit = 709;
+  template <typename T> static inline T argument(T x) { return std::fabs(x) - T(1); }
+  template <typename T> static inline T outer(T y, T) { return y * T(1.35914091422952261768014); }
+};
+
+template <typename Function, typename Large, typename T>
+void unaryWithLarge(void *destination, const BlockSource *sources, size_t count) {
+  auto *out = static_cast<T *>(destination);
+  for (size_t i = 0; i < count; i += kernelGranule) {
+    const T *in = elementAt<T>(sources[0], i);
+    size_t n = std::min(kernelGranule, count - i);
+    HWY_ALIGN T x[kernelGranule];
+    std::copy_n(in, kernelGranule, x); // the destination may be the source
+    uint32_t large = 0;
+    for (size_t j = 0; j < n; ++j)
+      large |= std::fabs(x[j]) > T(Large::limit);
+    BlockSource source{x, ~size_t(0)};
+    unaryKernel<Function, T>(out + i, &source, n);
+    if (HWY_LIKELY(large == 0))
+      continue;
+    HWY_ALIGN T y[kernelGranule];
+    for (size_t j = 0; j < kernelGranule; ++j)
+      y[j] = Large::argument(x[j]);
+    BlockSource self{y, ~size_t(0)};
+    unaryKernel<typename Large::Inner, T>(y, &self, n);
+    for (size_t j = 0; j < n; ++j)
+      if (std::fabs(x[j]) > T(Large::limit))
+        out[i + j] = Large::outer(y[j], x[j]);
+  }
+}
+
+// The functions that SLEEF does not cover on their whole domain; null for the others.
+template <typename T> BlockKernel amendedKernel(BlockOpcode opcode) {
+  if (opcode == BlockOpcode::Log1p)
+    return unaryWithLarge<Log1p, LargeLog1p, T>;
+  if constexpr (sizeof(T) == sizeof(float)) {
+    switch (opcode) {
+    case BlockOpcode::Sinh:
+      return unaryThroughF64<Sinh>;
+    case BlockOpcode::Cosh:
+      return unaryThroughF64<Cosh>;
+    case BlockOpcode::Asinh:
+      return unaryThroughF64<Asinh>;
+    case BlockOpcode::Acosh:
+      return unaryThroughF64<Acosh>;
+    default:
+      return nullptr;
+    }
+  }
+  switch (opcode) {
+  case BlockOpcode::Sinh:
+    return unaryWithLarge<Sinh, LargeSinh, T>;
+  case BlockOpcode::Cosh:
+    return unaryWithLarge<Cosh, LargeCosh, T>;
+  case BlockOpcode::Asinh:
+    return unaryWithLarge<Asinh, LargeAsinh, T>;
+  case BlockOpcode::Acosh:
+    return unaryWithLarge<Acosh, LargeAcosh, T>;
+  default:
+    return nullptr;
+  }
+}
+
 template <typename T> BlockKernel functionKernel(BlockOpcode opcode) {
+  if (BlockKernel kernel = amendedKernel<T>(opcode))
+    return kernel;
   switch (opcode) {
 #define QUADRILLE_CASE(name, struct_)                                                                                  \
   case BlockOpcode::struct_:                                                                                           \
