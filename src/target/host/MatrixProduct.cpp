@@ -1,9 +1,355 @@
+// Contractions without windows through numerics/Gemm.h: one group of loops each for rows, columns and the sum, the
+// rest walked outside.
+#include "base/Parallel.h"
+#include "graph/Contraction.h"
+#include "numerics/Convert.h"
+#include "numerics/Gemm.h"
 #include "target/host/Operation.h"
+
+#include "llvm/ADT/STLExtras.h"
+#include "llvm/ADT/SmallVector.h"
+
+#include <cstring>
+
 namespace quadrille::host {
-OperationPointer compileMatrixProduct(const graph::KernelGraph &, const graph::Kernel &) {
-  return nullptr;
+
+using namespace graph;
+
+namespace {
+
+struct Strides {
+  int64_t lhs = 0, rhs = 0, result = 0;
+};
+struct ProductLoop {
+  int64_t extent = 1;
+  Strides stride;
+};
+
+enum class Form { F32, F64, Narrow, Integer8, I16, I32, I64 };
+
+std::optional<Form> formOf(ElementType lhs, ElementType rhs, ElementType result) {
+  auto isByte = [](ElementType type) { return type == ElementType::i8 || type == ElementType::u8; };
+  if (isFloat(lhs) && isFloat(rhs) && isFloat(result)) {
+    if (lhs == ElementType::f64 && rhs == ElementType::f64)
+      return Form::F64;
+    if (lhs == ElementType::f64 || rhs == ElementType::f64 || result == ElementType::f64)
+      return std::nullopt;
+    return lhs == ElementType::f32 && rhs == ElementType::f32 ? Form::F32 : Form::Narrow;
+  }
+  bool result32 = result == ElementType::i32 || result == ElementType::u32;
+  if (isByte(lhs) && isByte(rhs) && result32)
+    return Form::Integer8;
+  if (lhs == ElementType::i16 && rhs == lhs && result32)
+    return Form::I16;
+  // Modulo 2^bits the sign of operands of the result's width does not matter.
+  if ((lhs == ElementType::i32 || lhs == ElementType::u32) && rhs == lhs && result32)
+    return Form::I32;
+  if ((lhs == ElementType::i64 || lhs == ElementType::u64) && rhs == lhs && result == lhs)
+    return Form::I64;
+  return std::nullopt;
 }
-OperationPointer compileConvolution(const graph::KernelGraph &, const graph::Kernel &) {
-  return nullptr;
+
+class MatrixProduct final : public Operation {
+public:
+  bool prepare(const KernelGraph &graph, const Kernel &kernel);
+  llvm::Error run(llvm::ArrayRef<const std::byte *> reads, llvm::ArrayRef<std::byte *> writes) override;
+
+private:
+  Form form = Form::F32;
+  ElementType lhsType = ElementType::f32, rhsType = ElementType::f32, resultType = ElementType::f32;
+  ElementType sumType = ElementType::f32;
+  unsigned lhs = 0, rhs = 1;
+  std::optional<unsigned> lhsZero, rhsZero;
+  ElementType lhsZeroType = ElementType::i8, rhsZeroType = ElementType::i8;
+  int64_t lhsBase = 0, rhsBase = 0;
+  GemmShape shape;
+  bool swapped = false;                    // the transposed product, when the result runs along the rows
+  llvm::SmallVector<ProductLoop, 4> outer; // walked outside; those of the sum accumulate
+  llvm::SmallVector<bool, 4> outerAccumulates;
+  int64_t results = 0;
+  OperationPointer initial; // fills the result before the product is added
+  size_t initialRead = 0;
+  Tensor sums; // where the result is narrower than the sum
+};
+
+} // namespace
+
+static Strides stridesOf(const KernelGraph &graph, const Kernel &kernel, const Contraction &contraction,
+                         unsigned loop) {
+  auto stride = [&](ValueId value, const AccessMap &map) {
+    Shape strides = rowMajorStrides(graph.values[value].shape);
+    int64_t sum = 0;
+    for (auto [access, step] : llvm::zip(map, strides))
+      for (auto [term, coefficient] : access.terms)
+        if (term == loop)
+          sum += coefficient * step;
+    return sum;
+  };
+  const Read &lhs = kernel.reads[contraction.lhs], &rhs = kernel.reads[contraction.rhs];
+  return {stride(lhs.value, lhs.map), stride(rhs.value, rhs.map), stride(kernel.writes[0].value, kernel.writes[0].map)};
 }
+
+// The loops as few nested ones, outermost first.
+static llvm::SmallVector<ProductLoop, 4> collapsed(llvm::SmallVector<ProductLoop, 4> loops) {
+  llvm::erase_if(loops, [](const ProductLoop &loop) { return loop.extent == 1; });
+  llvm::stable_sort(loops, [](const ProductLoop &a, const ProductLoop &b) {
+    return std::make_tuple(a.stride.result, a.stride.lhs, a.stride.rhs) >
+           std::make_tuple(b.stride.result, b.stride.lhs, b.stride.rhs);
+  });
+  for (size_t l = 0; l + 1 < loops.size();) {
+    const ProductLoop &inner = loops[l + 1];
+    auto joins = [&](int64_t o, int64_t i) { return o == i * inner.extent; };
+    Strides o = loops[l].stride, i = inner.stride;
+    if (!joins(o.lhs, i.lhs) || !joins(o.rhs, i.rhs) || !joins(o.result, i.result)) {
+      ++l;
+      continue;
+    }
+    loops[l] = {loops[l].extent * inner.extent, i};
+    loops.erase(loops.begin() + l + 1);
+  }
+  return loops;
+}
+
+bool MatrixProduct::prepare(const KernelGraph &graph, const Kernel &kernel) {
+  std::optional<Contraction> contraction = inferContraction(graph, kernel);
+  if (!contraction || contraction->isConvolution())
+    return false;
+  lhs = contraction->lhs;
+  rhs = contraction->rhs;
+  const Read &left = kernel.reads[lhs], &right = kernel.reads[rhs];
+  if (left.padding || right.padding)
+    return false;
+  lhsType = graph.values[left.value].type;
+  rhsType = graph.values[right.value].type;
+  const Write &write = kernel.writes[0];
+  const Value &result = graph.values[write.value];
+  resultType = result.type;
+  std::optional<Form> found = formOf(lhsType, rhsType, resultType);
+  if (!found)
+    return false;
+  form = *found;
+  sumType = form == Form::F64 ? ElementType::f64 : isFloat(resultType) ? ElementType::f32 : resultType;
+  results = elementCount(result.shape);
+  auto scalarZero = [&](std::optional<unsigned> read, ElementType &type) {
+    if (!read)
+      return true;
+    const Value &value = graph.values[kernel.reads[*read].value];
+    type = value.type;
+    return form == Form::Integer8 && elementCount(value.shape) == 1;
+  };
+  lhsZero = contraction->lhsZeroPoint;
+  rhsZero = contraction->rhsZeroPoint;
+  if (!scalarZero(lhsZero, lhsZeroType) || !scalarZero(rhsZero, rhsZeroType))
+    return false;
+  auto baseOf = [&](const Read &read) {
+    int64_t base = 0;
+    for (auto [access, step] : llvm::zip(read.map, rowMajorStrides(graph.values[read.value].shape)))
+      base += access.offset * step;
+    return base;
+  };
+  lhsBase = baseOf(left);
+  rhsBase = baseOf(right);
+
+  auto loopsOf = [&](llvm::ArrayRef<unsigned> loops) {
+    llvm::SmallVector<ProductLoop, 4> list;
+    for (unsigned l : loops)
+      list.push_back({kernel.loops[l].extent, stridesOf(graph, kernel, *contraction, l)});
+    return collapsed(list);
+  };
+  auto batch = loopsOf(contraction->batch), m = loopsOf(contraction->m), n = loopsOf(contraction->n),
+       k = loopsOf(contraction->k);
+  auto takeInner = [&](llvm::SmallVector<ProductLoop, 4> &loops, bool accumulates) {
+    ProductLoop inner;
+    if (!loops.empty())
+      inner = loops.pop_back_val();
+    for (const ProductLoop &loop : loops) {
+      outer.push_back(loop);
+      outerAccumulates.push_back(accumulates);
+    }
+    return inner;
+  };
+  ProductLoop batchLoop = takeInner(batch, false), rows = takeInner(m, false), columns = takeInner(n, false),
+              sum = takeInner(k, true);
+
+  // The result must run along columns (or, transposed, along rows); each operand along one of its two loops.
+  if (columns.extent > 1 && columns.stride.result != 1) {
+    if (rows.extent > 1 && rows.stride.result != 1)
+      return false;
+    swapped = true;
+  }
+  auto operandFits = [](int64_t row, int64_t rowExtent, int64_t column, int64_t columnExtent, bool &transpose,
+                        int64_t &leading) {
+    // row-major: the column stride is 1
+    if ((column == 1 || columnExtent == 1) && (row >= columnExtent || rowExtent == 1)) {
+      transpose = false;
+      leading = rowExtent == 1 ? columnExtent : row;
+      return true;
+    }
+    if ((row == 1 || rowExtent == 1) && (column >= rowExtent || columnExtent == 1)) {
+      transpose = true;
+      leading = columnExtent == 1 ? rowExtent : column;
+      return true;
+    }
+    return false;
+  };
+  bool lhsTransposed = false, rhsTransposed = false;
+  int64_t lhsLeading = 0, rhsLeading = 0;
+  if (!operandFits(rows.stride.lhs, rows.extent, sum.stride.lhs, sum.extent, lhsTransposed, lhsLeading) ||
+      !operandFits(sum.stride.rhs, sum.extent, columns.stride.rhs, columns.extent, rhsTransposed, rhsLeading))
+    return false;
+  shape.k = sum.extent;
+  shape.batch = batchLoop.extent;
+  shape.batchStrideC = batchLoop.stride.result;
+  if (!swapped) {
+    shape.m = rows.extent;
+    shape.n = columns.extent;
+    shape.transposeA = lhsTransposed;
+    shape.transposeB = rhsTransposed;
+    shape.leadingA = lhsLeading;
+    shape.leadingB = rhsLeading;
+    shape.leadingC = rows.extent == 1 ? columns.extent : rows.stride.result;
+    shape.batchStrideA = batchLoop.stride.lhs;
+    shape.batchStrideB = batchLoop.stride.rhs;
+  } else {
+    shape.m = columns.extent;
+    shape.n = rows.extent;
+    shape.transposeA = !rhsTransposed;
+    shape.transposeB = !lhsTransposed;
+    shape.leadingA = rhsLeading;
+    shape.leadingB = lhsLeading;
+    shape.leadingC = columns.extent == 1 ? rows.extent : columns.stride.result;
+    shape.batchStrideA = batchLoop.stride.rhs;
+    shape.batchStrideB = batchLoop.stride.lhs;
+  }
+  if (shape.leadingC < shape.n)
+    return false;
+  shape.accumulate = llvm::is_contained(outerAccumulates, true);
+
+  // What the sum starts from: zero, or values laid into the result first by a map of their own.
+  bool zero = !write.initial && write.initialScalar &&
+              doubleFromBits(write.initialScalar->type, write.initialScalar->bits) == 0;
+  if (!zero || shape.accumulate) {
+    KernelGraph start;
+    start.values.push_back({"result", sumType, result.shape, ValueRole::Intermediate, {}, {}});
+    Kernel copy;
+    std::vector<unsigned> renamed(kernel.loops.size(), 0);
+    for (auto [l, loop] : llvm::enumerate(kernel.loops))
+      if (!loop.reduction) {
+        renamed[l] = static_cast<unsigned>(copy.loops.size());
+        copy.loops.push_back(loop);
+      }
+    auto rename = [&](AccessMap map) {
+      for (DimensionAccess &access : map)
+        for (auto &[loop, coefficient] : access.terms)
+          loop = renamed[loop];
+      return map;
+    };
+    Register value;
+    if (write.initial) {
+      start.values.push_back(graph.values[write.initial->value]);
+      copy.reads.push_back({1, rename(write.initial->map), write.initial->padding});
+      ElementType type = start.values[1].type;
+      copy.body.inputs = {type};
+      value = copy.body.append(BlockOpcode::Input, type, {}, 0);
+      if (type != sumType)
+        value = copy.body.append(BlockOpcode::Convert, sumType, {value});
+    } else {
+      uint64_t bits = 0;
+      if (write.initialScalar)
+        convert(write.initialScalar->type, &write.initialScalar->bits, sumType, &bits, 1);
+      value = copy.body.append(BlockOpcode::Constant, sumType, {}, bits);
+    }
+    copy.body.results = {value};
+    copy.writes.push_back({0, rename(write.map), Combiner::None, {}, {}});
+    llvm::Expected<OperationPointer> compiled = compileStructured(start, copy);
+    if (!compiled) {
+      llvm::consumeError(compiled.takeError());
+      return false;
+    }
+    initial = std::move(*compiled);
+    initialRead = kernel.reads.size();
+    shape.accumulate = true;
+  }
+  if (sumType != resultType)
+    sums = Tensor::uninitialized(sumType, {results});
+  return true;
+}
+
+llvm::Error MatrixProduct::run(llvm::ArrayRef<const std::byte *> reads, llvm::ArrayRef<std::byte *> writes) {
+  std::byte *to = sumType == resultType ? writes[0] : sums.mutableBytes();
+  if (initial) {
+    llvm::SmallVector<const std::byte *, 1> start;
+    if (initialRead < reads.size())
+      start.push_back(reads[initialRead]);
+    if (llvm::Error error = initial->run(start, {to}))
+      return error;
+  }
+  auto zeroPoint = [&](std::optional<unsigned> read, ElementType type) {
+    int32_t value = 0;
+    if (read)
+      convert(type, reads[*read], ElementType::i32, &value, 1);
+    return value;
+  };
+  int32_t lhsZeroValue = zeroPoint(lhsZero, lhsZeroType), rhsZeroValue = zeroPoint(rhsZero, rhsZeroType);
+  int64_t trips = 1;
+  for (const ProductLoop &loop : outer)
+    trips *= loop.extent;
+  for (int64_t trip = 0; trip < trips; ++trip) {
+    int64_t lhsOffset = lhsBase, rhsOffset = rhsBase, resultOffset = 0, rest = trip;
+    for (const ProductLoop &loop : llvm::reverse(outer)) {
+      int64_t i = rest % loop.extent;
+      rest /= loop.extent;
+      lhsOffset += i * loop.stride.lhs;
+      rhsOffset += i * loop.stride.rhs;
+      resultOffset += i * loop.stride.result;
+    }
+    const void *a = reads[lhs] + lhsOffset * static_cast<int64_t>(byteWidth(lhsType));
+    const void *b = reads[rhs] + rhsOffset * static_cast<int64_t>(byteWidth(rhsType));
+    ElementType typeA = lhsType, typeB = rhsType;
+    int32_t zeroA = lhsZeroValue, zeroB = rhsZeroValue;
+    if (swapped) {
+      std::swap(a, b);
+      std::swap(typeA, typeB);
+      std::swap(zeroA, zeroB);
+    }
+    void *c = to + resultOffset * static_cast<int64_t>(byteWidth(sumType));
+    switch (form) {
+    case Form::F32:
+      gemmF32(shape, static_cast<const float *>(a), static_cast<const float *>(b), static_cast<float *>(c));
+      break;
+    case Form::F64:
+      gemmF64(shape, static_cast<const double *>(a), static_cast<const double *>(b), static_cast<double *>(c));
+      break;
+    case Form::Narrow:
+      gemmNarrow(shape, typeA, a, typeB, b, static_cast<float *>(c));
+      break;
+    case Form::Integer8:
+      gemmInteger8(shape, typeA, a, zeroA, typeB, b, zeroB, static_cast<int32_t *>(c));
+      break;
+    case Form::I16:
+      gemmI16(shape, static_cast<const int16_t *>(a), static_cast<const int16_t *>(b), static_cast<int32_t *>(c));
+      break;
+    case Form::I32:
+      gemmI32(shape, static_cast<const int32_t *>(a), static_cast<const int32_t *>(b), static_cast<int32_t *>(c));
+      break;
+    case Form::I64:
+      gemmI64(shape, static_cast<const int64_t *>(a), static_cast<const int64_t *>(b), static_cast<int64_t *>(c));
+      break;
+    }
+  }
+  if (sumType != resultType)
+    parallelFor(results, 1 << 15, [&](int64_t begin, int64_t end) {
+      convert(sumType, to + begin * static_cast<int64_t>(byteWidth(sumType)), resultType,
+              writes[0] + begin * static_cast<int64_t>(byteWidth(resultType)), static_cast<size_t>(end - begin));
+    });
+  return llvm::Error::success();
+}
+
+OperationPointer compileMatrixProduct(const KernelGraph &graph, const Kernel &kernel) {
+  auto operation = std::make_unique<MatrixProduct>();
+  if (!operation->prepare(graph, kernel))
+    return nullptr;
+  return operation;
+}
+
 } // namespace quadrille::host
