@@ -1,0 +1,122 @@
+#include "target/tsp/Architecture.h"
+
+#include "base/Error.h"
+
+#include "llvm/ADT/Twine.h"
+
+namespace quadrille::tsp {
+
+namespace {
+
+// Reads figures and remembers those that are assumed.
+class Reader {
+public:
+  Reader(const machine::Machine &machine, std::vector<std::string> &assumed) : machine(machine), assumed(assumed) {}
+
+  int64_t integer(llvm::StringRef key) {
+    note(key);
+    return machine.integer(key);
+  }
+  std::vector<int64_t> integers(llvm::StringRef key) {
+    note(key);
+    llvm::ArrayRef<double> values = machine.list(key);
+    return {values.begin(), values.end()};
+  }
+
+private:
+  void note(llvm::StringRef key) {
+    if (const machine::Figure *figure = machine.find(key); figure && figure->status == machine::Status::Assumed)
+      assumed.push_back(key.str());
+  }
+  const machine::Machine &machine;
+  std::vector<std::string> &assumed;
+};
+
+} // namespace
+
+llvm::Expected<Architecture> Architecture::from(const machine::Machine &machine) {
+  if (machine.architecture() != "tsp")
+    return userError("machine '" + machine.name() + "' has the architecture '" + machine.architecture() +
+                         "', not 'tsp'",
+                     {}, "name a machine of the architecture tsp");
+  Architecture a;
+  Reader read(machine, a.assumedFigures);
+  a.superlanes = read.integer("geometry.superlanes");
+  a.lanes = read.integer("geometry.lanes");
+  a.hemispheres = read.integer("geometry.hemispheres");
+  a.slices = read.integer("mem.slices");
+  a.slicesPerPosition = read.integer("mem.slices_per_position");
+  a.banks = read.integer("mem.banks");
+  a.words = read.integer("mem.words_per_bank");
+  a.readsPerCycle = read.integer("mem.reads_per_cycle");
+  a.writesPerCycle = read.integer("mem.writes_per_cycle");
+  a.streams = read.integer("stream.per_direction");
+  a.group = read.integer("stream.group");
+  a.queuesPerSlice = read.integer("icu.queues_per_mem_slice");
+  a.queuesPerPlane = read.integer("icu.queues_per_mxm_plane");
+  a.nopMaximum = read.integer("icu.nop_maximum");
+  a.repeatMaximum = read.integer("icu.repeat_maximum");
+  a.planes = read.integer("mxm.planes");
+  a.rows = read.integer("mxm.rows");
+  a.columns = read.integer("mxm.columns");
+  a.installRows = read.integer("mxm.install_rows");
+  a.weightBuffers = read.integer("mxm.weight_buffers");
+  a.f16Rows = read.integer("mxm.f16_rows");
+  a.f16Columns = read.integer("mxm.f16_columns");
+  a.accumulators = read.integer("mxm.accumulator_vectors");
+  a.installFirstStream = read.integers("mxm.install_first_stream");
+  a.resultGroup = read.integers("mxm.result_group");
+  a.hop = read.integer("timing.hop");
+  a.skew = read.integer("timing.dispatch_skew");
+  a.superlaneSkew = read.integer("timing.superlane_skew");
+  a.barrier = read.integer("icu.barrier");
+  a.memoryRead = read.integer("timing.mem_read");
+  a.memoryWrite = read.integer("timing.mem_write");
+  a.install = read.integer("timing.mxm_install");
+  a.multiply = read.integer("timing.mxm_multiply");
+  a.accumulate = read.integer("timing.mxm_accumulate");
+  a.memoryPosition = read.integer("position.mem");
+  a.toMatrix = read.integer("timing.sxm_to_mxm");
+  a.fromMatrix = read.integer("timing.mxm_to_mem");
+  a.clockHertz = machine.real("clock");
+  a.chips = machine.chips();
+  a.machineName = machine.name();
+  a.reserved.resize(a.hemispheres);
+  for (int64_t hemisphere = 0; hemisphere < a.hemispheres; ++hemisphere) {
+    a.reserved[hemisphere].resize(a.slices);
+    for (int64_t slice : read.integers(hemisphere == west ? "mem.reserved_west" : "mem.reserved_east"))
+      a.reserved[hemisphere][slice] = true;
+  }
+
+  // fp16 products use planes in tandem, each holding one byte plane of the weights.
+  int64_t i8Units = read.integer("mxm.i8_units"), f16Units = read.integer("mxm.f16_units");
+  a.tandem = f16Units > 0 ? i8Units / f16Units : 0;
+  auto contradiction = [&](const llvm::Twine &what) {
+    return userError("machine '" + machine.name() + "': " + what, {}, "correct the machine file");
+  };
+  if (i8Units != a.hemispheres * a.planes)
+    return contradiction("mxm.i8_units must be geometry.hemispheres x mxm.planes");
+  if (a.tandem != 2 || i8Units != 2 * f16Units || a.planes % 2 != 0)
+    return contradiction("mxm.f16_units must be half of mxm.i8_units, and mxm.planes even: an fp16 product uses two "
+                         "planes of one hemisphere");
+  if (a.columns > a.vectorBytes() || a.rows > a.vectorBytes() || a.f16Rows > a.rows || a.f16Columns > a.columns)
+    return contradiction("a plane may not have more rows or columns than a vector has lanes");
+  if (a.rows % a.installRows != 0 || a.f16Rows % a.installRows != 0)
+    return contradiction("mxm.rows and mxm.f16_rows must be multiples of mxm.install_rows");
+  for (int64_t stream : a.installFirstStream)
+    if (stream + a.installRows > a.streams)
+      return contradiction("mxm.install_first_stream + mxm.install_rows exceeds stream.per_direction");
+  for (int64_t group : a.resultGroup)
+    if (a.group < 4 || group * a.group + 4 > a.streams)
+      return contradiction("mxm.result_group: the group does not have four streams");
+  return a;
+}
+
+llvm::Expected<Architecture> Architecture::from(llvm::StringRef machineYaml) {
+  auto machine = machine::Machine::parse(machineYaml, "the program's machine");
+  if (!machine)
+    return machine.takeError();
+  return from(*machine);
+}
+
+} // namespace quadrille::tsp

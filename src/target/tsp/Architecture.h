@@ -1,0 +1,69 @@
+// The figures of a machine that a program of this target depends on, read once, and the geometry that follows from
+// them.
+#pragma once
+
+#include "machine/Machine.h"
+
+#include "llvm/Support/Error.h"
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace quadrille::tsp {
+
+enum class Direction : uint8_t { East, West };
+constexpr unsigned west = 0, east = 1; // hemispheres
+
+struct Architecture {
+  // Counts.
+  int64_t superlanes, lanes, hemispheres;
+  int64_t slices, slicesPerPosition, banks, words, readsPerCycle, writesPerCycle;
+  int64_t streams, group; // streams per direction; streams of a 32-bit value
+  int64_t queuesPerSlice, queuesPerPlane, nopMaximum, repeatMaximum;
+  int64_t planes, rows, columns, installRows, weightBuffers; // planes: per hemisphere
+  int64_t tandem;                                            // planes that make one fp16 unit
+  int64_t f16Rows, f16Columns, accumulators;
+  int64_t chips;
+  std::vector<int64_t> installFirstStream, resultGroup; // per plane of a hemisphere
+  std::vector<std::vector<bool>> reserved;              // [hemisphere][slice]
+
+  // Cycles.
+  int64_t hop, skew, superlaneSkew, barrier, memoryRead, memoryWrite, install, multiply, accumulate;
+  int64_t memoryPosition, toMatrix, fromMatrix;
+
+  double clockHertz;
+  std::string machineName;
+  std::vector<std::string> assumedFigures; // of those above that are times or geometry
+
+  // User errors: another architecture, or figures that contradict each other.
+  static llvm::Expected<Architecture> from(const machine::Machine &machine);
+  static llvm::Expected<Architecture> from(llvm::StringRef machineYaml);
+
+  int64_t vectorBytes() const { return superlanes * lanes; }
+
+  // Streams only carry vectors along a line, one position per hop, so every place on it has a coordinate in cycles of
+  // flight: a vector that passes coordinate u at cycle t passes v at cycle t + v - u. Coordinates grow in the stream's
+  // direction; the vector unit is at 0. The matrix unit lies at different coordinates for what it takes and what it
+  // gives, because the switch unit before it takes different times in the two directions.
+  int64_t sliceCoordinate(unsigned hemisphere, int64_t slice, Direction direction) const {
+    return along(hemisphere, slicePosition(slice) * hop, direction);
+  }
+  Direction outward(unsigned hemisphere) const { return hemisphere == east ? Direction::East : Direction::West; }
+  Direction inward(unsigned hemisphere) const { return hemisphere == east ? Direction::West : Direction::East; }
+  int64_t matrixInputCoordinate() const { return slicePosition(slices - 1) * hop + toMatrix; }       // outward
+  int64_t matrixOutputCoordinate() const { return -(slicePosition(slices - 1) * hop + fromMatrix); } // inward
+  // Largest magnitude of a coordinate.
+  int64_t farthest() const { return slicePosition(slices - 1) * hop + std::max(toMatrix, fromMatrix); }
+
+  // First stream of the group on which a plane returns its sums.
+  int64_t resultStream(int64_t plane) const { return resultGroup[plane] * group; }
+
+private:
+  int64_t slicePosition(int64_t slice) const { return memoryPosition + slice / slicesPerPosition; }
+  static int64_t along(unsigned hemisphere, int64_t distance, Direction direction) {
+    return (hemisphere == east) == (direction == Direction::East) ? distance : -distance;
+  }
+};
+
+} // namespace quadrille::tsp

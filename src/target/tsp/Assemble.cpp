@@ -1,0 +1,452 @@
+#include "target/tsp/Assembly.h"
+
+#include "base/Error.h"
+#include "target/Text.h"
+
+#include "llvm/ADT/STLExtras.h"
+#include "llvm/ADT/StringExtras.h"
+#include "llvm/ADT/StringSwitch.h"
+
+#include <limits>
+#include <map>
+#include <optional>
+
+namespace quadrille::tsp {
+
+namespace {
+
+using llvm::StringRef;
+using llvm::Twine;
+
+constexpr int64_t mostNops = 1 << 16; // that one .at may insert
+
+// The words of a line: bare, quoted, or name=value.
+struct Word {
+  std::string text; // unquoted
+  bool quoted = false;
+  StringRef raw;
+};
+
+class Assembler {
+public:
+  Assembler(const program::Program &program, const Architecture &machine) : program(program), machine(machine) {
+    code.entries.resize(program.entryPoints.size());
+  }
+
+  llvm::Error takeLine(StringRef line) {
+    std::vector<Word> words;
+    if (llvm::Error error = split(line, words))
+      return error;
+    if (words.empty())
+      return llvm::Error::success();
+    return line.starts_with(".") ? directive(words) : instruction(words);
+  }
+
+  Code finish() {
+    for (EntryCode &entry : code.entries)
+      for (ChipCode &chip : entry.chips)
+        for (Queue &queue : chip.queues)
+          llvm::erase_if(queue.origins, [](const Origin &origin) { return origin.count == 0; });
+    return std::move(code);
+  }
+
+private:
+  static llvm::Error fail(const Twine &message) { return userError(message); }
+
+  llvm::Error split(StringRef line, std::vector<Word> &words) const {
+    while (true) {
+      line = line.ltrim(" \t");
+      if (line.empty() || line.front() == '#')
+        return llvm::Error::success();
+      Word word;
+      if (line.front() == '"') {
+        word.quoted = true;
+        size_t i = 1;
+        for (; i < line.size() && line[i] != '"'; ++i) {
+          if (line[i] != '\\') {
+            word.text += line[i];
+            continue;
+          }
+          if (i + 2 >= line.size() || !llvm::isHexDigit(line[i + 1]) || !llvm::isHexDigit(line[i + 2]))
+            return fail("expected two hexadecimal digits after '\\'");
+          word.text += static_cast<char>(llvm::hexFromNibbles(line[i + 1], line[i + 2]));
+          i += 2;
+        }
+        if (i == line.size())
+          return fail("expected '\"' at the end of the string");
+        word.raw = line.take_front(i + 1);
+        line = line.drop_front(i + 1);
+        if (!line.empty() && !StringRef(" \t#").contains(line.front()))
+          return fail("expected a space after the string");
+      } else {
+        word.raw = line.take_until([](char c) { return c == ' ' || c == '\t' || c == '#' || c == '"'; });
+        word.text = word.raw.str();
+        line = line.drop_front(word.raw.size());
+        if (line.starts_with("\""))
+          return fail("expected a space before '\"'");
+      }
+      words.push_back(std::move(word));
+    }
+  }
+
+  template <typename Integer> llvm::Error wholeNumber(StringRef text, const Twine &what, Integer &value) const {
+    Integer parsed = 0;
+    if (text.getAsInteger(0, parsed))
+      return fail("expected a whole number for " + what + ", found '" + text + "'");
+    value = parsed;
+    return llvm::Error::success();
+  }
+  llvm::Error ranged(StringRef text, const Twine &what, int64_t lowest, int64_t highest, int64_t &value) const {
+    if (llvm::Error error = wholeNumber(text, what, value))
+      return error;
+    if (value < lowest || value > highest)
+      return fail(what + "=" + Twine(value) + " is not in " + Twine(lowest) + ".." + Twine(highest));
+    return llvm::Error::success();
+  }
+
+  // name=value words; `known` are the names, in any order, each at most once.
+  llvm::Error pairs(llvm::ArrayRef<Word> words, llvm::ArrayRef<StringRef> known, const Twine &of,
+                    std::map<StringRef, StringRef> &values) const {
+    for (const Word &word : words) {
+      auto [name, value] = word.raw.split('=');
+      if (word.quoted || !word.raw.contains('='))
+        return fail("expected NAME=VALUE, found '" + word.raw + "'");
+      if (!llvm::is_contained(known, name))
+        return fail("'" + of + "' has no operand '" + name + "'; expected " +
+                    (known.empty() ? std::string("none") : llvm::join(known, ", ")));
+      if (!values.emplace(name, value).second)
+        return fail("operand '" + name + "' is given twice");
+    }
+    return llvm::Error::success();
+  }
+
+  llvm::Error variable(llvm::ArrayRef<Word> words, uint32_t &index) const {
+    std::optional<program::VariableRole> role = words.size() == 2 ? roleNamed(words[0].text) : std::nullopt;
+    if (!role)
+      return fail("expected a variable: ROLE \"NAME\", with ROLE input, output, weight or state");
+    for (const auto &[i, variable] : llvm::enumerate(program.variables))
+      if (variable.role == *role && variable.name == words[1].text) {
+        index = static_cast<uint32_t>(i);
+        return llvm::Error::success();
+      }
+    return fail("there is no " + words[0].text + " variable '" + words[1].text + "' above this line");
+  }
+  static std::optional<program::VariableRole> roleNamed(StringRef text) {
+    using program::VariableRole;
+    return llvm::StringSwitch<std::optional<VariableRole>>(text)
+        .Case("input", VariableRole::Input)
+        .Case("output", VariableRole::Output)
+        .Case("weight", VariableRole::Weight)
+        .Case("state", VariableRole::State)
+        .Default(std::nullopt);
+  }
+
+  llvm::Error directive(llvm::ArrayRef<Word> words) {
+    StringRef name = words[0].raw;
+    llvm::ArrayRef<Word> rest = words.drop_front();
+    using Handler = llvm::Error (Assembler::*)(llvm::ArrayRef<Word>);
+    auto handler = llvm::StringSwitch<Handler>(name)
+                       .Case(".layout", &Assembler::layoutDirective)
+                       .Case(".axis", &Assembler::axisDirective)
+                       .Case(".code", &Assembler::codeDirective)
+                       .Case(".chip", &Assembler::chipDirective)
+                       .Case(".queue", &Assembler::queueDirective)
+                       .Case(".origin", &Assembler::originDirective)
+                       .Case(".at", &Assembler::atDirective)
+                       .Default(nullptr);
+    if (!handler)
+      return fail("unknown directive '" + name + "'");
+    return (this->*handler)(rest);
+  }
+
+  llvm::Error layoutDirective(llvm::ArrayRef<Word> words) {
+    Layout layout;
+    if (llvm::Error error = variable(words.take_front(std::min<size_t>(2, words.size())), layout.variable))
+      return error;
+    std::map<StringRef, StringRef> values;
+    if (llvm::Error error = pairs(words.drop_front(2), {"chip", "bank", "address", "slices"}, ".layout", values))
+      return error;
+    for (StringRef name : {"bank", "address", "slices"})
+      if (!values.count(name))
+        return fail("'.layout' lacks the operand '" + name + "'");
+    int64_t chip = 0, bank = 0, address = 0;
+    if (values.count("chip"))
+      if (llvm::Error error = ranged(values["chip"], "chip", 0, machine.chips - 1, chip))
+        return error;
+    if (llvm::Error error = ranged(values["bank"], "bank", 0, machine.banks - 1, bank))
+      return error;
+    if (llvm::Error error = ranged(values["address"], "address", 0, machine.words - 1, address))
+      return error;
+    layout.chip = static_cast<uint16_t>(chip);
+    layout.bank = static_cast<uint8_t>(bank);
+    layout.address = static_cast<uint32_t>(address);
+    llvm::SmallVector<StringRef> parts;
+    values["slices"].split(parts, ',');
+    if (parts.size() > 4096)
+      return fail("a layout lists at most 4096 runs of slices");
+    for (StringRef part : parts) {
+      StringRef whole = part;
+      SliceName slice;
+      if (part.consume_front("w"))
+        slice.hemisphere = west;
+      else if (part.consume_front("e"))
+        slice.hemisphere = east;
+      else
+        return fail("expected a slice as w0, e5 or e5-7, found '" + whole + "'");
+      auto [firstText, lastText] = part.split('-');
+      int64_t first = 0, last = 0;
+      if (llvm::Error error = ranged(firstText, "slice", 0, machine.slices - 1, first))
+        return error;
+      last = first;
+      if (part.contains('-'))
+        if (llvm::Error error = ranged(lastText, "slice", first, machine.slices - 1, last))
+          return error;
+      for (; first <= last; ++first)
+        layout.slices.push_back({slice.hemisphere, static_cast<uint16_t>(first)});
+    }
+    code.layouts.push_back(std::move(layout));
+    return llvm::Error::success();
+  }
+  llvm::Error axisDirective(llvm::ArrayRef<Word> words) {
+    if (code.layouts.empty())
+      return fail("expected .axis after a .layout");
+    std::map<StringRef, StringRef> values;
+    if (llvm::Error error = pairs(words, {"dimension", "extent", "to", "step"}, ".axis", values))
+      return error;
+    for (StringRef name : {"dimension", "extent", "to", "step"})
+      if (!values.count(name))
+        return fail("'.axis' lacks the operand '" + name + "'");
+    Layout &layout = code.layouts.back();
+    auto rank = static_cast<int64_t>(program.variables[layout.variable].shape.size());
+    int64_t dimension = rank, extent = 0, step = 0;
+    if (values["dimension"] != "bytes")
+      if (llvm::Error error = ranged(values["dimension"], "dimension", 0, rank - 1, dimension))
+        return error;
+    constexpr int64_t most = std::numeric_limits<uint32_t>::max();
+    if (llvm::Error error = ranged(values["extent"], "extent", 1, most, extent))
+      return error;
+    if (llvm::Error error = ranged(values["step"], "step", 0, most, step))
+      return error;
+    auto target = llvm::StringSwitch<std::optional<AxisTarget>>(values["to"])
+                      .Case("lane", AxisTarget::Lane)
+                      .Case("slice", AxisTarget::Slice)
+                      .Case("address", AxisTarget::Address)
+                      .Default(std::nullopt);
+    if (!target)
+      return fail("expected to=lane, to=slice or to=address, found '" + values["to"] + "'");
+    layout.axes.push_back(
+        {static_cast<uint8_t>(dimension), *target, static_cast<uint32_t>(extent), static_cast<uint32_t>(step)});
+    return llvm::Error::success();
+  }
+
+  llvm::Error codeDirective(llvm::ArrayRef<Word> words) {
+    if (words.size() != 1)
+      return fail("expected .code \"ENTRY\"");
+    for (const auto &[index, point] : llvm::enumerate(program.entryPoints))
+      if (point.name == words[0].text) {
+        if (!code.entries[index].chips.empty())
+          return fail("there is already code for the entry '" + words[0].text + "'");
+        entry = &code.entries[index];
+        queue = nullptr;
+        return llvm::Error::success();
+      }
+    return fail("there is no entry '" + words[0].text + "'");
+  }
+  llvm::Error chipDirective(llvm::ArrayRef<Word> words) {
+    if (!entry)
+      return fail("expected a .code above this line");
+    int64_t index = 0;
+    if (words.size() != 1)
+      return fail("expected .chip NUMBER");
+    auto expected = static_cast<int64_t>(entry->chips.size());
+    if (llvm::Error error = ranged(words[0].raw, "chip", 0, machine.chips - 1, index))
+      return error;
+    if (index != expected)
+      return fail("expected chip " + Twine(expected) + " next");
+    entry->chips.emplace_back();
+    queue = nullptr;
+    return llvm::Error::success();
+  }
+  llvm::Error queueDirective(llvm::ArrayRef<Word> words) {
+    if (!entry || entry->chips.empty())
+      return fail("expected a .code and a .chip above this line");
+    QueueName name;
+    StringRef form = "expected '.queue MEM west|east SLICE' or '.queue MXM west|east PLANE.QUEUE'";
+    if (words.size() != 3 || (words[0].raw != "MEM" && words[0].raw != "MXM") ||
+        (words[1].raw != "west" && words[1].raw != "east"))
+      return fail(form);
+    name.unit = words[0].raw == "MEM" ? UnitKind::Memory : UnitKind::Matrix;
+    name.hemisphere = words[1].raw == "west" ? west : east;
+    auto [index, port] = words[2].raw.split('.');
+    if (port.empty() && name.unit == UnitKind::Matrix)
+      return fail(form);
+    unsigned indexValue = 0, portValue = 0;
+    if (index.getAsInteger(10, indexValue) || (!port.empty() && port.getAsInteger(10, portValue)) ||
+        indexValue > std::numeric_limits<uint16_t>::max() || portValue > std::numeric_limits<uint8_t>::max())
+      return fail(form);
+    name.index = static_cast<uint16_t>(indexValue);
+    name.port = static_cast<uint8_t>(portValue);
+    if (std::string problem = queueProblem(name, machine); !problem.empty())
+      return fail(problem);
+    std::vector<Queue> &queues = entry->chips.back().queues;
+    for (const Queue &other : queues)
+      if (other.name == name)
+        return fail("there is already a queue " + print(name) + " in this code");
+    queue = &queues.emplace_back();
+    queue->name = name;
+    cycle = 0;
+    lastIssue.reset();
+    openOrigin = false;
+    return llvm::Error::success();
+  }
+  llvm::Error originDirective(llvm::ArrayRef<Word> words) {
+    if (!queue || words.size() != 1)
+      return fail("expected .origin NODE or .origin none within a .queue");
+    openOrigin = words[0].raw != "none";
+    if (!openOrigin)
+      return llvm::Error::success();
+    int64_t node = 0;
+    if (llvm::Error error = ranged(words[0].raw, "node", 0, static_cast<int64_t>(program.nodes.size()) - 1, node))
+      return error;
+    if (!queue->origins.empty() && queue->origins.back().count == 0)
+      queue->origins.pop_back();
+    queue->origins.push_back({static_cast<uint32_t>(queue->instructions.size()), 0, static_cast<uint32_t>(node)});
+    return llvm::Error::success();
+  }
+
+  void append(const Instruction &instruction) {
+    queue->instructions.push_back(instruction);
+    if (openOrigin)
+      ++queue->origins.back().count;
+  }
+  // `.at 40`: idle so that the next instruction is dispatched at cycle 40, counted from the start of the queue or the
+  // release of its last sync.
+  llvm::Error atDirective(llvm::ArrayRef<Word> words) {
+    if (!queue || words.size() != 1)
+      return fail("expected .at CYCLE within a .queue");
+    int64_t target = 0;
+    if (llvm::Error error = ranged(words[0].raw, "cycle", 0, int64_t(1) << 48, target))
+      return error;
+    if (target < cycle)
+      return fail("the queue is already at cycle " + Twine(cycle) + ", expected a later one");
+    if ((target - cycle) / machine.nopMaximum >= mostNops)
+      return fail("cycle " + Twine(target) + " is more than " + Twine(mostNops) + " nops away");
+    while (cycle < target) {
+      int64_t idle = std::min(target - cycle, machine.nopMaximum);
+      Instruction nop;
+      nop.word[0] = static_cast<int32_t>(idle);
+      append(nop);
+      cycle += idle;
+      lastIssue.reset();
+    }
+    return llvm::Error::success();
+  }
+
+  llvm::Error instruction(llvm::ArrayRef<Word> words) {
+    const Form *form = formNamed(words[0].raw);
+    if (!form)
+      return fail("unknown instruction '" + words[0].raw + "'");
+    if (!queue)
+      return fail("expected a .queue above the first instruction");
+    std::vector<StringRef> names;
+    for (const Field &field : form->fields)
+      names.push_back(field.name);
+    std::map<StringRef, StringRef> values;
+    if (llvm::Error error = pairs(words.drop_front(), names, form->mnemonic, values))
+      return error;
+    Instruction instruction;
+    instruction.opcode = static_cast<uint8_t>(form->opcode);
+    for (const Field &field : form->fields) {
+      auto given = values.find(field.name);
+      if (given == values.end()) {
+        if (!field.defaultValue)
+          return fail("'" + form->mnemonic + "' lacks the operand '" + field.name + "'");
+        setValue(instruction, field.member, *field.defaultValue);
+        continue;
+      }
+      int64_t value = 0;
+      if (!field.words.empty()) {
+        auto found = llvm::find(field.words, given->second);
+        if (found == field.words.end())
+          return fail("expected " + Twine(field.name) + "=" + llvm::join(field.words, "|") + ", found '" +
+                      given->second + "'");
+        value = found - field.words.begin();
+      } else {
+        if (llvm::Error error = ranged(given->second, field.name, field.lowest(machine), field.highest(machine), value))
+          return error;
+        if (!representable(field.member, value))
+          return fail(Twine(field.name) + "=" + Twine(value) + " does not fit into an instruction");
+      }
+      setValue(instruction, field.member, value);
+    }
+    if (std::string problem = operandProblem(instruction, queue->name.unit, machine); !problem.empty())
+      return fail(problem);
+    switch (form->opcode) {
+    case Opcode::Nop:
+      cycle += instruction.word[0];
+      lastIssue.reset();
+      break;
+    case Opcode::Repeat:
+      if (!lastIssue)
+        return fail("expected an instruction before 'repeat' that it can issue again");
+      cycle = *lastIssue + int64_t(instruction.word[0]) * instruction.word[1] + 1;
+      lastIssue.reset();
+      break;
+    case Opcode::Sync:
+      cycle = 0;
+      lastIssue.reset();
+      break;
+    case Opcode::Notify:
+      ++cycle;
+      lastIssue.reset();
+      break;
+    default:
+      lastIssue = cycle++;
+    }
+    append(instruction);
+    return llvm::Error::success();
+  }
+
+  const program::Program &program;
+  const Architecture &machine;
+  Code code;
+  EntryCode *entry = nullptr;
+  Queue *queue = nullptr;
+  int64_t cycle = 0;
+  std::optional<int64_t> lastIssue;
+  bool openOrigin = false;
+};
+
+} // namespace
+
+llvm::Expected<program::Program> assemble(StringRef text, StringRef fileName) {
+  // The common directives first, wherever they stand: everything else depends on the machine and the variables.
+  target::CommonReader common("tsp");
+  std::vector<bool> taken;
+  auto takeCommon = [&](StringRef line) -> llvm::Error {
+    auto result = common.take(line);
+    if (!result)
+      return result.takeError();
+    taken.push_back(*result);
+    return llvm::Error::success();
+  };
+  if (llvm::Error error = target::forEachLine(text, fileName, takeCommon))
+    return error;
+  auto program = common.finish();
+  if (!program)
+    return inFile(program.takeError(), fileName);
+  auto machine = Architecture::from(program->machine);
+  if (!machine)
+    return inFile(machine.takeError(), fileName);
+
+  Assembler assembler(*program, *machine);
+  size_t line = 0;
+  if (llvm::Error error = target::forEachLine(text, fileName, [&](StringRef content) {
+        return taken[line++] ? llvm::Error::success() : assembler.takeLine(content);
+      }))
+    return error;
+  program->setPayload(assembler.finish().encode());
+  return std::move(*program);
+}
+
+} // namespace quadrille::tsp

@@ -1,0 +1,153 @@
+#include "target/tsp/Code.h"
+
+#include "base/Error.h"
+#include "target/tsp/Program_generated.h"
+
+#include "llvm/ADT/Twine.h"
+
+#include <cstring>
+
+namespace quadrille::tsp {
+
+static_assert(sizeof(Instruction) == sizeof(fbs::Instruction));
+static_assert(UnitKind::Memory == static_cast<UnitKind>(fbs::Unit::Memory) &&
+              UnitKind::Matrix == static_cast<UnitKind>(fbs::Unit::Matrix));
+static_assert(AxisTarget::Address == static_cast<AxisTarget>(fbs::AxisTarget::Address));
+
+std::string print(const QueueName &name) {
+  std::string text = name.unit == UnitKind::Memory ? "MEM " : "MXM ";
+  text += name.hemisphere == west ? "west " : "east ";
+  text += std::to_string(name.index);
+  if (name.unit == UnitKind::Matrix || name.port != 0)
+    text += "." + std::to_string(name.port);
+  return text;
+}
+
+std::string queueProblem(const QueueName &name, const Architecture &machine) {
+  bool memory = name.unit == UnitKind::Memory;
+  int64_t units = memory ? machine.slices : machine.planes;
+  int64_t ports = memory ? machine.queuesPerSlice : machine.queuesPerPlane;
+  if (name.hemisphere >= machine.hemispheres)
+    return ("hemisphere " + llvm::Twine(unsigned(name.hemisphere)) + " does not exist").str();
+  if (name.index >= units)
+    return (llvm::Twine(memory ? "memory slice " : "matrix plane ") + llvm::Twine(name.index) + " is not in 0.." +
+            llvm::Twine(units - 1))
+        .str();
+  if (name.port >= ports)
+    return ("queue " + llvm::Twine(unsigned(name.port)) + " of the unit is not in 0.." + llvm::Twine(ports - 1)).str();
+  if (memory && machine.reserved[name.hemisphere][name.index])
+    return "the slice is reserved for the system";
+  return "";
+}
+
+llvm::Expected<Code> Code::decode(llvm::ArrayRef<std::byte> payload) {
+  auto invalid = [](const llvm::Twine &what) {
+    return userError("the program's tsp section is damaged: " + what, {}, "compile or assemble it again");
+  };
+  auto *bytes = reinterpret_cast<const uint8_t *>(payload.data());
+  flatbuffers::Verifier verifier(bytes, payload.size(), 64, 1u << 30);
+  if (payload.size() < 16 || !fbs::VerifyProgramBuffer(verifier))
+    return invalid("it is not a valid FlatBuffer with the identifier QTSP");
+  const fbs::Program *root = fbs::GetProgram(bytes);
+  Code code;
+  if (root->entries())
+    for (const fbs::Entry *entry : *root->entries()) {
+      EntryCode &to = code.entries.emplace_back();
+      if (!entry->chips())
+        continue;
+      for (const fbs::Chip *chip : *entry->chips()) {
+        ChipCode &toChip = to.chips.emplace_back();
+        if (!chip->queues())
+          continue;
+        for (const fbs::Queue *queue : *chip->queues()) {
+          if (!queue->name())
+            return invalid("a queue has no name");
+          if (queue->name()->unit() > fbs::Unit::Matrix)
+            return invalid("a queue has an unknown unit");
+          Queue &toQueue = toChip.queues.emplace_back();
+          toQueue.name = {static_cast<UnitKind>(queue->name()->unit()), queue->name()->hemisphere(),
+                          queue->name()->index(), queue->name()->port()};
+          if (const auto *instructions = queue->instructions(); instructions && instructions->size() > 0) {
+            toQueue.instructions.resize(instructions->size());
+            std::memcpy(static_cast<void *>(toQueue.instructions.data()), instructions->Data(),
+                        sizeof(Instruction) * instructions->size());
+          }
+          if (queue->origins())
+            for (const fbs::Origin *origin : *queue->origins())
+              toQueue.origins.push_back({origin->first(), origin->count(), origin->node()});
+        }
+      }
+    }
+  if (root->layouts())
+    for (const fbs::Layout *layout : *root->layouts()) {
+      Layout &to = code.layouts.emplace_back();
+      to.variable = layout->variable();
+      to.chip = layout->chip();
+      to.bank = layout->bank();
+      to.address = layout->address();
+      if (layout->slices())
+        for (const fbs::Slice *slice : *layout->slices())
+          to.slices.push_back({slice->hemisphere(), slice->slice()});
+      if (layout->axes())
+        for (const fbs::Axis *axis : *layout->axes()) {
+          if (axis->target() > fbs::AxisTarget::Address)
+            return invalid("an axis of a layout has an unknown target");
+          to.axes.push_back({axis->dimension(), static_cast<AxisTarget>(axis->target()), axis->extent(), axis->step()});
+        }
+    }
+  return code;
+}
+
+std::vector<std::byte> Code::encode() const {
+  flatbuffers::FlatBufferBuilder builder;
+  std::vector<flatbuffers::Offset<fbs::Entry>> entryOffsets;
+  for (const EntryCode &entry : entries) {
+    std::vector<flatbuffers::Offset<fbs::Chip>> chipOffsets;
+    for (const ChipCode &chip : entry.chips) {
+      std::vector<flatbuffers::Offset<fbs::Queue>> queueOffsets;
+      for (const Queue &queue : chip.queues) {
+        fbs::QueueName name(static_cast<fbs::Unit>(queue.name.unit), queue.name.hemisphere, queue.name.index,
+                            queue.name.port);
+        auto instructions = builder.CreateVectorOfStructs(
+            reinterpret_cast<const fbs::Instruction *>(queue.instructions.data()), queue.instructions.size());
+        std::vector<fbs::Origin> origins;
+        for (const Origin &origin : queue.origins)
+          origins.emplace_back(origin.first, origin.count, origin.node);
+        auto originOffset = builder.CreateVectorOfStructs(origins);
+        queueOffsets.push_back(fbs::CreateQueue(builder, &name, instructions, originOffset));
+      }
+      chipOffsets.push_back(fbs::CreateChip(builder, builder.CreateVector(queueOffsets)));
+    }
+    entryOffsets.push_back(fbs::CreateEntry(builder, builder.CreateVector(chipOffsets)));
+  }
+  std::vector<flatbuffers::Offset<fbs::Layout>> layoutOffsets;
+  for (const Layout &layout : layouts) {
+    std::vector<fbs::Slice> slices;
+    for (SliceName slice : layout.slices)
+      slices.emplace_back(slice.hemisphere, slice.slice);
+    std::vector<fbs::Axis> axes;
+    for (const Axis &axis : layout.axes)
+      axes.emplace_back(axis.dimension, static_cast<fbs::AxisTarget>(axis.target), axis.extent, axis.step);
+    auto sliceOffset = builder.CreateVectorOfStructs(slices);
+    auto axisOffset = builder.CreateVectorOfStructs(axes);
+    layoutOffsets.push_back(
+        fbs::CreateLayout(builder, layout.variable, layout.chip, layout.bank, layout.address, sliceOffset, axisOffset));
+  }
+  auto entryOffset = builder.CreateVector(entryOffsets);
+  auto layoutOffset = builder.CreateVector(layoutOffsets);
+  fbs::FinishProgramBuffer(builder, fbs::CreateProgram(builder, entryOffset, layoutOffset));
+  auto *begin = reinterpret_cast<const std::byte *>(builder.GetBufferPointer());
+  return {begin, begin + builder.GetSize()};
+}
+
+llvm::Expected<Loaded> Loaded::from(const program::Program &program) {
+  auto machine = Architecture::from(program.machine);
+  if (!machine)
+    return machine.takeError();
+  auto code = Code::decode(program.payload());
+  if (!code)
+    return code.takeError();
+  return Loaded{std::move(*code), std::move(*machine)};
+}
+
+} // namespace quadrille::tsp

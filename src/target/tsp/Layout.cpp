@@ -1,0 +1,161 @@
+#include "target/tsp/Layout.h"
+
+#include "llvm/ADT/DenseSet.h"
+#include "llvm/ADT/Twine.h"
+
+namespace quadrille::tsp {
+
+std::string print(const WordAddress &word) {
+  return print(QueueName{UnitKind::Memory, word.slice.hemisphere, word.slice.slice, 0}) + ", bank " +
+         std::to_string(word.bank) + ", address " + std::to_string(word.address);
+}
+
+namespace {
+
+// What one step of an axis adds: to the index of its dimension and to the place.
+struct Digit {
+  unsigned dimension;
+  int64_t extent, indexStep, step;
+};
+
+struct Split {
+  std::vector<Digit> lanes, slices, addresses;
+};
+
+Split split(const Layout &layout) {
+  Split result;
+  for (size_t i = 0; i < layout.axes.size(); ++i) {
+    const Axis &axis = layout.axes[i];
+    int64_t indexStep = 1;
+    for (size_t j = i + 1; j < layout.axes.size(); ++j)
+      if (layout.axes[j].dimension == axis.dimension)
+        indexStep *= layout.axes[j].extent;
+    Digit digit{axis.dimension, axis.extent, indexStep, axis.step};
+    (axis.target == AxisTarget::Lane    ? result.lanes
+     : axis.target == AxisTarget::Slice ? result.slices
+                                        : result.addresses)
+        .push_back(digit);
+  }
+  return result;
+}
+
+// Calls visit(place) for all values of the digits while `index` holds what they add to each dimension's index.
+template <typename Visit>
+void enumerate(llvm::ArrayRef<Digit> digits, std::vector<int64_t> &index, int64_t place, const Visit &visit) {
+  if (digits.empty())
+    return visit(place);
+  const Digit &digit = digits.front();
+  for (int64_t value = 0; value < digit.extent; ++value) {
+    enumerate(digits.drop_front(), index, place + value * digit.step, visit);
+    index[digit.dimension] += digit.indexStep;
+  }
+  index[digit.dimension] -= digit.extent * digit.indexStep;
+}
+
+} // namespace
+
+std::string layoutProblem(const Layout &layout, const program::Variable &variable, const Architecture &machine) {
+  using llvm::Twine;
+  size_t rank = variable.shape.size();
+  if (layout.chip >= machine.chips)
+    return ("chip " + Twine(layout.chip) + " is not in 0.." + Twine(machine.chips - 1)).str();
+  if (layout.bank >= machine.banks)
+    return ("bank " + Twine(unsigned(layout.bank)) + " is not in 0.." + Twine(machine.banks - 1)).str();
+  if (layout.slices.empty())
+    return "it has no slices";
+  if (static_cast<int64_t>(layout.slices.size()) > machine.hemispheres * machine.slices)
+    return "it lists more slices than the machine has";
+  for (SliceName slice : layout.slices)
+    if (std::string problem = queueProblem({UnitKind::Memory, slice.hemisphere, slice.slice, 0}, machine);
+        !problem.empty())
+      return print(QueueName{UnitKind::Memory, slice.hemisphere, slice.slice, 0}) + ": " + problem;
+  for (size_t i = 0; i < layout.slices.size(); ++i)
+    for (size_t j = 0; j < i; ++j)
+      if (layout.slices[i] == layout.slices[j])
+        return print(QueueName{UnitKind::Memory, layout.slices[i].hemisphere, layout.slices[i].slice, 0}) +
+               " is listed twice";
+
+  // Products and sums are bounded before they are multiplied further: nothing here can overflow.
+  std::vector<int64_t> covered(rank + 1, 1);
+  int64_t words = 1, lanes = 1, lastLane = 0, lastSlice = 0, lastAddress = layout.address;
+  constexpr uint32_t bound = 1u << 30;
+  for (const Axis &axis : layout.axes) {
+    if (axis.dimension > rank)
+      return ("axis of dimension " + Twine(unsigned(axis.dimension)) + ", but the variable has rank " + Twine(rank))
+          .str();
+    if (axis.extent == 0)
+      return "an axis has extent 0";
+    if (axis.extent > bound || axis.step > bound)
+      return "it is larger than the machine's memory";
+    covered[axis.dimension] *= axis.extent;
+    (axis.target == AxisTarget::Lane ? lanes : words) *= axis.extent;
+    int64_t &last = axis.target == AxisTarget::Lane    ? lastLane
+                    : axis.target == AxisTarget::Slice ? lastSlice
+                                                       : lastAddress;
+    last += int64_t(axis.extent - 1) * axis.step;
+    if (covered[axis.dimension] > bound || words > bound || lanes > bound || last > bound)
+      return "it is larger than the machine's memory";
+  }
+  if (lastLane >= machine.vectorBytes())
+    return ("lane " + Twine(lastLane) + " is not in 0.." + Twine(machine.vectorBytes() - 1)).str();
+  if (lastSlice >= static_cast<int64_t>(layout.slices.size()))
+    return ("it uses " + Twine(lastSlice + 1) + " slices and lists " + Twine(layout.slices.size())).str();
+  if (lastAddress >= machine.words)
+    return ("address " + Twine(lastAddress) + " is not in 0.." + Twine(machine.words - 1)).str();
+  for (size_t d = 0; d < rank; ++d)
+    if (covered[d] < variable.shape[d])
+      return ("its axes cover " + Twine(covered[d]) + " of the " + Twine(variable.shape[d]) + " indices of dimension " +
+              Twine(d))
+          .str();
+  if (covered[rank] != static_cast<int64_t>(byteWidth(variable.type)))
+    return ("its axes cover " + Twine(covered[rank]) + " bytes of an element that has " +
+            Twine(byteWidth(variable.type)))
+        .str();
+  if (words > static_cast<int64_t>(layout.slices.size()) * machine.words || lanes > machine.vectorBytes())
+    return "two of its elements lie in the same place";
+
+  // Neither two words nor two lanes of a word may coincide.
+  Split digits = split(layout);
+  std::vector<int64_t> index(rank + 1);
+  bool twice = false;
+  std::vector<bool> laneUsed(machine.vectorBytes());
+  enumerate(digits.lanes, index, 0, [&](int64_t lane) {
+    twice |= laneUsed[lane];
+    laneUsed[lane] = true;
+  });
+  std::vector<bool> wordUsed(layout.slices.size() * machine.words);
+  enumerate(digits.slices, index, 0, [&](int64_t slice) {
+    enumerate(digits.addresses, index, layout.address, [&](int64_t address) {
+      size_t word = slice * machine.words + address;
+      twice |= wordUsed[word];
+      wordUsed[word] = true;
+    });
+  });
+  return twice ? "two of its elements lie in the same place" : "";
+}
+
+void forEachWord(const Layout &layout, const program::Variable &variable, const Architecture &machine,
+                 llvm::function_ref<void(const WordAddress &, LaneContents)> visit) {
+  Split digits = split(layout);
+  size_t rank = variable.shape.size();
+  Shape strides = rowMajorStrides(variable.shape);
+  auto width = static_cast<int64_t>(byteWidth(variable.type));
+  std::vector<int64_t> index(rank + 1), lanes(machine.vectorBytes());
+  enumerate(digits.slices, index, 0, [&](int64_t slice) {
+    enumerate(digits.addresses, index, layout.address, [&](int64_t address) {
+      std::fill(lanes.begin(), lanes.end(), -1);
+      enumerate(digits.lanes, index, 0, [&](int64_t lane) {
+        int64_t element = 0;
+        for (size_t d = 0; d < rank; ++d) {
+          if (index[d] >= variable.shape[d])
+            return;
+          element += index[d] * strides[d];
+        }
+        lanes[lane] = element * width + index[rank];
+      });
+      visit({layout.slices[slice], layout.bank, static_cast<uint32_t>(address)}, lanes);
+    });
+  });
+}
+
+} // namespace quadrille::tsp
