@@ -141,6 +141,7 @@ struct BlockEvaluator::Plan {
   size_t blockLength = maxBlockLength;
   size_t slotBytes = 0;
 
+  void skipDoubleRounding();
   void assignSlots();
   void findDirectResults();
 };
@@ -154,6 +155,17 @@ struct BlockEvaluator::Scratch::State {
   std::vector<BlockSource> registers; // where each register's block lies now
   std::vector<uint8_t> uniform;       // one value for the whole call
 };
+
+// What is only returned is rounded when it is stored.
+void BlockEvaluator::Plan::skipDoubleRounding() {
+  std::vector<bool> used(steps.size(), false);
+  for (const BlockInstruction &instruction : expression.instructions)
+    for (unsigned j = 0; j < operandCount(instruction.opcode); ++j)
+      used[instruction.operands[j]] = true;
+  for (size_t i = 0; i < steps.size(); ++i)
+    if (!used[i] && steps[i].finish == Finish::RoundFloat)
+      steps[i].finish = Finish::Nothing;
+}
 
 void BlockEvaluator::Plan::assignSlots() {
   const auto &instructions = expression.instructions;
@@ -257,6 +269,7 @@ llvm::Expected<BlockEvaluator> BlockEvaluator::compile(const BlockExpression &ex
       return internalError("no kernel for " + nameOf(instruction.opcode) + " on " + nameOf(works));
     step.finish = finishOf(instruction.opcode, instruction.type);
   }
+  plan->skipDoubleRounding();
   plan->assignSlots();
   plan->findDirectResults();
   return BlockEvaluator(std::move(plan));

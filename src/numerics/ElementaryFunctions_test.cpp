@@ -43,7 +43,7 @@ const UnaryFunction unaryFunctions[] = {
     {QUADRILLE_UNARY(Sin, sin), 1, 1},       {QUADRILLE_UNARY(Cos, cos), 1, 1},
     {QUADRILLE_UNARY(Tan, tan), 1, 1},       {QUADRILLE_UNARY(Asin, asin), 1, 1},
     {QUADRILLE_UNARY(Acos, acos), 1, 1},     {QUADRILLE_UNARY(Atan, atan), 1, 1},
-    {QUADRILLE_UNARY(Sinh, sinh), 1, 2},   {QUADRILLE_UNARY(Cosh, cosh), 1, 2},
+    {QUADRILLE_UNARY(Sinh, sinh), 1, 2},     {QUADRILLE_UNARY(Cosh, cosh), 1, 2},
     {QUADRILLE_UNARY(Tanh, tanh), 1.01, 1},  {QUADRILLE_UNARY(Asinh, asinh), 1, 1.2},
     {QUADRILLE_UNARY(Acosh, acosh), 1, 1.2}, {QUADRILLE_UNARY(Atanh, atanh), 1.01, 1},
     {QUADRILLE_UNARY(Erf, erf), 1.1, 1},
