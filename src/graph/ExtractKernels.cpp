@@ -55,6 +55,9 @@ private:
   // The initial elements of a reduction, through padding, broadcasts and transposes.
   llvm::Expected<Read> readInitial(mlir::Value value, AccessMap map, llvm::SmallVectorImpl<Location> &folded);
 
+  // The input of a kernel's body for a read; the kernel has each read once.
+  Register addRead(Kernel &kernel, BodyTranslator &translator, Read read);
+
   // An unstructured kernel over whole operands.
   llvm::Error addUnstructured(Operation &op, KernelKind kind, llvm::StringRef operation, mlir::ValueRange operands,
                               std::map<std::string, Attribute> attributes = {});
@@ -367,6 +370,17 @@ std::optional<Attribute> attributeFrom(mlir::Attribute attribute) {
       .Default([](mlir::Attribute) -> Result { return std::nullopt; });
 }
 
+Tensor filled(const Scalar &scalar, Shape shape) {
+  Tensor data = Tensor::uninitialized(scalar.type, std::move(shape));
+  // Sub-byte integers take a byte each, sign-extended.
+  bool extends = kindOf(scalar.type) == ElementKind::Signed && bitWidth(scalar.type) < 8;
+  uint64_t bits = extends ? static_cast<uint64_t>(llvm::SignExtend64(scalar.bits, bitWidth(scalar.type))) : scalar.bits;
+  size_t width = byteWidth(scalar.type), count = static_cast<size_t>(data.elements());
+  for (size_t i = 0; i < count; ++i)
+    std::memcpy(data.mutableBytes() + i * width, &bits, width);
+  return data;
+}
+
 std::vector<int64_t> toVector(llvm::ArrayRef<int64_t> values) {
   return values.vec();
 }
@@ -422,15 +436,13 @@ llvm::Error Extractor::addOutput(mlir::Value value, std::string name) {
 llvm::Expected<ValueId> Extractor::materializeConstant(mlir::Value value, DenseElementsAttr elements) {
   auto type = cast<RankedTensorType>(value.getType());
   ElementType element = *qd::elementTypeOf(type.getElementType());
+  if (elements.isSplat())
+    return addConstant(filled(*scalarOf(elements.getSplatValue<mlir::Attribute>(), element), toVector(type.getShape())));
   Tensor data = Tensor::uninitialized(element, toVector(type.getShape()));
   std::byte *destination = data.mutableBytes();
-  size_t width = byteWidth(element), count = static_cast<size_t>(type.getNumElements());
-  if (elements.isSplat()) {
-    Scalar scalar = *scalarOf(elements.getSplatValue<mlir::Attribute>(), element);
-    for (size_t i = 0; i < count; ++i)
-      std::memcpy(destination + i * width, &scalar.bits, width);
-  } else if (bitWidth(element) >= 8) {
-    std::memcpy(destination, elements.getRawData().data(), count * width);
+  size_t width = byteWidth(element);
+  if (bitWidth(element) >= 8) {
+    std::memcpy(destination, elements.getRawData().data(), data.byteSize());
   } else {
     // MLIR packs bools; sub-byte integers take a byte, sign- or zero-extended.
     size_t index = 0;
@@ -569,6 +581,14 @@ llvm::Expected<Read> Extractor::readInitial(mlir::Value value, AccessMap map, ll
   return readThroughPad(value, std::move(map), folded);
 }
 
+Register Extractor::addRead(Kernel &kernel, BodyTranslator &translator, Read read) {
+  auto same = llvm::find(kernel.reads, read);
+  if (same != kernel.reads.end())
+    return translator.inputRegister(same - kernel.reads.begin());
+  kernel.reads.push_back(std::move(read));
+  return translator.addInput(graph.values[kernel.reads.back().value].type);
+}
+
 llvm::Error Extractor::finish(Operation &op, Kernel kernel, llvm::ArrayRef<Location> folded) {
   llvm::SmallVector<Location> locations(folded);
   locations.push_back(op.getLoc());
@@ -679,8 +699,7 @@ llvm::Error Extractor::extractElementwise(Operation &op) {
     llvm::Expected<Read> read = readThroughPad(operand, identityMap(type.getRank()), folded);
     if (!read)
       return read.takeError();
-    translator.bind(operand, translator.addInput(graph.values[read->value].type));
-    kernel.reads.push_back(std::move(*read));
+    translator.bind(operand, addRead(kernel, translator, std::move(*read)));
   }
   if (llvm::Error error = translator.translate(op))
     return atNode(std::move(error), nodeOf(op));
@@ -719,15 +738,14 @@ llvm::Error Extractor::extractStructured(linalg::LinalgOp op) {
   }
   bool reduces = llvm::any_of(kernel.loops, [](const Loop &loop) { return loop.reduction; });
   auto mapOf = [&](OpOperand &operand) { return accessMap(op.getMatchingIndexingMap(&operand), translator.loops); };
-  auto addRead = [&](OpOperand &operand, BlockArgument argument) -> llvm::Error {
+  auto readOperand = [&](OpOperand &operand, BlockArgument argument) -> llvm::Error {
     std::optional<AccessMap> map = mapOf(operand);
     if (!map)
       return errorAt(*op, "an operand is indexed by more than a linear expression of the loops");
     llvm::Expected<Read> read = readThroughPad(operand.get(), std::move(*map), folded);
     if (!read)
       return read.takeError();
-    translator.bind(argument, translator.addInput(graph.values[read->value].type));
-    kernel.reads.push_back(std::move(*read));
+    translator.bind(argument, addRead(kernel, translator, std::move(*read)));
     return llvm::Error::success();
   };
 
@@ -740,7 +758,7 @@ llvm::Error Extractor::extractStructured(linalg::LinalgOp op) {
       // Operands of a reduction stay operands: a contraction with a constant is still one.
       if (scalar && !reduces)
         translator.bind(argument, translator.addConstant(*scalar));
-      else if (llvm::Error error = addRead(*operand, argument))
+      else if (llvm::Error error = readOperand(*operand, argument))
         return error;
       continue;
     }
@@ -750,9 +768,7 @@ llvm::Error Extractor::extractStructured(linalg::LinalgOp op) {
       translator.bind(argument, translator.addConstant(*scalar));
       continue;
     }
-    Tensor data = Tensor::uninitialized(scalar->type, {});
-    std::memcpy(data.mutableBytes(), &scalar->bits, byteWidth(scalar->type));
-    kernel.reads.push_back({addConstant(std::move(data)), {}, {}});
+    kernel.reads.push_back({addConstant(filled(*scalar, {})), {}, {}});
     translator.bind(argument, translator.addInput(scalar->type));
   }
 
@@ -767,7 +783,7 @@ llvm::Error Extractor::extractStructured(linalg::LinalgOp op) {
       return errorAt(*op, "a result is indexed by more than a linear expression of the loops");
     write.map = *map;
     if (!argument.use_empty() && !reduces) {
-      if (llvm::Error error = addRead(init, argument))
+      if (llvm::Error error = readOperand(init, argument))
         return error;
     } else if (!argument.use_empty()) {
       ElementType type = *qd::elementTypeOf(getElementTypeOrSelf(init.get().getType()));

@@ -103,6 +103,7 @@ struct Read {
   ValueId value = noValue;
   AccessMap map;
   std::optional<Scalar> padding; // what indices outside the value's shape read; absent: none occur
+  bool operator==(const Read &) const = default;
 };
 
 enum class Combiner : uint8_t { None, Sum, Product, Minimum, Maximum, MinimumNumber, MaximumNumber, And, Or, Xor };

@@ -43,7 +43,8 @@ std::optional<Scalar> constantScalar(mlir::Value value) {
 
 Register BodyTranslator::addInput(ElementType type) {
   body.inputs.push_back(type);
-  return body.append(BlockOpcode::Input, type, {}, body.inputs.size() - 1);
+  inputs.push_back(body.append(BlockOpcode::Input, type, {}, body.inputs.size() - 1));
+  return inputs.back();
 }
 
 Register BodyTranslator::addConstant(const Scalar &scalar) {

@@ -25,6 +25,8 @@ public:
 
   // Makes the next input of the body.
   Register addInput(ElementType type);
+  // The register of an input made before.
+  Register inputRegister(size_t index) const { return inputs[index]; }
   Register addConstant(const Scalar &scalar);
 
   void bind(mlir::Value value, Register reg) { registers[value] = reg; }
@@ -54,6 +56,7 @@ private:
   Register negate(Register condition) { return emit(BlockOpcode::Not, ElementType::boolean, condition); }
 
   BlockExpression &body;
+  std::vector<Register> inputs;
   llvm::DenseMap<mlir::Value, Register> registers;
   std::map<std::pair<ElementType, uint64_t>, Register> constants;
 };
