@@ -24,9 +24,6 @@ void registerPasses();
 // Prints the kernels of every function on standard output.
 std::unique_ptr<mlir::Pass> createPrintKernelsPass();
 
-// Gives softmax, layer normalisation and GELU that an exporter wrote as single operations their names back.
-std::unique_ptr<mlir::Pass> createRecognizeCompositesPass();
-
 // Canonicalises, removes common subexpressions and dead code, verifying after every pass. Writes the IR before the
 // first and after every pass to `dumpDirectory`/NN-PASS.mlir if that is not empty (weights elided). Internal errors
 // carry what MLIR says; user errors when a dump cannot be written.
