@@ -7,6 +7,7 @@
 #include "llvm/Support/JSON.h"
 
 #include <algorithm>
+#include <cstring>
 #include <limits>
 
 namespace quadrille::program {
@@ -185,7 +186,11 @@ public:
   }
   template <typename T> std::vector<T> vector(const flatbuffers::Vector<T> *from) {
     spend(from->size() * sizeof(T));
-    return withinBudget ? std::vector<T>(from->begin(), from->end()) : std::vector<T>();
+    // The verifier aligns the length, not the elements.
+    std::vector<T> copy(withinBudget ? from->size() : 0);
+    if (!copy.empty())
+      std::memcpy(copy.data(), from->Data(), copy.size() * sizeof(T));
+    return copy;
   }
 
   // Empty, or what is wrong.

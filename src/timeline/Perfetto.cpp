@@ -3,6 +3,7 @@
 #include "timeline/Trace.pb.h"
 
 #include "llvm/ADT/STLExtras.h"
+#include "llvm/ADT/StringExtras.h"
 #include "llvm/Support/raw_ostream.h"
 
 #include <cassert>
@@ -103,8 +104,7 @@ void PacketWriter::begin(const Span &span, uint64_t track) {
   if (kernel) {
     annotate(event, "kernel", kernel->name);
     annotate(event, "kind", kernel->kind);
-    for (const std::string &node : kernel->nodes)
-      annotate(event, "onnx_node", node);
+    annotate(event, "onnx_nodes", llvm::join(kernel->nodes, ", "));
     annotate(event, "kernel_flops", kernel->flops);
     annotate(event, "kernel_bytes", kernel->bytes);
     if (!kernel->placement.empty())

@@ -119,7 +119,7 @@ TEST(Perfetto, FieldNumbersAreThoseOfPerfetto) {
   EXPECT_THAT(decoded, HasSubstr("1 {\n  8: 0\n  10: 1\n  11 {\n    4 {\n      4: 0\n      10: \"begin_cycle\"\n    }\n"
                                  "    4 {\n      4: 10\n      10: \"cycles\"\n    }\n"
                                  "    4 {\n      6: \"conv\"\n      10: \"kernel\"\n    }\n"));
-  EXPECT_THAT(decoded, HasSubstr("      6: \"Conv_0\"\n      10: \"onnx_node\"\n"));
+  EXPECT_THAT(decoded, HasSubstr("      6: \"Conv_0, Relu, \\\"1\\\"\"\n      10: \"onnx_nodes\"\n"));
   EXPECT_THAT(decoded, HasSubstr("      5: 0x409f400000000000\n      10: \"kernel_flops\"\n")); // 2000.0
   EXPECT_THAT(decoded, HasSubstr("    9: 1\n    11: 3\n    22: \"memory\"\n    23: \"read a\"\n  }\n}\n"));
   // The counter: descriptor field 8 with unit 3 = bytes (3); its value is field 44 of the event.
