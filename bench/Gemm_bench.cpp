@@ -1,4 +1,5 @@
-// GEMM rates of every form, in multiply-accumulates a second, beside the libraries' own.
+// GEMM rates of every form, in multiply-accumulates a second of real time, beside the libraries' own. The CPU column
+// is that of all threads.
 #include "numerics/Gemm.h"
 
 #include "base/Parallel.h"
@@ -119,18 +120,43 @@ void i32(benchmark::State &state) {
                         [&](auto *a, auto *b, auto *c) { gemmI32(square(n), a, b, c); });
 }
 
-BENCHMARK(f32)->Arg(512)->Arg(1024)->Arg(2048)->UseRealTime();
-BENCHMARK(f32TransposedB)->Arg(1024)->UseRealTime();
-BENCHMARK(f32OneDnn)->Arg(512)->Arg(1024)->Arg(2048)->UseRealTime();
-BENCHMARK(f64)->Arg(512)->Arg(1024)->UseRealTime();
-BENCHMARK(f64OpenBlas)->Arg(512)->Arg(1024)->UseRealTime();
-BENCHMARK_CAPTURE(narrow, f16, ElementType::f16)->Arg(512)->Arg(1024)->Arg(2048)->UseRealTime();
-BENCHMARK_CAPTURE(narrow, bf16, ElementType::bf16)->Arg(512)->Arg(1024)->UseRealTime();
-BENCHMARK_CAPTURE(narrow, cb16, ElementType::cb16)->Arg(1024)->UseRealTime();
-BENCHMARK(onceRounded)->Args({512, 160})->Args({1024, 160})->Args({1024, 320})->Args({2048, 160})->UseRealTime();
-BENCHMARK(integer8)->Arg(512)->Arg(1024)->Arg(2048)->UseRealTime();
-BENCHMARK(integer8OneDnn)->Arg(512)->Arg(1024)->UseRealTime();
-BENCHMARK(i32)->Arg(512)->UseRealTime();
+// One row times a matrix of weights: bound by reading the weights once.
+void f32Row(benchmark::State &state) {
+  int64_t n = state.range(0);
+  GemmShape shape = square(n, state.range(1) != 0);
+  shape.m = 1;
+  std::vector<float> a = randomValues<float>(n, 1), b = randomValues<float>(n * n, 2), c(n);
+  for (auto _ : state) {
+    gemmF32(shape, a.data(), b.data(), c.data());
+    benchmark::ClobberMemory();
+  }
+  setRate(state, n * n);
+}
+BENCHMARK(f32Row)->Args({2048, 0})->Args({2048, 1})->UseRealTime()->MeasureProcessCPUTime();
+
+BENCHMARK(f32)->Arg(512)->Arg(1024)->Arg(2048)->UseRealTime()->MeasureProcessCPUTime();
+BENCHMARK(f32TransposedB)->Arg(1024)->UseRealTime()->MeasureProcessCPUTime();
+BENCHMARK(f32OneDnn)->Arg(512)->Arg(1024)->Arg(2048)->UseRealTime()->MeasureProcessCPUTime();
+BENCHMARK(f64)->Arg(512)->Arg(1024)->UseRealTime()->MeasureProcessCPUTime();
+BENCHMARK(f64OpenBlas)->Arg(512)->Arg(1024)->UseRealTime()->MeasureProcessCPUTime();
+BENCHMARK_CAPTURE(narrow, f16, ElementType::f16)
+    ->Arg(512)
+    ->Arg(1024)
+    ->Arg(2048)
+    ->UseRealTime()
+    ->MeasureProcessCPUTime();
+BENCHMARK_CAPTURE(narrow, bf16, ElementType::bf16)->Arg(512)->Arg(1024)->UseRealTime()->MeasureProcessCPUTime();
+BENCHMARK_CAPTURE(narrow, cb16, ElementType::cb16)->Arg(1024)->UseRealTime()->MeasureProcessCPUTime();
+BENCHMARK(onceRounded)
+    ->Args({512, 160})
+    ->Args({1024, 160})
+    ->Args({1024, 320})
+    ->Args({2048, 160})
+    ->UseRealTime()
+    ->MeasureProcessCPUTime();
+BENCHMARK(integer8)->Arg(512)->Arg(1024)->Arg(2048)->UseRealTime()->MeasureProcessCPUTime();
+BENCHMARK(integer8OneDnn)->Arg(512)->Arg(1024)->UseRealTime()->MeasureProcessCPUTime();
+BENCHMARK(i32)->Arg(512)->UseRealTime()->MeasureProcessCPUTime();
 
 } // namespace
 

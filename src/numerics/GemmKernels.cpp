@@ -131,15 +131,23 @@ void pack(const GemmOperand &operand, int64_t first, size_t count, int64_t k0, s
     return operand.data + (line * operand.lineStride + k * operand.kStride) * static_cast<int64_t>(element);
   };
   if (operand.kStride == 1) {
-    for (size_t line = 0; line < count; ++line) {
-      loadRun(operand, at(first + static_cast<int64_t>(line), k0), run, kc);
-      for (size_t k = kc; k < groups * Group; ++k)
-        run[k] = T(0);
-      T *tile = panel + line / width * tileSize + line % width * Group;
-      for (size_t g = 0; g < groups; ++g)
-        for (size_t k = 0; k < Group; ++k)
-          tile[g * width * Group + k] = run[g * Group + k];
-    }
+    // A transposition: a piece of k is finished for all lines of a tile while its part of the panel is in L1.
+    size_t piece = width * sizeof(T) > 64 ? 64 : groups * Group;
+    for (size_t t = 0; t < tiles; ++t)
+      for (size_t start = 0; start < kc; start += piece) {
+        size_t depth = std::min(piece, kc - start), padded = (depth + Group - 1) / Group * Group;
+        T *tile = panel + t * tileSize + start * width;
+        for (size_t line = 0; line < std::min(width, count - t * width); ++line) {
+          loadRun(operand, at(first + static_cast<int64_t>(t * width + line), k0 + static_cast<int64_t>(start)), run,
+                  depth);
+          for (size_t k = depth; k < padded; ++k)
+            run[k] = T(0);
+          T *out = tile + line * Group;
+          for (size_t g = 0; g < padded / Group; ++g)
+            for (size_t k = 0; k < Group; ++k)
+              out[g * width * Group + k] = run[g * Group + k];
+        }
+      }
     return;
   }
   for (size_t k = 0; k < groups * Group; ++k) {
@@ -276,9 +284,68 @@ template <typename T, typename C> struct PlainTile {
   }
 };
 
+// A few rows times columns that lie side by side: packing B would cost more than it saves. The sums of a strip of
+// columns stay in L1 while k runs over rows of B, read in place. The same chain of operations for each element of C.
+constexpr int64_t fewRows = 3;
+
+template <typename T> void multiplyFewRows(const GemmRectangle &x) {
+  constexpr int64_t strip = 512;
+  GemmBuffers &buffers = gemmBuffers();
+  T *sums = buffers.a.get<T>(fewRows * strip), *run = buffers.run.get<T>(strip);
+  T *left = buffers.b.get<T>(static_cast<size_t>(fewRows * x.k));
+  auto address = [](const GemmOperand &operand, int64_t line, int64_t k) {
+    return operand.data +
+           (line * operand.lineStride + k * operand.kStride) * static_cast<int64_t>(byteWidth(operand.type));
+  };
+  for (int64_t r = 0; r < x.rows; ++r) {
+    if (x.a.kStride == 1)
+      loadRun(x.a, address(x.a, x.row + r, 0), left + r * x.k, static_cast<size_t>(x.k));
+    else
+      for (int64_t k = 0; k < x.k; ++k)
+        loadRun(x.a, address(x.a, x.row + r, k), left + r * x.k + k, 1);
+  }
+  constexpr ElementType own = sizeof(T) == 4 ? ElementType::f32 : ElementType::f64;
+  const hn::ScalableTag<T> d;
+  constexpr int64_t lanes = HWY_LANES(T);
+  auto *c = static_cast<T *>(x.c);
+  for (int64_t j = 0; j < x.columns; j += strip) {
+    int64_t n = std::min(strip, x.columns - j), whole = n / lanes * lanes;
+    for (int64_t r = 0; r < x.rows; ++r)
+      if (x.accumulate)
+        std::copy_n(c + (x.row + r) * x.leadingC + x.column + j, n, sums + r * strip);
+      else
+        std::fill_n(sums + r * strip, n, T(0));
+    for (int64_t k = 0; k < x.k; ++k) {
+      const std::byte *source = address(x.b, x.column + j, k);
+      const T *right = run;
+      if (x.b.type == own && reinterpret_cast<uintptr_t>(source) % sizeof(T) == 0)
+        right = reinterpret_cast<const T *>(source);
+      else
+        loadRun(x.b, source, run, static_cast<size_t>(n));
+      for (int64_t r = 0; r < x.rows; ++r) {
+        T *sum = sums + r * strip;
+        const T scalar = left[r * x.k + k];
+        const auto factor = hn::Set(d, scalar);
+        int64_t i = 0;
+        for (; i < whole; i += lanes)
+          hn::StoreU(hn::MulAdd(factor, hn::LoadU(d, right + i), hn::LoadU(d, sum + i)), d, sum + i);
+        const hn::CappedTag<T, 1> one;
+        for (; i < n; ++i)
+          hn::StoreU(hn::MulAdd(hn::Set(one, scalar), hn::LoadU(one, right + i), hn::LoadU(one, sum + i)), one,
+                     sum + i);
+      }
+    }
+    for (int64_t r = 0; r < x.rows; ++r)
+      std::copy_n(sums + r * strip, n, c + (x.row + r) * x.leadingC + x.column + j);
+  }
+}
+
 constexpr int64_t panelDepth = 256; // of k
 
 template <typename T, typename C, size_t Group> void multiplyPlain(const GemmRectangle &x) {
+  if constexpr (std::is_floating_point_v<T>)
+    if (x.rows <= fewRows && x.b.lineStride == 1)
+      return multiplyFewRows<T>(x);
   GemmBuffers &buffers = gemmBuffers();
   auto up = [](int64_t n, size_t to) { return (static_cast<size_t>(n) + to - 1) / to * to; };
   T *a = buffers.a.get<T>(up(x.rows, tileRows) * panelDepth);

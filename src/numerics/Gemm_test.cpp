@@ -48,8 +48,8 @@ GemmShape shapeOf(int64_t m, int64_t n, int64_t k) {
 // Every combination of transposition, accumulation, padding and batches on sizes around the register tiles and panels.
 std::vector<GemmShape> shapes() {
   std::vector<GemmShape> all;
-  const int64_t sizes[][3] = {{1, 1, 1},     {8, 48, 16},  {7, 47, 3},      {9, 49, 257},
-                              {1, 130, 300}, {130, 1, 64}, {270, 401, 259}, {33, 100, 512}};
+  const int64_t sizes[][3] = {{1, 1, 1},    {8, 48, 16},     {7, 47, 3},    {9, 49, 257},  {1, 130, 300},
+                              {130, 1, 64}, {270, 401, 259}, {3, 1100, 40}, {33, 100, 512}};
   unsigned count = 0;
   for (auto [m, n, k] : sizes)
     for (int flags = 0; flags < 8; ++flags) {
