@@ -3,6 +3,7 @@
 #include "base/Error.h"
 #include "base/File.h"
 #include "graph/ExtractKernels.h"
+#include "graph/RecognizeComposites.h"
 #include "graph/dialect/QdDialect.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
@@ -33,6 +34,8 @@ void registerDialects(DialectRegistry &registry) {
 namespace {
 struct PrintKernelsPass : PassWrapper<PrintKernelsPass, OperationPass<ModuleOp>> {
   MLIR_DEFINE_EXPLICIT_INTERNAL_INLINE_TYPE_ID(PrintKernelsPass)
+  PrintKernelsPass() = default;
+  PrintKernelsPass(const PrintKernelsPass &other) : PassWrapper(other) {}
   StringRef getArgument() const override { return "qd-print-kernels"; }
   StringRef getDescription() const override { return "print the kernels of every function"; }
 
@@ -43,10 +46,17 @@ struct PrintKernelsPass : PassWrapper<PrintKernelsPass, OperationPass<ModuleOp>>
         function.emitError(llvm::toString(graph.takeError()));
         return signalPassFailure();
       }
-      llvm::outs() << graph->print();
+      KernelGraph result = recognize ? recognizeComposites(std::move(*graph)) : std::move(*graph);
+      if (std::string wrong = result.verify(); !wrong.empty()) {
+        function.emitError("not well-formed: " + wrong);
+        return signalPassFailure();
+      }
+      llvm::outs() << result.print();
     }
     markAllAnalysesPreserved();
   }
+
+  Option<bool> recognize{*this, "recognize-composites", llvm::cl::desc("find composites among the kernels first")};
 };
 
 // Writes the module to a numbered file after every pass. Passes run on the whole module one after another, so that

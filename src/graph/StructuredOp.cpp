@@ -189,7 +189,7 @@ void recognizeKind(const KernelGraph &graph, Kernel &kernel, Operation &op) {
       name = last.opcode == BlockOpcode::Constant ? "fill" : nameOf(last.opcode).str();
   }
   if (kernel.operation.empty()) {
-    bool named = isa<linalg::LinalgOp>(op) && !isa<linalg::GenericOp>(op);
+    bool named = isa<linalg::LinalgOp>(op) && !isa<linalg::GenericOp, linalg::MapOp, linalg::ReduceOp>(op);
     kernel.operation = named ? op.getName().stripDialect().str() : name;
   }
 

@@ -107,7 +107,7 @@ func.func @bools(%a: tensor<4x8xi1>) -> (tensor<4xi1>, tensor<4xi1>) {
 // Half precision sums accumulate in f32.
 // CHECK-LABEL: graph "half"
 // CHECK-NEXT:  input v0: f16[4,8] "argument0"
-// CHECK-NEXT:  reduce "reduce" loops(d0:4, d1:8 reduction) reads(v0[d0, d1]) writes(v1[d0]: f16[4] "result0" sum from 0) numeric(f16 f16 f32) flops 32 bytes 72
+// CHECK-NEXT:  reduce "reduce_sum" loops(d0:4, d1:8 reduction) reads(v0[d0, d1]) writes(v1[d0]: f16[4] "result0" sum from 0) numeric(f16 f16 f32) flops 32 bytes 72
 // CHECK-NEXT:  output v1 "result0"
 func.func @half(%a: tensor<4x8xf16>) -> tensor<4xf16> {
   %init = arith.constant dense<0.0> : tensor<4xf16>
