@@ -7,6 +7,8 @@
 #include <chrono>
 #include <cstring>
 
+#include <unistd.h>
+
 namespace quadrille::host {
 
 using namespace graph;
@@ -69,6 +71,15 @@ llvm::Error Executor::compile() {
   for (ValueId output : graph.outputs)
     if (llvm::Error error = checkWeight(decisions.aliases[output]))
       return error;
+  double needed = 0;
+  for (size_t bytes : slotBytes)
+    needed += static_cast<double>(bytes);
+  for (ValueId output : graph.outputs)
+    needed += static_cast<double>(bytesOf(output));
+  double available = static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
+  if (needed > available)
+    return mismatchError("execution needs " + llvm::Twine(static_cast<uint64_t>(needed)) +
+                         " bytes for values, this machine has " + llvm::Twine(static_cast<uint64_t>(available)));
   for (size_t bytes : slotBytes)
     slots.push_back(Tensor::uninitialized(ElementType::u8, {static_cast<int64_t>(bytes)}));
 

@@ -295,6 +295,20 @@ void fuseElementwise(KernelGraph &graph) {
   graph.kernels = std::move(kept);
 }
 
+bool isAlias(const Kernel &kernel) {
+  return kernel.operation == "reshape" && !kernel.structured() && kernel.reads.size() == 1 && kernel.writes.size() == 1;
+}
+
+std::vector<ValueId> aliasesOf(const KernelGraph &graph) {
+  std::vector<ValueId> aliases(graph.values.size());
+  for (size_t value = 0; value < aliases.size(); ++value)
+    aliases[value] = static_cast<ValueId>(value);
+  for (const Kernel &kernel : graph.kernels)
+    if (isAlias(kernel))
+      aliases[kernel.writes[0].value] = aliases[kernel.reads[0].value];
+  return aliases;
+}
+
 HostPlan makePlan(const KernelGraph &graph) {
   HostPlan plan;
   plan.graph = inlineComposites(graph);
@@ -304,16 +318,10 @@ HostPlan makePlan(const KernelGraph &graph) {
   size_t count = plan.graph.values.size();
   decisions.slots.assign(count, noSlot);
   decisions.layouts.assign(count, Layout::Plain);
-  for (size_t value = 0; value < count; ++value)
-    decisions.aliases.push_back(static_cast<ValueId>(value));
-  for (auto [k, kernel] : llvm::enumerate(plan.graph.kernels)) {
-    if (kernel.operation == "reshape" && !kernel.structured() && kernel.reads.size() == 1 &&
-        kernel.writes.size() == 1) {
-      decisions.aliases[kernel.writes[0].value] = decisions.aliases[kernel.reads[0].value];
-      continue;
-    }
-    decisions.steps.push_back({{static_cast<uint32_t>(k)}});
-  }
+  decisions.aliases = aliasesOf(plan.graph);
+  for (auto [k, kernel] : llvm::enumerate(plan.graph.kernels))
+    if (!isAlias(kernel))
+      decisions.steps.push_back({{static_cast<uint32_t>(k)}});
   assignSlots(plan.graph, decisions);
   return plan;
 }

@@ -44,6 +44,11 @@ graph::KernelGraph inlineComposites(const graph::KernelGraph &graph);
 // Composes elementwise kernels whose only reader is another elementwise kernel into that reader.
 void fuseElementwise(graph::KernelGraph &graph);
 
+// A reshape: its result is its operand's bytes, and it is never executed.
+bool isAlias(const graph::Kernel &kernel);
+// For each value the value whose bytes it shares; itself for most. Kernels in order.
+std::vector<graph::ValueId> aliasesOf(const graph::KernelGraph &graph);
+
 // Rewrites and decides. Never fails: what cannot be executed is found when it is compiled.
 HostPlan makePlan(const graph::KernelGraph &graph);
 

@@ -1,0 +1,120 @@
+// The legality of a host program, independent of what made it.
+#include "target/host/Check.h"
+
+#include "llvm/ADT/STLExtras.h"
+
+namespace quadrille::host {
+
+using namespace graph;
+
+std::vector<target::Finding> findingsOf(const program::Program &program, const HostPlan &plan) {
+  std::vector<target::Finding> findings;
+  auto report = [&](std::string where, std::string what) { findings.push_back({std::move(where), std::move(what)}); };
+  const KernelGraph &graph = plan.graph;
+  const Decisions &decisions = plan.decisions;
+  auto valueText = [](size_t id) { return "value " + std::to_string(id); };
+
+  // The entry point's variables are the graph's inputs and outputs.
+  if (program.entryPoints.size() != 1 || program.entryPoints[0].name != "inference") {
+    report("entry points", "a host program has exactly one, 'inference'");
+    return findings;
+  }
+  auto checkPorts = [&](llvm::ArrayRef<uint32_t> variables, llvm::ArrayRef<ValueId> values, const char *what) {
+    if (variables.size() != values.size())
+      return report(what,
+                    std::to_string(values.size()) + " values for " + std::to_string(variables.size()) + " variables");
+    for (auto [variable, id] : llvm::zip(variables, values)) {
+      const Value &value = graph.values[id];
+      if (variable >= program.variables.size() || program.variables[variable].type != value.type ||
+          program.variables[variable].shape != value.shape)
+        report(what, valueText(id) + " differs from its variable in type or shape");
+    }
+  };
+  checkPorts(program.entryPoints[0].inputs, graph.inputs, "inputs");
+  checkPorts(program.entryPoints[0].outputs, graph.outputs, "outputs");
+
+  // Every kernel that is no alias runs once, in order; what it reads has been produced.
+  std::vector<bool> available(graph.values.size(), false), isOutput(graph.values.size(), false);
+  for (auto [id, value] : llvm::enumerate(graph.values))
+    available[id] = value.role != ValueRole::Intermediate;
+  for (ValueId output : graph.outputs)
+    isOutput[decisions.aliases[output]] = true;
+  std::vector<size_t> stepOf(graph.kernels.size(), ~size_t(0));
+  std::vector<size_t> produced(graph.values.size(), 0), lastRead(graph.values.size(), 0);
+  for (auto [s, step] : llvm::enumerate(decisions.steps)) {
+    std::string where = "step " + std::to_string(s);
+    if (step.kernels.size() != 1) {
+      report(where, "holds " + std::to_string(step.kernels.size()) + " kernels; one is executed");
+      continue;
+    }
+    for (uint32_t k : step.kernels) {
+      if (k >= graph.kernels.size()) {
+        report(where, "kernel " + std::to_string(k) + " does not exist");
+        continue;
+      }
+      if (stepOf[k] != ~size_t(0))
+        report(where, "kernel " + std::to_string(k) + " runs a second time");
+      stepOf[k] = s;
+      const Kernel &kernel = graph.kernels[k];
+      auto reads = [&](ValueId id) {
+        ValueId root = decisions.aliases[id];
+        if (!available[root])
+          report(where, "reads " + valueText(id) + ", which nothing has produced");
+        lastRead[root] = s;
+      };
+      for (const Read &read : kernel.reads)
+        reads(read.value);
+      for (const Write &write : kernel.writes) {
+        if (write.initial)
+          reads(write.initial->value);
+        if (available[write.value])
+          report(where, "writes " + valueText(write.value) + ", which exists already");
+      }
+      for (const Write &write : kernel.writes) {
+        available[write.value] = true;
+        produced[write.value] = s;
+        lastRead[write.value] = std::max(lastRead[write.value], s);
+      }
+    }
+  }
+  for (auto [k, kernel] : llvm::enumerate(graph.kernels))
+    if (stepOf[k] == ~size_t(0) && !isAlias(kernel))
+      report("kernel " + std::to_string(k), "is in no step");
+  for (ValueId output : graph.outputs)
+    if (!available[decisions.aliases[output]])
+      report("outputs", valueText(output) + " is never produced");
+
+  // Values in one slot are never alive together.
+  struct Interval {
+    ValueId value;
+    size_t begin, end;
+  };
+  std::vector<std::vector<Interval>> perSlot(std::min<size_t>(decisions.slotCount, graph.values.size()));
+  if (decisions.slotCount > graph.values.size())
+    report("slots", "more slots than values");
+  for (size_t id = 0; id < graph.values.size(); ++id) {
+    bool needs = graph.values[id].role == ValueRole::Intermediate && available[id] && !isOutput[id] &&
+                 decisions.aliases[id] == id;
+    uint32_t slot = decisions.slots[id];
+    if (decisions.layouts[id] != Layout::Plain)
+      report(valueText(id), "has a layout that this program's kernels do not read");
+    if (needs != (slot != noSlot)) {
+      report(valueText(id), needs ? "has no slot" : "has a slot that it does not need");
+      continue;
+    }
+    if (!needs)
+      continue;
+    if (slot >= perSlot.size()) {
+      report(valueText(id), "slot " + std::to_string(slot) + " does not exist");
+      continue;
+    }
+    for (const Interval &other : perSlot[slot])
+      if (produced[id] <= other.end && other.begin <= lastRead[id])
+        report(valueText(id), "shares slot " + std::to_string(slot) + " with " + valueText(other.value) +
+                                  ", which is alive at the same time");
+    perSlot[slot].push_back({static_cast<ValueId>(id), produced[id], lastRead[id]});
+  }
+  return findings;
+}
+
+} // namespace quadrille::host
