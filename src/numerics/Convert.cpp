@@ -521,10 +521,10 @@ void convertIntegers(ElementType from, const void *source, ElementType to, void 
   alignas(64) int64_t block[blockLength];
   bool toSigned = kindOf(to) == ElementKind::Signed;
   unsigned bits = bitWidth(to);
-  int64_t smallest = toSigned ? -(int64_t(1) << (bits - 1)) : 0;
   auto largest = toSigned     ? static_cast<int64_t>((uint64_t(1) << (bits - 1)) - 1)
                  : bits == 64 ? std::numeric_limits<int64_t>::max()
                               : static_cast<int64_t>((uint64_t(1) << bits) - 1);
+  int64_t smallest = toSigned ? ~largest : 0;
   bool fromU64 = from == ElementType::u64;
   bool clamp = saturate && to != ElementType::boolean && !(fromU64 && to == ElementType::u64);
   forBlocks(count, [&](size_t i, size_t n) {

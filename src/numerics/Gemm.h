@@ -20,11 +20,9 @@ struct GemmShape {
   bool accumulate = false;
 };
 
-// f32 products of f32 values, summed in f32 in an order that depends on the shape alone (oneDNN's blocking of k on this
-// CPU: another CPU may round differently).
+// Every element of C is one chain of fused multiply-adds over ascending k, starting from C or zero: the same bits on
+// every CPU with fused multiply-add, whatever the shape of the rest.
 void gemmF32(const GemmShape &shape, const float *a, const float *b, float *c);
-
-// The same in f64 (OpenBLAS).
 void gemmF64(const GemmShape &shape, const double *a, const double *b, double *c);
 
 // a and b of type f16, bf16, cb16, an 8-bit float, or f32, each its own; exact products where both have at most 12
