@@ -141,6 +141,13 @@ TEST(KernelGraph, AllowsReadsBeyondTheValueWithPaddingOnly) {
   EXPECT_THAT(b.graph.verify(), HasSubstr("indices -1 to 5 leave the extent 6"));
 }
 
+TEST(KernelGraph, FollowsNegativeCoefficients) {
+  // 5 - 2 d0 + d1 with d0 < 3 and d1 < 2: from 5 - 4 to 5 + 1.
+  IndexRange range = indexRange(at({{0, -2}, {1, 1}}, 5), {{3, false}, {2, true}});
+  EXPECT_EQ(range.first, 1);
+  EXPECT_EQ(range.last, 6);
+}
+
 TEST(KernelGraph, CountsWork) {
   Builder b = matmul();
   countWork(b.graph, b.last());

@@ -145,3 +145,13 @@ func.func @quantized(%a: tensor<4x16xui8>, %b: tensor<16x8xi8>, %za: tensor<ui8>
   } -> tensor<4x8xi32>
   return %y : tensor<4x8xi32>
 }
+
+// A product with a constant is still a contraction: the constant stays an operand.
+// CHECK-LABEL: graph "ones"
+// CHECK: constant v2: f32[16,8] = 1
+// CHECK: contract "matmul" {{.*}} reads(v0[d0, d2], v2[d2, d1])
+func.func @ones(%a: tensor<4x16xf32>, %init: tensor<4x8xf32>) -> tensor<4x8xf32> {
+  %b = arith.constant dense<1.0> : tensor<16x8xf32>
+  %c = linalg.matmul ins(%a, %b : tensor<4x16xf32>, tensor<16x8xf32>) outs(%init : tensor<4x8xf32>) -> tensor<4x8xf32>
+  return %c : tensor<4x8xf32>
+}

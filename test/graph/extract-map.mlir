@@ -194,3 +194,42 @@ func.func @fill(%a: tensor<1x4xui8>) -> (tensor<2xui8>, tensor<4xui8>) {
   } -> tensor<4xui8>
   return %y, %z : tensor<2xui8>, tensor<4xui8>
 }
+
+// As a signed number a bool is 0 or -1: its extension is negated and its order is the other way round.
+// CHECK-LABEL: graph "signed_bool"
+// CHECK: %0:bool = input 0
+// CHECK-NEXT: %1:i32 = convert %0
+// CHECK-NEXT: %2:i32 = negate %1
+// CHECK-NEXT: return %2
+// CHECK: %0:bool = input 0
+// CHECK-NEXT: %1:bool = input 1
+// CHECK-NEXT: %2:bool = less %1, %0
+// CHECK-NEXT: return %2
+func.func @signed_bool(%a: tensor<4xi1>, %b: tensor<4xi1>) -> (tensor<4xi32>, tensor<4xi1>) {
+  %0 = arith.extsi %a : tensor<4xi1> to tensor<4xi32>
+  %1 = arith.cmpi slt, %a, %b : tensor<4xi1>
+  return %0, %1 : tensor<4xi32>, tensor<4xi1>
+}
+
+// Every comparison of floats, NaN included: ordered ones are false, unordered ones true.
+// CHECK-LABEL: graph "comparisons"
+// CHECK: map "less" {{.*}} "result0"
+// CHECK: %2:bool = less %1, %0
+// CHECK: map "map" {{.*}} "result1"
+// CHECK: %2:bool = less %0, %1
+// CHECK-NEXT: %3:bool = less %1, %0
+// CHECK-NEXT: %4:bool = or %2, %3
+// CHECK-NEXT: return %4
+// CHECK: map "is_nan" {{.*}} "result2"
+// CHECK: map "not_equal" {{.*}} "result3"
+// CHECK: map "map" {{.*}} "result4"
+// CHECK: %2:bool = less %0, %1
+// CHECK-NEXT: %3:bool = not %2
+func.func @comparisons(%a: tensor<4xf32>, %b: tensor<4xf32>) -> (tensor<4xi1>, tensor<4xi1>, tensor<4xi1>, tensor<4xi1>, tensor<4xi1>) {
+  %0 = arith.cmpf ogt, %a, %b : tensor<4xf32>
+  %1 = arith.cmpf one, %a, %b : tensor<4xf32>
+  %2 = arith.cmpf uno, %a, %a : tensor<4xf32>
+  %3 = arith.cmpf une, %a, %b : tensor<4xf32>
+  %4 = arith.cmpf uge, %a, %b : tensor<4xf32>
+  return %0, %1, %2, %3, %4 : tensor<4xi1>, tensor<4xi1>, tensor<4xi1>, tensor<4xi1>, tensor<4xi1>
+}
