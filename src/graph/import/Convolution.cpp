@@ -1,0 +1,297 @@
+// Convolutions with groups, strides, dilations and padding in any number of spatial dimensions.
+#include "graph/import/Product.h"
+#include "graph/import/Window.h"
+
+namespace quadrille::graph::importer {
+
+// Loops: n, [group], [channel in group], spatial..., [input channel in group], taps... Loops of extent 1 that only the
+// grouping would need are left out, so that a depthwise convolution is one over [n, channel, spatial..., taps...].
+Convolution convolution(OperatorContext &c, TensorRef x, TensorRef w, int64_t groups, const Window &window,
+                        Scalar padding) {
+  size_t spatial = window.rank();
+  int64_t channels = x.dim(1) / groups, filters = w.dim(0) / groups;
+  Convolution result;
+  Nest &nest = result.nest;
+  nest.operation = "conv";
+  auto loop = [&](int64_t extent, bool reduction = false) {
+    nest.loops.push_back({extent, reduction});
+    return static_cast<unsigned>(nest.loops.size() - 1);
+  };
+  TensorRef padded = padFor(c, x, window, padding);
+  AccessMap mapX, mapW;
+  DimensionAccess inputChannel = fixed(0), outputChannel = fixed(0);
+  unsigned n = loop(x.dim(0));
+  nest.write.push_back(at(n));
+  if (groups > 1) {
+    unsigned g = loop(groups);
+    nest.write.push_back(at(g));
+    inputChannel.terms.push_back({g, channels});
+    outputChannel.terms.push_back({g, filters});
+  }
+  if (filters > 1 || groups == 1) {
+    unsigned m = loop(filters);
+    nest.write.push_back(at(m));
+    outputChannel.terms.push_back({m, 1});
+  }
+  std::vector<unsigned> positions;
+  for (size_t d = 0; d < spatial; ++d) {
+    positions.push_back(loop(window.result[d]));
+    nest.write.push_back(at(positions.back()));
+  }
+  DimensionAccess weightChannel = fixed(0);
+  if (channels > 1 || groups == 1) {
+    unsigned k = loop(channels, true);
+    inputChannel.terms.push_back({k, 1});
+    weightChannel = at(k);
+  }
+  mapX = {at(n), inputChannel};
+  mapW = {outputChannel, weightChannel};
+  for (size_t d = 0; d < spatial; ++d) {
+    unsigned tap = loop(window.kernel[d], true);
+    mapX.push_back({0, {{positions[d], window.strides[d]}, {tap, window.dilations[d]}}});
+    mapW.push_back(at(tap));
+  }
+  nest.reads = {{padded, mapX}, {w, mapW}};
+  result.channelAccess = {outputChannel};
+  result.shape = {x.dim(0), w.dim(0)};
+  result.shape.insert(result.shape.end(), window.result.begin(), window.result.end());
+  return result;
+}
+
+static void checkShapes(TensorRef x, TensorRef w, int64_t groups) {
+  if (x.rank() < 2 || w.rank() != x.rank())
+    refuse("operands of shapes " + shapeText(x.shape()) + " and " + shapeText(w.shape()) +
+           " do not have one rank of at least 2");
+  if (groups < 1 || x.dim(1) % groups != 0 || w.dim(0) % groups != 0)
+    refuse("group is " + llvm::Twine(groups) + " for " + llvm::Twine(x.dim(1)) + " input and " + llvm::Twine(w.dim(0)) +
+           " output channels");
+  if (w.dim(1) * groups != x.dim(1))
+    refuse("the weight of shape " + shapeText(w.shape()) + " expects " + llvm::Twine(w.dim(1) * groups) +
+           " input channels, but the input has " + llvm::Twine(x.dim(1)));
+}
+
+static std::vector<int64_t> spatialOf(TensorRef tensor) {
+  return {tensor.shape().begin() + 2, tensor.shape().end()};
+}
+
+// Adds one number for each channel of [N, C, spatial...].
+static TensorRef addBias(OperatorContext &c, TensorRef result, TensorRef bias, llvm::StringRef operation) {
+  if (bias.rank() != 1 || bias.dim(0) != result.dim(1))
+    refuse("bias of shape " + shapeText(bias.shape()) + " for " + llvm::Twine(result.dim(1)) + " output channels");
+  Nest nest;
+  nest.operation = operation.str();
+  for (int64_t extent : result.shape())
+    nest.loops.push_back({extent, false});
+  nest.write = identityAccess(result.rank());
+  nest.reads = {{result, nest.write}, {bias, {at(1)}}};
+  return c.nest(nest, [](llvm::ArrayRef<Lane> x) { return x[0] + x[1]; });
+}
+
+static void conv(OperatorContext &c) {
+  TensorRef x = c.operand(0), w = c.operand(1), bias = c.optional(2);
+  c.requireFloat(x);
+  c.requireSameType({x, w});
+  int64_t groups = c.integer("group", 1);
+  checkShapes(x, w, groups);
+  Window window = windowOf(c, spatialOf(x), spatialOf(w));
+  Convolution convolved = convolution(c, x, w, groups, window, scalarOf(x.type(), 0));
+  TensorRef result = c.reshape(sumOfProducts(c, convolved.nest), convolved.shape);
+  c.result(bias ? addBias(c, result, bias, "conv.bias") : result);
+}
+
+// Zero point of the weights: a scalar or one for each output channel.
+static QuantizedOperand zeroPointOf(OperatorContext &c, TensorRef tensor, TensorRef zeroPoint,
+                                    const AccessMap &perChannel, int64_t channels) {
+  if (!zeroPoint)
+    return {tensor, {}, {}};
+  if (zeroPoint.elements() == 1)
+    return {tensor, c.reshape(zeroPoint, {}), {}};
+  if (zeroPoint.rank() != 1 || zeroPoint.dim(0) != channels)
+    refuse("zero point of shape " + shapeText(zeroPoint.shape()) + " for " + llvm::Twine(channels) + " channels");
+  return {tensor, zeroPoint, perChannel};
+}
+
+static Scalar paddingOf(TensorRef x, TensorRef zeroPoint) {
+  if (!zeroPoint)
+    return scalarOf(x.type(), 0);
+  if (!zeroPoint.known())
+    refuseUnsupported("padding with a zero point that is computed at run time");
+  return scalarOf(x.type(), static_cast<double>(integersOf(zeroPoint.constant())[0]));
+}
+
+TensorRef integerConvolution(OperatorContext &c, TensorRef x, TensorRef w, TensorRef zeroX, TensorRef zeroW) {
+  int64_t groups = c.integer("group", 1);
+  checkShapes(x, w, groups);
+  Window window = windowOf(c, spatialOf(x), spatialOf(w));
+  bool padded = llvm::any_of(window.padBefore, [](int64_t p) { return p != 0; }) ||
+                llvm::any_of(window.padAfter, [](int64_t p) { return p != 0; });
+  // Padding stands for the real number 0, which the zero point encodes.
+  Convolution convolved = convolution(c, x, w, groups, window, padded ? paddingOf(x, zeroX) : scalarOf(x.type(), 0));
+  TensorRef sum = sumOfIntegerProducts(c, convolved.nest, zeroPointOf(c, x, zeroX, {}, -1),
+                                       zeroPointOf(c, w, zeroW, convolved.channelAccess, w.dim(0)));
+  return c.reshape(sum, convolved.shape);
+}
+
+static void convInteger(OperatorContext &c) {
+  c.result(integerConvolution(c, c.operand(0), c.operand(1), c.optional(2), c.optional(3)));
+}
+
+// out[o] sums x[i] * w[k] over o = i * stride - pad + k * dilation. Seen from the result: with phase r = (o + pad) mod
+// stride only the taps whose k * dilation mod stride is r contribute, and for those the operation is an ordinary
+// convolution over x. One convolution for each phase; their results are interleaved. No zeros are inserted.
+static void convTranspose(OperatorContext &c) {
+  TensorRef x = c.operand(0), w = c.operand(1), bias = c.optional(2);
+  c.requireFloat(x);
+  c.requireSameType({x, w});
+  int64_t groups = c.integer("group", 1);
+  if (x.rank() < 3 || w.rank() != x.rank() || x.dim(1) != w.dim(0) || groups < 1 || x.dim(1) % groups != 0)
+    refuse("operands of shapes " + shapeText(x.shape()) + " and " + shapeText(w.shape()) + " with " +
+           llvm::Twine(groups) + " groups do not fit");
+  size_t rank = x.rank() - 2;
+  std::vector<int64_t> kernel = c.integerList("kernel_shape", spatialOf(w));
+  if (kernel != spatialOf(w))
+    refuse("attribute 'kernel_shape' is " + shapeText(kernel) + ", but the weight's is " + shapeText(spatialOf(w)));
+  std::vector<int64_t> strides = c.integerList("strides", std::vector<int64_t>(rank, 1));
+  std::vector<int64_t> dilations = c.integerList("dilations", std::vector<int64_t>(rank, 1));
+  std::vector<int64_t> outputPadding = c.integerList("output_padding", std::vector<int64_t>(rank, 0));
+  std::vector<int64_t> pads = c.integerList("pads", std::vector<int64_t>(2 * rank, 0));
+  std::vector<int64_t> outputShape = c.integerList("output_shape");
+  std::string automatic = c.text("auto_pad", "NOTSET");
+  if (strides.size() != rank || dilations.size() != rank || outputPadding.size() != rank || pads.size() != 2 * rank ||
+      (!outputShape.empty() && outputShape.size() != rank))
+    refuse("an attribute's length does not fit " + llvm::Twine(rank) + " spatial dimensions");
+  Shape extents;
+  for (size_t d = 0; d < rank; ++d) {
+    if (strides[d] < 1 || dilations[d] < 1 || strides[d] > 4096)
+      refuse("stride " + llvm::Twine(strides[d]) + ", dilation " + llvm::Twine(dilations[d]));
+    int64_t full = strides[d] * (x.dim(2 + d) - 1) + outputPadding[d] + (kernel[d] - 1) * dilations[d] + 1;
+    if (!outputShape.empty() || automatic == "SAME_UPPER" || automatic == "SAME_LOWER") {
+      int64_t wanted = outputShape.empty() ? x.dim(2 + d) * strides[d] : outputShape[d];
+      int64_t total = full - wanted;
+      // The specification gives the odd element to the end for SAME_UPPER, else to the beginning.
+      pads[d] = automatic == "SAME_UPPER" ? total / 2 : total - total / 2;
+      pads[rank + d] = total - pads[d];
+    }
+    extents.push_back(full - pads[d] - pads[rank + d]);
+    if (extents[d] < 0)
+      refuse("the padding leaves a negative extent");
+  }
+
+  // One phase for each residue of every spatial dimension, the last dimension fastest; results interleave innermost
+  // dimension first.
+  int64_t filters = w.dim(1) * groups;
+  int64_t phases = product(strides);
+  if (phases > 4096)
+    refuseUnsupported("more than 4096 phases of strides " + shapeText(strides));
+  int64_t channels = x.dim(1) / groups;
+  std::vector<int64_t> steps(rank); // result elements of every phase along each dimension
+  for (size_t d = 0; d < rank; ++d)
+    steps[d] = (extents[d] + strides[d] - 1) / strides[d];
+  std::vector<TensorRef> parts;
+  for (int64_t phase = 0; phase < phases; ++phase) {
+    std::vector<int64_t> residue(rank);
+    for (int64_t d = static_cast<int64_t>(rank) - 1, rest = phase; d >= 0; --d) {
+      residue[d] = rest % strides[d];
+      rest /= strides[d];
+    }
+    // For result o = stride * q + residue: taps k with (o + pad - k * dilation) divisible by the stride.
+    std::vector<int64_t> firstTap(rank), tapStep(rank), taps(rank), offset(rank), step(rank);
+    bool empty = false;
+    for (size_t d = 0; d < rank; ++d) {
+      firstTap[d] = -1;
+      int64_t period = 0;
+      for (int64_t k = 0; k < std::min(kernel[d], 2 * strides[d]); ++k)
+        if ((residue[d] + pads[d] - k * dilations[d]) % strides[d] == 0) {
+          if (firstTap[d] < 0)
+            firstTap[d] = k;
+          else if (!period)
+            period = k - firstTap[d];
+        }
+      if (firstTap[d] < 0) {
+        empty = true;
+        break;
+      }
+      tapStep[d] = period ? period : kernel[d];
+      taps[d] = (kernel[d] - firstTap[d] + tapStep[d] - 1) / tapStep[d];
+      // Input index: q + offset - j * step for the j-th tap.
+      offset[d] = (residue[d] + pads[d] - firstTap[d] * dilations[d]) / strides[d];
+      step[d] = tapStep[d] * dilations[d] / strides[d];
+    }
+    Shape partShape = {x.dim(0), filters};
+    partShape.insert(partShape.end(), steps.begin(), steps.end());
+    if (empty) {
+      parts.push_back(c.fill(x.type(), partShape, 0));
+      continue;
+    }
+    // Taps reversed, the window starts at q + offset - (taps - 1) * step.
+    Nest nest;
+    nest.operation = "conv_transpose";
+    auto loop = [&](int64_t extent, bool reduction = false) {
+      nest.loops.push_back({extent, reduction});
+      return static_cast<unsigned>(nest.loops.size() - 1);
+    };
+    std::vector<int64_t> before(x.rank(), 0), after(x.rank(), 0), start(rank, 0);
+    for (size_t d = 0; d < rank; ++d) {
+      int64_t first = offset[d] - (taps[d] - 1) * step[d], last = steps[d] - 1 + offset[d];
+      before[2 + d] = std::max<int64_t>(-first, 0);
+      after[2 + d] = std::max<int64_t>(last - (x.dim(2 + d) - 1), 0);
+      start[d] = first + before[2 + d];
+    }
+    bool anyPadding =
+        llvm::any_of(before, [](int64_t p) { return p; }) || llvm::any_of(after, [](int64_t p) { return p; });
+    TensorRef padded = anyPadding ? c.pad(x, before, after, scalarOf(x.type(), 0)) : x;
+    unsigned n = loop(x.dim(0)), g = groups > 1 ? loop(groups) : 0, m = loop(w.dim(1));
+    nest.write.push_back(at(n));
+    if (groups > 1)
+      nest.write.push_back(at(g));
+    nest.write.push_back(at(m));
+    std::vector<unsigned> positions;
+    for (size_t d = 0; d < rank; ++d) {
+      positions.push_back(loop(steps[d]));
+      nest.write.push_back(at(positions[d]));
+    }
+    unsigned k = loop(channels, true);
+    DimensionAccess channel = groups > 1 ? DimensionAccess{0, {{g, channels}, {k, 1}}} : at(k);
+    AccessMap mapX = {at(n), channel}, mapW = {channel, at(m)};
+    for (size_t d = 0; d < rank; ++d) {
+      unsigned tap = loop(taps[d], true);
+      mapX.push_back({start[d], {{positions[d], 1}, {tap, step[d]}}});
+      mapW.push_back(at(tap, -tapStep[d], firstTap[d] + (taps[d] - 1) * tapStep[d]));
+    }
+    nest.reads = {{padded, mapX}, {w, mapW}};
+    parts.push_back(c.reshape(sumOfProducts(c, nest), partShape));
+  }
+  // Interleave: stack the phases of the last dimension behind it, merge, then the dimension before, ...
+  for (size_t d = rank; d-- > 0;) {
+    std::vector<TensorRef> merged;
+    for (size_t first = 0; first < parts.size(); first += strides[d]) {
+      if (strides[d] == 1) {
+        merged.push_back(parts[first]);
+        continue;
+      }
+      Shape stacked = parts[first].shape();
+      stacked.insert(stacked.begin() + 2 + d + 1, 1);
+      std::vector<TensorRef> group;
+      for (int64_t i = 0; i < strides[d]; ++i)
+        group.push_back(c.reshape(parts[first + i], stacked));
+      Shape joined = parts[first].shape();
+      joined[2 + d] *= strides[d];
+      merged.push_back(c.reshape(c.concat(group, 2 + d + 1), joined));
+    }
+    parts = std::move(merged);
+  }
+  Shape shape = {x.dim(0), filters};
+  shape.insert(shape.end(), extents.begin(), extents.end());
+  TensorRef result = parts[0];
+  if (result.shape() != shape)
+    result = c.slice(result, std::vector<int64_t>(shape.size(), 0), shape);
+  c.result(bias ? addBias(c, result, bias, "conv_transpose.bias") : result);
+}
+
+void addConvolutions(OperatorTable &table) {
+  table.add("Conv", conv);
+  table.add("ConvInteger", convInteger);
+  table.add("ConvTranspose", convTranspose);
+}
+
+} // namespace quadrille::graph::importer

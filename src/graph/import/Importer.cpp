@@ -1,0 +1,500 @@
+#include "graph/import/Importer.h"
+
+#include "base/Error.h"
+#include "graph/ExtractKernels.h"
+#include "graph/import/EmitterState.h"
+#include "graph/import/InputShapes.h"
+#include "graph/import/OperatorContext.h"
+#include "graph/onnx/FunctionTable.h"
+
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/Dialect/Linalg/IR/Linalg.h"
+#include "mlir/Dialect/Math/IR/Math.h"
+#include "mlir/Dialect/Tensor/IR/Tensor.h"
+#include "mlir/IR/BuiltinOps.h"
+#include "mlir/IR/Diagnostics.h"
+#include "mlir/IR/Verifier.h"
+
+#include "llvm/ADT/StringMap.h"
+
+namespace quadrille::graph {
+
+using importer::AttributeFrame;
+using importer::Emitter;
+using importer::OperatorContext;
+using importer::Refusal;
+using importer::TensorData;
+using importer::TensorRef;
+
+struct ImportedModel::Storage {
+  Storage() : context(mlir::MLIRContext::Threading::DISABLED) {
+    context.loadDialect<mlir::arith::ArithDialect, mlir::func::FuncDialect, mlir::linalg::LinalgDialect,
+                        mlir::math::MathDialect, mlir::tensor::TensorDialect, qd::QdDialect>();
+  }
+  mlir::MLIRContext context;
+  mlir::OwningOpRef<mlir::ModuleOp> module;
+  mlir::func::FuncOp function;
+};
+
+ImportedModel::ImportedModel() : storage(std::make_unique<Storage>()) {}
+ImportedModel::ImportedModel(ImportedModel &&) noexcept = default;
+ImportedModel &ImportedModel::operator=(ImportedModel &&) noexcept = default;
+ImportedModel::~ImportedModel() = default;
+
+mlir::func::FuncOp ImportedModel::function() const {
+  return storage->function;
+}
+
+mlir::ModuleOp ImportedModel::module() const {
+  return *storage->module;
+}
+
+std::string ImportedModel::print() const {
+  std::string text;
+  llvm::raw_string_ostream os(text);
+  mlir::OpPrintingFlags flags;
+  flags.enableDebugInfo(true, true).elideLargeElementsAttrs(16).elideLargeResourceString(16);
+  storage->module->print(os, flags);
+  return text;
+}
+
+namespace {
+
+// Results of at most this many elements are computed at import when all operands are known.
+constexpr int64_t maximumFoldedElements = 65536;
+
+// Names of a graph, or of a local function's body. A name without a tensor depends on a node that was refused.
+struct Scope {
+  const Scope *parent = nullptr; // of a subgraph: the graph around it
+  llvm::StringMap<TensorRef> values;
+  const onnx::FunctionProto *function = nullptr;
+  AttributeFrame frame;
+  std::string prefix; // of the names of nodes within a call
+
+  const TensorRef *find(llvm::StringRef name) const {
+    for (const Scope *scope = this; scope; scope = scope->parent) {
+      auto found = scope->values.find(name);
+      if (found != scope->values.end())
+        return &found->second;
+    }
+    return nullptr;
+  }
+};
+
+class Importer {
+public:
+  Importer(const ModelFile &file, const ImportOptions &options, ImportedModel::Storage &storage)
+      : file(file), options(options), storage(storage), state(&storage.context) {}
+
+  llvm::Error run();
+
+private:
+  llvm::Error addInputs(Scope &scope);
+  llvm::Error addInitializers(const onnx::GraphProto &graph, Scope &scope);
+  llvm::Error addNodes(const Nodes &nodes, Scope &scope);
+  llvm::Error addNode(const onnx::NodeProto &node, Scope &scope);
+  llvm::Error addCall(const onnx::NodeProto &node, const onnx::FunctionProto &function,
+                      const std::vector<TensorRef> &operands, Scope &scope);
+  llvm::Error addIf(const onnx::NodeProto &node, const std::vector<TensorRef> &operands, Scope &scope);
+  llvm::Error finish(const Scope &scope);
+  llvm::Error reportUnsupported() const;
+
+  // Runs the operator at the builder's position.
+  llvm::Expected<std::vector<TensorRef>> apply(const onnx::NodeProto &node, importer::OperatorFunction function,
+                                               const std::vector<TensorRef> &operands, const Scope &scope);
+  // Computes the node's results from its known operands; nullopt when they are too large to be worth it.
+  llvm::Expected<std::optional<std::vector<TensorRef>>> fold(const onnx::NodeProto &node,
+                                                             importer::OperatorFunction function,
+                                                             const std::vector<TensorRef> &operands,
+                                                             const Scope &scope);
+
+  std::string nameOf(const onnx::NodeProto &node, const Scope &scope) const { return scope.prefix + node.name(); }
+  Where where(const onnx::NodeProto &node, const Scope &scope) const {
+    return {file.path().str(), qualifiedOperator(node) + " \"" + nameOf(node, scope) + "\""};
+  }
+  llvm::Error failure(const Refusal &refusal, const onnx::NodeProto &node, const Scope &scope);
+  void refuseNode(const onnx::NodeProto &node, Scope &scope) {
+    for (const std::string &output : node.output())
+      scope.values[output] = TensorRef();
+  }
+  int64_t opsetOf(const onnx::NodeProto &node, const Scope &scope) const {
+    return scope.function ? file.opset(*scope.function, node.domain()) : file.opset(node.domain());
+  }
+
+  const ModelFile &file;
+  const ImportOptions &options;
+  ImportedModel::Storage &storage;
+  Emitter::State state;
+  std::vector<UnsupportedNode> unsupported;
+};
+
+} // namespace
+
+llvm::Error Importer::failure(const Refusal &refusal, const onnx::NodeProto &node, const Scope &scope) {
+  if (!refusal.unsupported)
+    return userError(refusal.message, where(node, scope), refusal.remedy);
+  unsupported.push_back({nameOf(node, scope), qualifiedOperator(node), refusal.message});
+  return llvm::Error::success();
+}
+
+llvm::Error Importer::addInputs(Scope &scope) {
+  if (llvm::Error error = importer::checkBindings(file, options))
+    return error;
+  llvm::Expected<std::vector<importer::InputPort>> ports = importer::resolveInputs(file, options);
+  if (!ports)
+    return ports.takeError();
+  mlir::MLIRContext *context = &storage.context;
+  mlir::OpBuilder &b = state.builder;
+  mlir::Location unknown = b.getUnknownLoc();
+  llvm::SmallVector<mlir::Type> types;
+  for (const importer::InputPort &port : *ports) {
+    try {
+      types.push_back(state.typeOf(port.type, port.shape));
+    } catch (const Refusal &refusal) {
+      return userError(refusal.message, {file.path().str(), "input '" + port.name + "'"}, refusal.remedy);
+    }
+  }
+  storage.module = mlir::ModuleOp::create(unknown);
+  b.setInsertionPointToEnd(storage.module->getBody());
+  storage.function = b.create<mlir::func::FuncOp>(unknown, "main", mlir::FunctionType::get(context, types, {}));
+  mlir::Block *entry = storage.function.addEntryBlock();
+  b.setInsertionPointToEnd(entry);
+  state.isolated.push_back(importer::IsolatedBlock(entry));
+  for (auto [index, port] : llvm::enumerate(*ports)) {
+    unsigned number = static_cast<unsigned>(index);
+    storage.function.setArgAttr(number, qd::nameAttributeName, b.getStringAttr(port.name));
+    TensorData data;
+    data.type = port.type;
+    data.shape = port.shape;
+    data.name = port.name;
+    data.batched = port.batched;
+    data.value = entry->getArgument(number).getAsOpaquePointer();
+    scope.values[port.name] = state.add(std::move(data));
+  }
+  for (const auto &[name, tensor] : options.bindings)
+    scope.values[name] = Emitter(state).constant(tensor);
+  return llvm::Error::success();
+}
+
+llvm::Error Importer::addInitializers(const onnx::GraphProto &graph, Scope &scope) {
+  for (const onnx::TensorProto &tensor : graph.initializer()) {
+    if (!scope.parent && options.bindings.count(tensor.name()))
+      continue;
+    llvm::Expected<WeightData> data = file.weight(tensor);
+    if (!data)
+      return atNode(inFile(data.takeError(), file.path()), "weight '" + tensor.name() + "'");
+    scope.values[tensor.name()] = Emitter(state).weight(*data, tensor.name());
+  }
+  if (graph.sparse_initializer_size())
+    return userError("sparse weights are not supported",
+                     {file.path().str(), "weight '" + graph.sparse_initializer(0).values().name() + "'"});
+  return llvm::Error::success();
+}
+
+llvm::Error Importer::addNodes(const Nodes &nodes, Scope &scope) {
+  for (const onnx::NodeProto &node : nodes)
+    if (llvm::Error error = addNode(node, scope))
+      return error;
+  return llvm::Error::success();
+}
+
+llvm::Error Importer::addNode(const onnx::NodeProto &node, Scope &scope) {
+  std::vector<TensorRef> operands;
+  bool known = true, poisoned = false;
+  int64_t elements = 0;
+  for (const std::string &name : node.input()) {
+    if (name.empty()) {
+      operands.push_back({});
+      continue;
+    }
+    const TensorRef *tensor = scope.find(name);
+    if (!tensor)
+      return userError("operand '" + name + "' is not defined", where(node, scope));
+    poisoned |= !*tensor;
+    operands.push_back(*tensor);
+    if (*tensor) {
+      known &= tensor->known();
+      elements += tensor->elements();
+    }
+  }
+  while (!operands.empty() && !operands.back())
+    operands.pop_back(); // trailing operands may be written as absent
+  if (poisoned) {
+    refuseNode(node, scope);
+    return llvm::Error::success();
+  }
+  state.location = qd::nodeLocation(&storage.context, nameOf(node, scope), qualifiedOperator(node));
+  if (const onnx::FunctionProto *function = file.function(node))
+    return addCall(node, *function, operands, scope);
+  std::string operation = qualifiedOperator(node);
+  if (operation == "If")
+    return addIf(node, operands, scope);
+
+  importer::OperatorFunction function = importer::OperatorTable::get().find(operation);
+  if (!function) {
+    unsupported.push_back({nameOf(node, scope), operation, "the operator is not known"});
+    refuseNode(node, scope);
+    return llvm::Error::success();
+  }
+  size_t before = unsupported.size();
+  std::optional<std::vector<TensorRef>> results;
+  if (known && !operands.empty() && elements <= maximumFoldedElements && options.evaluate) {
+    llvm::Expected<std::optional<std::vector<TensorRef>>> folded = fold(node, function, operands, scope);
+    if (!folded)
+      return folded.takeError();
+    results = std::move(*folded);
+  }
+  if (!results && unsupported.size() == before) {
+    llvm::Expected<std::vector<TensorRef>> applied = apply(node, function, operands, scope);
+    if (!applied)
+      return applied.takeError();
+    results = std::move(*applied);
+  }
+  if (unsupported.size() != before) {
+    refuseNode(node, scope);
+    return llvm::Error::success();
+  }
+  bool batched = llvm::any_of(operands, [](TensorRef tensor) { return tensor && tensor->batched; });
+  for (int i = 0; i < node.output_size(); ++i) {
+    if (node.output(i).empty())
+      continue;
+    TensorRef result = (*results)[i];
+    if (!result)
+      return userError("output " + llvm::Twine(i) + " ('" + node.output(i) + "') is not one that the operator has",
+                       where(node, scope));
+    if (batched && !result->batched && !result.known() && result.rank() > 0 && result.dim(0) == options.batch)
+      const_cast<TensorData *>(result.get())->batched = true; // the arena's, not yet seen by anybody else
+    scope.values[node.output(i)] = result;
+  }
+  return llvm::Error::success();
+}
+
+llvm::Expected<std::vector<TensorRef>> Importer::apply(const onnx::NodeProto &node, importer::OperatorFunction function,
+                                                       const std::vector<TensorRef> &operands, const Scope &scope) {
+  OperatorContext context(state, file, node, scope.frame, opsetOf(node, scope), operands, options.batch);
+  try {
+    function(context);
+    context.refuseUnknownAttributes();
+    return context.results;
+  } catch (const Refusal &refusal) {
+    if (llvm::Error error = failure(refusal, node, scope))
+      return std::move(error);
+    return std::vector<TensorRef>(node.output_size());
+  }
+}
+
+// Emits the node into a function of its own, whose arguments are the operands, and evaluates that.
+llvm::Expected<std::optional<std::vector<TensorRef>>> Importer::fold(const onnx::NodeProto &node,
+                                                                     importer::OperatorFunction function,
+                                                                     const std::vector<TensorRef> &operands,
+                                                                     const Scope &scope) {
+  mlir::OpBuilder &b = state.builder;
+  mlir::OpBuilder::InsertionGuard guard(b);
+  llvm::SmallVector<TensorRef> arguments;
+  llvm::SmallVector<mlir::Type> types;
+  for (TensorRef operand : operands)
+    if (operand && llvm::none_of(arguments, [&](TensorRef other) { return other.get() == operand.get(); })) {
+      arguments.push_back(operand);
+      types.push_back(state.typeOf(operand.type(), operand.shape()));
+    }
+  mlir::OwningOpRef<mlir::func::FuncOp> scratch =
+      mlir::func::FuncOp::create(state.location, "fold", mlir::FunctionType::get(&storage.context, types, {}));
+  mlir::Block *block = scratch->addEntryBlock();
+  b.setInsertionPointToEnd(block);
+  importer::IsolatedBlock isolated(block);
+  for (auto [index, argument] : llvm::enumerate(arguments))
+    isolated.constants[argument.get()] = block->getArgument(static_cast<unsigned>(index));
+  size_t depth = state.isolated.size();
+  state.isolated.push_back(std::move(isolated));
+  size_t before = unsupported.size();
+  llvm::Expected<std::vector<TensorRef>> results = apply(node, function, operands, scope);
+  std::optional<std::vector<TensorRef>> folded;
+  llvm::SmallVector<mlir::Value> values;
+  if (results && unsupported.size() == before) {
+    int64_t elements = 0;
+    for (TensorRef result : *results)
+      if (result && !result->isConstant()) {
+        elements += result.elements();
+        values.push_back(state.valueOf(result));
+      }
+    if (elements <= maximumFoldedElements)
+      folded = *results;
+  }
+  state.isolated.truncate(depth);
+  if (!results)
+    return results.takeError();
+  if (!folded || values.empty())
+    return folded;
+
+  b.create<mlir::func::ReturnOp>(state.location, values);
+  scratch->setFunctionType(mlir::FunctionType::get(&storage.context, types, mlir::TypeRange(mlir::ValueRange(values))));
+  llvm::Expected<KernelGraph> graph = extractKernels(*scratch);
+  if (!graph)
+    return atNode(inFile(graph.takeError(), file.path()), where(node, scope).node);
+  std::vector<Tensor> inputs;
+  for (TensorRef argument : arguments)
+    inputs.push_back(argument.constant());
+  llvm::Expected<std::vector<Tensor>> tensors = options.evaluate(*graph, inputs);
+  if (!tensors)
+    return atNode(inFile(tensors.takeError(), file.path()), where(node, scope).node);
+  size_t next = 0;
+  for (TensorRef &result : *folded)
+    if (result && !result->isConstant())
+      result = Emitter(state).constant((*tensors)[next++]);
+  return folded;
+}
+
+llvm::Error Importer::addCall(const onnx::NodeProto &node, const onnx::FunctionProto &function,
+                              const std::vector<TensorRef> &operands, Scope &scope) {
+  Scope inner;
+  inner.function = &function;
+  inner.prefix = nameOf(node, scope) + "/";
+  for (int i = 0; i < function.input_size(); ++i)
+    if (static_cast<size_t>(i) < operands.size() && operands[i])
+      inner.values[function.input(i)] = operands[i];
+  if (node.input_size() > function.input_size())
+    return userError("the function takes " + llvm::Twine(function.input_size()) + " operands", where(node, scope));
+  for (const onnx::AttributeProto &attribute : file.defaultAttributes(function))
+    inner.frame[attribute.name()] = &attribute;
+  for (const onnx::AttributeProto &attribute : node.attribute()) {
+    if (attribute.ref_attr_name().empty()) {
+      inner.frame[attribute.name()] = &attribute;
+    } else if (auto outer = scope.frame.find(attribute.ref_attr_name()); outer != scope.frame.end()) {
+      inner.frame[attribute.name()] = outer->second;
+    }
+  }
+  if (llvm::Error error = addNodes(function.node(), inner))
+    return error;
+  for (int i = 0; i < node.output_size() && i < function.output_size(); ++i) {
+    const TensorRef *result = inner.find(function.output(i));
+    if (!result)
+      return userError("the function does not define its output '" + function.output(i) + "'", where(node, scope));
+    scope.values[node.output(i)] = *result;
+  }
+  return llvm::Error::success();
+}
+
+// The condition is known, so one branch takes the node's place.
+llvm::Error Importer::addIf(const onnx::NodeProto &node, const std::vector<TensorRef> &operands, Scope &scope) {
+  const onnx::GraphProto *branch = nullptr;
+  try {
+    OperatorContext context(state, file, node, scope.frame, opsetOf(node, scope), operands, options.batch);
+    if (!context.operand(0).known())
+      importer::refuse("the condition '" + node.input(0) +
+                           "' depends on the values of the model's inputs; a machine "
+                           "without branches needs to know it at import",
+                       "bind the input that it comes from with --bind NAME=VALUE");
+    const onnx::AttributeProto *taken =
+        context.graphAttribute(context.knownInteger(0, "the condition") ? "then_branch" : "else_branch");
+    if (!taken)
+      importer::refuse("a branch is missing");
+    branch = &taken->g();
+  } catch (const Refusal &refusal) {
+    return failure(refusal, node, scope);
+  }
+  Scope inner;
+  inner.parent = &scope;
+  inner.function = scope.function;
+  inner.frame = scope.frame;
+  inner.prefix = scope.prefix;
+  if (branch->output_size() < node.output_size())
+    return userError("the branch gives " + llvm::Twine(branch->output_size()) + " results instead of " +
+                         llvm::Twine(node.output_size()),
+                     where(node, scope));
+  if (llvm::Error error = addInitializers(*branch, inner))
+    return error;
+  if (llvm::Error error = addNodes(branch->node(), inner))
+    return error;
+  for (int i = 0; i < node.output_size(); ++i) {
+    const TensorRef *result = inner.find(branch->output(i).name());
+    if (!result)
+      return userError("the branch does not define '" + branch->output(i).name() + "'", where(node, scope));
+    scope.values[node.output(i)] = *result;
+  }
+  return llvm::Error::success();
+}
+
+llvm::Error Importer::reportUnsupported() const {
+  std::string message =
+      std::to_string(unsupported.size()) + (unsupported.size() == 1 ? " node is" : " nodes are") + " not supported";
+  for (const UnsupportedNode &node : unsupported)
+    message += "\n  " + node.operation + " \"" + node.node + "\": " + node.reason;
+  return userError(message, {file.path().str(), ""});
+}
+
+llvm::Error Importer::finish(const Scope &scope) {
+  mlir::OpBuilder &b = state.builder;
+  state.location = b.getUnknownLoc();
+  llvm::SmallVector<mlir::Value> results;
+  for (const onnx::ValueInfoProto &output : file.model().graph().output()) {
+    const TensorRef *tensor = scope.find(output.name());
+    if (!tensor || !*tensor)
+      return userError("the output is not defined", {file.path().str(), "output '" + output.name() + "'"});
+    results.push_back(state.valueOf(*tensor));
+  }
+  b.create<mlir::func::ReturnOp>(state.location, results);
+  mlir::func::FuncOp function = storage.function;
+  function.setFunctionType(mlir::FunctionType::get(&storage.context, function.getArgumentTypes(),
+                                                   mlir::TypeRange(mlir::ValueRange(results))));
+  for (auto [index, output] : llvm::enumerate(file.model().graph().output()))
+    function.setResultAttr(static_cast<unsigned>(index), qd::nameAttributeName, b.getStringAttr(output.name()));
+
+  // What nobody uses.
+  for (mlir::Operation &op : llvm::make_early_inc_range(llvm::reverse(function.getBody().front())))
+    if (mlir::isOpTriviallyDead(&op))
+      op.erase();
+
+  std::string diagnostics;
+  mlir::ScopedDiagnosticHandler handler(&storage.context,
+                                        [&](mlir::Diagnostic &diagnostic) { diagnostics += diagnostic.str() + "; "; });
+  if (mlir::failed(mlir::verify(*storage.module)))
+    return internalError("the imported function does not verify: " + diagnostics, {file.path().str(), ""});
+  return llvm::Error::success();
+}
+
+llvm::Error Importer::run() {
+  Scope scope;
+  if (llvm::Error error = addInputs(scope))
+    return error;
+  if (llvm::Error error = addInitializers(file.model().graph(), scope))
+    return error;
+  if (llvm::Error error = addNodes(file.model().graph().node(), scope))
+    return error;
+  if (!unsupported.empty())
+    return reportUnsupported();
+  return finish(scope);
+}
+
+llvm::Expected<ImportedModel> importModel(const ModelFile &file, const ImportOptions &options) {
+  ImportedModel model;
+  if (llvm::Error error = Importer(file, options, *model.storage).run())
+    return std::move(error);
+  return model;
+}
+
+static void collectUnknown(const ModelFile &file, const Nodes &nodes, const std::string &prefix,
+                           std::vector<UnsupportedNode> &unknown) {
+  forEachNode(nodes, [&](const onnx::NodeProto &node) {
+    if (const onnx::FunctionProto *function = file.function(node))
+      return collectUnknown(file, function->node(), prefix + node.name() + "/", unknown);
+    std::string operation = qualifiedOperator(node);
+    if (operation != "If" && !importer::OperatorTable::get().find(operation))
+      unknown.push_back({prefix + node.name(), operation, "the operator is not known"});
+  });
+}
+
+std::vector<UnsupportedNode> unknownOperators(const ModelFile &file) {
+  std::vector<UnsupportedNode> unknown;
+  collectUnknown(file, file.model().graph().node(), "", unknown);
+  return unknown;
+}
+
+std::vector<std::string> importableOperators() {
+  std::vector<std::string> names = importer::OperatorTable::get().names();
+  names.push_back("If");
+  llvm::sort(names);
+  return names;
+}
+
+} // namespace quadrille::graph
