@@ -1,5 +1,5 @@
 // Activation functions. Those with a name that targets know arrive as composites.
-#include "graph/import/OperatorContext.h"
+#include "graph/import/Activation.h"
 
 #include <cmath>
 
@@ -124,8 +124,7 @@ static void gelu(OperatorContext &c) {
   }));
 }
 
-// f16 and bf16 are normalised in f32.
-static TensorRef softmaxOver(OperatorContext &c, TensorRef operand, int64_t axis, bool logarithmic) {
+TensorRef softmaxOver(OperatorContext &c, TensorRef operand, int64_t axis, bool logarithmic) {
   Attributes attributes = {{"axis", axis}};
   return c.composite1(
       logarithmic ? "log_softmax" : "softmax", {operand}, attributes, [&](llvm::ArrayRef<TensorRef> in) {

@@ -87,6 +87,22 @@ static TensorRef addBias(OperatorContext &c, TensorRef result, TensorRef bias, l
   return c.nest(nest, [](llvm::ArrayRef<Lane> x) { return x[0] + x[1]; });
 }
 
+// The bias over the result of the nest, whose channels may be split into groups.
+static TensorRef initialFrom(OperatorContext &c, TensorRef bias, const Nest &nest, int64_t groups, int64_t channels) {
+  if (bias.rank() != 1 || bias.dim(0) != channels)
+    refuse("bias of shape " + shapeText(bias.shape()) + " for " + llvm::Twine(channels) + " output channels");
+  Nest copy;
+  copy.operation = "broadcast";
+  for (const DimensionAccess &access : nest.write)
+    copy.loops.push_back({nest.loops[access.terms[0].first].extent, false});
+  copy.write = identityAccess(nest.write.size());
+  DimensionAccess channel = at(1);
+  if (groups > 1 && channels > groups)
+    channel = {0, {{1, channels / groups}, {2, 1}}};
+  copy.reads = {{bias, {channel}}};
+  return c.nest(copy, [](llvm::ArrayRef<Lane> x) { return x[0]; });
+}
+
 static void conv(OperatorContext &c) {
   TensorRef x = c.operand(0), w = c.operand(1), bias = c.optional(2);
   c.requireFloat(x);
@@ -95,8 +111,9 @@ static void conv(OperatorContext &c) {
   checkShapes(x, w, groups);
   Window window = windowOf(c, spatialOf(x), spatialOf(w));
   Convolution convolved = convolution(c, x, w, groups, window, scalarOf(x.type(), 0));
-  TensorRef result = c.reshape(sumOfProducts(c, convolved.nest), convolved.shape);
-  c.result(bias ? addBias(c, result, bias, "conv.bias") : result);
+  if (bias)
+    convolved.nest.initial = initialFrom(c, bias, convolved.nest, groups, w.dim(0));
+  c.result(c.reshape(sumOfProducts(c, convolved.nest), convolved.shape));
 }
 
 // Zero point of the weights: a scalar or one for each output channel.
@@ -111,22 +128,24 @@ static QuantizedOperand zeroPointOf(OperatorContext &c, TensorRef tensor, Tensor
   return {tensor, zeroPoint, perChannel};
 }
 
-static Scalar paddingOf(TensorRef x, TensorRef zeroPoint) {
-  if (!zeroPoint)
-    return scalarOf(x.type(), 0);
-  if (!zeroPoint.known())
-    refuseUnsupported("padding with a zero point that is computed at run time");
-  return scalarOf(x.type(), static_cast<double>(integersOf(zeroPoint.constant())[0]));
-}
-
 TensorRef integerConvolution(OperatorContext &c, TensorRef x, TensorRef w, TensorRef zeroX, TensorRef zeroW) {
   int64_t groups = c.integer("group", 1);
   checkShapes(x, w, groups);
   Window window = windowOf(c, spatialOf(x), spatialOf(w));
   bool padded = llvm::any_of(window.padBefore, [](int64_t p) { return p != 0; }) ||
                 llvm::any_of(window.padAfter, [](int64_t p) { return p != 0; });
-  // Padding stands for the real number 0, which the zero point encodes.
-  Convolution convolved = convolution(c, x, w, groups, window, padded ? paddingOf(x, zeroX) : scalarOf(x.type(), 0));
+  // Padding stands for the real number 0, which the zero point encodes; where that is computed at run time it is
+  // subtracted before.
+  Scalar padding = scalarOf(x.type(), 0);
+  if (padded && zeroX && zeroX.known()) {
+    padding = scalarOf(x.type(), static_cast<double>(integersOf(zeroX.constant())[0]));
+  } else if (padded && zeroX) {
+    x = c.map("subtract_zero_point", {x, c.reshape(zeroX, {})},
+              [](llvm::ArrayRef<Lane> v) { return v[0].to(ElementType::i32) - v[1].to(ElementType::i32); });
+    zeroX = {};
+    padding = scalarOf(ElementType::i32, 0);
+  }
+  Convolution convolved = convolution(c, x, w, groups, window, padding);
   TensorRef sum = sumOfIntegerProducts(c, convolved.nest, zeroPointOf(c, x, zeroX, {}, -1),
                                        zeroPointOf(c, w, zeroW, convolved.channelAccess, w.dim(0)));
   return c.reshape(sum, convolved.shape);
@@ -169,7 +188,8 @@ static void convTranspose(OperatorContext &c) {
       int64_t wanted = outputShape.empty() ? x.dim(2 + d) * strides[d] : outputShape[d];
       int64_t total = full - wanted;
       // The specification gives the odd element to the end for SAME_UPPER, else to the beginning.
-      pads[d] = automatic == "SAME_UPPER" ? total / 2 : total - total / 2;
+      // A wanted extent beyond the full one is filled with zeros at the end.
+      pads[d] = total < 0 ? 0 : automatic == "SAME_UPPER" ? total / 2 : total - total / 2;
       pads[rank + d] = total - pads[d];
     }
     extents.push_back(full - pads[d] - pads[rank + d]);

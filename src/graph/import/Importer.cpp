@@ -264,7 +264,9 @@ llvm::Error Importer::addNode(const onnx::NodeProto &node, Scope &scope) {
       return userError("output " + llvm::Twine(i) + " ('" + node.output(i) + "') is not one that the operator has",
                        where(node, scope));
     if (batched && !result->batched && !result.known() && result.rank() > 0 && result.dim(0) == options.batch)
-      const_cast<TensorData *>(result.get())->batched = true; // the arena's, not yet seen by anybody else
+      state.change(result).batched = true;
+    if (operands.empty() && result.known())
+      state.change(result).stored = true; // a Constant node
     scope.values[node.output(i)] = result;
   }
   return llvm::Error::success();

@@ -85,18 +85,20 @@ static void gemm(OperatorContext &c) {
   nest.reads = {{a, transposeA ? AccessMap{at(2), at(0)} : AccessMap{at(0), at(2)}},
                 {b, transposeB ? AccessMap{at(1), at(2)} : AccessMap{at(2), at(1)}}};
   nest.write = identityAccess(2);
-  TensorRef result = sumOfProducts(c, nest);
   if (bias && beta != 0) {
     c.requireSameType({a, bias});
     if (broadcastShapes(bias.shape(), {m, n}) != Shape{m, n})
       refuse("C of shape " + shapeText(bias.shape()) + " does not broadcast to " + shapeText({m, n}));
-    result = c.map("gemm.bias", {result, bias}, [&](llvm::ArrayRef<Lane> x) {
-      Lane scaled = alpha == 1 ? x[0] : x[0] * alpha;
-      return scaled + (beta == 1 ? x[1] : x[1] * beta);
-    });
-  } else if (alpha != 1) {
-    result = c.map("gemm.scale", {result}, [&](llvm::ArrayRef<Lane> x) { return x[0] * alpha; });
+    if (alpha == 1 && beta == 1) { // the sum starts from it
+      nest.initial = c.broadcast(bias, {m, n});
+      return c.result(sumOfProducts(c, nest));
+    }
+    return c.result(c.map("gemm.bias", {sumOfProducts(c, nest), bias},
+                          [&](llvm::ArrayRef<Lane> x) { return x[0] * alpha + x[1] * beta; }));
   }
+  TensorRef result = sumOfProducts(c, nest);
+  if (alpha != 1)
+    result = c.map("gemm.scale", {result}, [&](llvm::ArrayRef<Lane> x) { return x[0] * alpha; });
   c.result(result);
 }
 

@@ -376,6 +376,9 @@ static void cast(OperatorContext &c) {
     return c.result(x);
   // `saturate` is defined for 8-bit floats only.
   bool clamp = saturate && isFloat(*type) && bitWidth(*type) == 8;
+  // Integers of less than a byte take the low bits of the truncated number.
+  if (isFloat(x.type()) && isInteger(*type) && bitWidth(*type) < 8)
+    return c.result(c.convert(c.convert(x, ElementType::i32), *type));
   if (!clamp)
     return c.result(c.convert(x, *type));
   c.result(c.map("Cast", {x}, [&](llvm::ArrayRef<Lane> in) { return in[0].toSaturating(*type); }));

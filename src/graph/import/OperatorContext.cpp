@@ -235,6 +235,8 @@ const OperatorTable &OperatorTable::get() {
     addLogical(all);
     addActivations(all);
     addReductions(all);
+    addResampling(all);
+    addLosses(all);
     addMatrixProducts(all);
     addConvolutions(all);
     addPooling(all);
@@ -243,6 +245,7 @@ const OperatorTable &OperatorTable::get() {
     addIndexing(all);
     addGenerators(all);
     addQuantization(all);
+    addRecurrent(all);
     return all;
   }();
   return table;

@@ -100,6 +100,8 @@ void addElementwise(OperatorTable &table);
 void addLogical(OperatorTable &table);
 void addActivations(OperatorTable &table);
 void addReductions(OperatorTable &table);
+void addResampling(OperatorTable &table);
+void addLosses(OperatorTable &table);
 void addMatrixProducts(OperatorTable &table);
 void addConvolutions(OperatorTable &table);
 void addPooling(OperatorTable &table);
@@ -108,5 +110,6 @@ void addMovement(OperatorTable &table);
 void addIndexing(OperatorTable &table);
 void addGenerators(OperatorTable &table);
 void addQuantization(OperatorTable &table);
+void addRecurrent(OperatorTable &table);
 
 } // namespace quadrille::graph::importer

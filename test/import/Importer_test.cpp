@@ -1,0 +1,344 @@
+// The importer on small models written as text; expected values are worked out in the comments. The operators as such
+// are held to ONNX's own test data by the conformance suite.
+#include "graph/import/Importer.h"
+
+#include "base/Error.h"
+#include "graph/onnx/ModelFile.h"
+#include "target/host/Evaluate.h"
+
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+
+#include "graph/ExtractKernels.h"
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+#include <onnx/defs/parser.h>
+
+namespace quadrille::graph {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+std::unique_ptr<const ModelFile> parse(int opset, const std::string &graph) {
+  std::string text = "<ir_version: 8, opset_import: [\"\" : " + std::to_string(opset) + "]>\n" + graph;
+  onnx::ModelProto model;
+  onnx::Common::Status status = onnx::OnnxParser::Parse(model, text.c_str());
+  EXPECT_TRUE(status.IsOK()) << status.ErrorMessage();
+  auto bytes = std::make_shared<std::string>(model.SerializeAsString());
+  llvm::Expected<std::unique_ptr<const ModelFile>> file =
+      ModelFile::read({reinterpret_cast<const std::byte *>(bytes->data()), bytes->size()}, bytes, "test.onnx");
+  if (file)
+    return std::move(*file);
+  ADD_FAILURE() << report(file.takeError()).message;
+  return nullptr;
+}
+
+ImportOptions withHost() {
+  ImportOptions options;
+  options.evaluate = [](const KernelGraph &graph, llvm::ArrayRef<Tensor> inputs) {
+    return host::evaluate(graph, inputs);
+  };
+  return options;
+}
+
+llvm::Expected<KernelGraph> import(int opset, const std::string &graph, const ImportOptions &options = withHost()) {
+  auto file = parse(opset, graph);
+  llvm::Expected<ImportedModel> model = importModel(*file, options);
+  if (!model)
+    return model.takeError();
+  return extractKernels(model->function());
+}
+
+std::string errorOf(int opset, const std::string &graph, const ImportOptions &options = withHost()) {
+  llvm::Expected<KernelGraph> imported = import(opset, graph, options);
+  return imported ? "no error" : report(imported.takeError()).message;
+}
+
+Tensor floats(Shape shape, std::vector<float> values) {
+  return Tensor::of<float>(ElementType::f32, std::move(shape), values);
+}
+
+template <typename T = float>
+std::vector<T> run(int opset, const std::string &graph, const std::vector<Tensor> &inputs,
+                   const ImportOptions &options = withHost(), size_t output = 0) {
+  llvm::Expected<KernelGraph> imported = import(opset, graph, options);
+  if (!imported) {
+    ADD_FAILURE() << report(imported.takeError()).message;
+    return {};
+  }
+  llvm::Expected<std::vector<Tensor>> results = host::evaluate(*imported, inputs);
+  if (!results) {
+    ADD_FAILURE() << report(results.takeError()).message;
+    return {};
+  }
+  const Tensor &tensor = (*results)[output];
+  return {tensor.data<T>(), tensor.data<T>() + tensor.elements()};
+}
+
+//===--------------------------------------------------------------------------------------------------------------===//
+// Operator set versions
+//===--------------------------------------------------------------------------------------------------------------===//
+
+TEST(Opset, BroadcastCountsFromTheEndSince7) {
+  EXPECT_THAT(run(7, "g (float[2,3] x, float[3] y) => (float[2,3] z) { z = Add(x, y) }",
+                  {floats({2, 3}, {0, 1, 2, 3, 4, 5}), floats({3}, {10, 20, 30})}),
+              ElementsAre(10, 21, 32, 13, 24, 35));
+}
+
+TEST(Opset, BroadcastCountsFromAxisBefore7) {
+  EXPECT_THAT(run(6, "g (float[2,3] x, float[2] y) => (float[2,3] z) { z = Add<broadcast = 1, axis = 0>(x, y) }",
+                  {floats({2, 3}, {0, 1, 2, 3, 4, 5}), floats({2}, {10, 20})}),
+              ElementsAre(10, 11, 12, 23, 24, 25));
+  EXPECT_THAT(errorOf(6, "g (float[2,3] x, float[3] y) => (float[2,3] z) { z = Add(x, y) }"),
+              HasSubstr("'broadcast' is not set"));
+}
+
+TEST(Opset, SoftmaxFlattensBefore13) {
+  Tensor zeros = floats({1, 2, 2}, {0, 0, 0, 0});
+  EXPECT_THAT(run(11, "g (float[1,2,2] x) => (float[1,2,2] y) { y = Softmax<axis = 1>(x) }", {zeros}),
+              ElementsAre(0.25, 0.25, 0.25, 0.25));
+  EXPECT_THAT(run(13, "g (float[1,2,2] x) => (float[1,2,2] y) { y = Softmax<axis = 1>(x) }", {zeros}),
+              ElementsAre(0.5, 0.5, 0.5, 0.5));
+}
+
+TEST(Opset, ClipTakesBoundsFromAttributesOrOperands) {
+  Tensor x = floats({3}, {-2, 0.5, 3});
+  EXPECT_THAT(run(6, "g (float[3] x) => (float[3] y) { y = Clip<min = -1.0, max = 1.0>(x) }", {x}),
+              ElementsAre(-1, 0.5, 1));
+  EXPECT_THAT(run(13, "g (float[3] x) => (float[3] y) { h = Constant<value_float = 1.0>()  y = Clip(x, , h) }", {x}),
+              ElementsAre(-2, 0.5, 1));
+  EXPECT_THAT(errorOf(13, "g (float[3] x) => (float[3] y) { y = Clip<min = -1.0>(x) }"),
+              HasSubstr("attribute 'min' is not known in operator set 13"));
+}
+
+TEST(Opset, SliceTakesRangesFromAttributesOrOperands) {
+  Tensor x = floats({4}, {0, 1, 2, 3});
+  EXPECT_THAT(run(1, "g (float[4] x) => (float[2] y) { y = Slice<starts = [1], ends = [3]>(x) }", {x}),
+              ElementsAre(1, 2));
+  EXPECT_THAT(run(13,
+                  "g (float[4] x) => (float[4] y) { s = Constant<value_ints = [-1]>() "
+                  "e = Constant<value_ints = [-9]>() a = Constant<value_ints = [0]>() y = Slice(x, s, e, a, s) }",
+                  {x}),
+              ElementsAre(3, 2, 1, 0));
+}
+
+//===--------------------------------------------------------------------------------------------------------------===//
+// Shapes
+//===--------------------------------------------------------------------------------------------------------------===//
+
+const char *dynamicReshape = "g (float[N,2,3] x) => (float[N,6] y) {"
+                             "  s = Shape(x)  zero = Constant<value_int = 0>()  n = Gather<axis = 0>(s, zero)"
+                             "  axes = Constant<value_ints = [0]>()  front = Unsqueeze(n, axes)"
+                             "  rest = Constant<value_ints = [-1]>()  shape = Concat<axis = 0>(front, rest)"
+                             "  y = Reshape(x, shape) }";
+
+TEST(Shapes, ArithmeticIsFolded) {
+  ImportOptions options = withHost();
+  options.batch = 4;
+  llvm::Expected<KernelGraph> graph = import(13, dynamicReshape, options);
+  ASSERT_TRUE(bool(graph)) << report(graph.takeError()).message;
+  ASSERT_EQ(graph->kernels.size(), 1u); // the reshape alone is left
+  EXPECT_EQ(graph->values[graph->outputs[0]].shape, (Shape{4, 6}));
+}
+
+TEST(Shapes, WithoutValueNameTheOption) {
+  EXPECT_EQ(errorOf(13, dynamicReshape), "test.onnx: input 'x': dimension 0 of [N,2,3] has no value; give it one with "
+                                         "--shape N=1 or --batch 1");
+}
+
+TEST(Shapes, OfExampleInputsGiveSymbolsTheirValues) {
+  ImportOptions options = withHost();
+  options.inputShapes["x"] = {5, 2, 3};
+  llvm::Expected<KernelGraph> graph = import(13, dynamicReshape, options);
+  ASSERT_TRUE(bool(graph)) << report(graph.takeError()).message;
+  EXPECT_EQ(graph->values[graph->outputs[0]].shape, (Shape{5, 6}));
+  options.inputShapes["x"] = {5, 2, 4};
+  EXPECT_THAT(errorOf(13, dynamicReshape, options), HasSubstr("dimension 2 is 3 in the model, but 4 is given"));
+}
+
+TEST(Shapes, UnknownNamesAreRefused) {
+  ImportOptions options = withHost();
+  options.dimensions["M"] = 3;
+  EXPECT_THAT(errorOf(13, dynamicReshape, options),
+              HasSubstr("no input has a symbolic dimension 'M'; its symbolic dimensions are N"));
+}
+
+TEST(Shapes, ThatDependOnInputsAreRefusedWithTheRemedy) {
+  EXPECT_EQ(errorOf(13, "g (float[6] x, int64[2] s) => (float[2,3] y) { y = Reshape(x, s) }"),
+            "test.onnx: Reshape \"Reshape_0\": shape (operand 1, 's') must be known at import, but it depends on the "
+            "values of the model's inputs; bind the input that it comes from with --bind NAME=VALUE");
+  ImportOptions options = withHost();
+  options.bindings["s"] = Tensor::of<int64_t>(ElementType::i64, {2}, {2, 3});
+  EXPECT_EQ(errorOf(13, "g (float[6] x, int64[2] s) => (float[2,3] y) { y = Reshape(x, s) }", options), "no error");
+}
+
+TEST(Shapes, ThatContradictAreRefused) {
+  EXPECT_EQ(errorOf(13, "g (float[2,3] x, float[4] y) => (float[2,3] z) { z = Add(x, y) }"),
+            "test.onnx: Add \"Add_0\": shapes [2,3] and [4] do not broadcast");
+  EXPECT_THAT(errorOf(13, "g (float[2,3] x, float[4,5] y) => (float[2,5] z) { z = MatMul(x, y) }"),
+              HasSubstr("3 columns meet 4 rows"));
+}
+
+TEST(Shapes, TooLargeAreRefused) {
+  EXPECT_THAT(errorOf(13, "g (float[9000000000,9000000000] x) => (float[1] y) { y = Relu(x) }"),
+              HasSubstr("is too large"));
+}
+
+//===--------------------------------------------------------------------------------------------------------------===//
+// Batch
+//===--------------------------------------------------------------------------------------------------------------===//
+
+TEST(Batch, FixedByTheInputIsRefused) {
+  ImportOptions options = withHost();
+  options.batch = 4;
+  EXPECT_THAT(errorOf(13, "g (float[1,3] x) => (float[1,3] y) { y = Relu(x) }", options),
+              HasSubstr("input 'x': the model's batch is fixed: the input has the static shape [1,3]"));
+}
+
+TEST(Batch, FixedByAReshapeIsRefusedWithTheNode) {
+  const char *model = "g (float[N,2,3] x) => (float[1,M] y) { r = Relu(x)  s = Constant<value_ints = [1, -1]>() "
+                      "y = Reshape(r, s) }";
+  ImportOptions options = withHost();
+  options.batch = 4;
+  EXPECT_THAT(errorOf(13, model, options),
+              HasSubstr("Reshape \"Reshape_2\": the model's batch is fixed here: the shape [1,-1] begins with 1"));
+  options.batch = 1;
+  EXPECT_EQ(errorOf(13, model, options), "no error");
+}
+
+//===--------------------------------------------------------------------------------------------------------------===//
+// Refusals
+//===--------------------------------------------------------------------------------------------------------------===//
+
+TEST(Unsupported, NodesAreListedTogether) {
+  const char *model = "g (float[2] x) => (float[2] z) { a = Frobnicate(x)  b = Relu(a)  z = Sqrt<mood = 3>(x) }";
+  EXPECT_EQ(errorOf(13, model), "test.onnx: 2 nodes are not supported\n"
+                                "  Frobnicate \"Frobnicate_0\": the operator is not known\n"
+                                "  Sqrt \"Sqrt_2\": attribute 'mood' is not known in operator set 13");
+}
+
+TEST(Types, WithoutMeaningAreRefused) {
+  EXPECT_EQ(errorOf(13, "g (int8[1,1,4,4] x, int8[1,1,3,3] w) => (int8[1,1,2,2] y) { y = Conv(x, w) }"),
+            "test.onnx: Conv \"Conv_0\": Conv is not defined for elements of type i8");
+  EXPECT_THAT(errorOf(13, "g (float[2] x, double[2] y) => (float[2] z) { z = Add(x, y) }"),
+              HasSubstr("operands have different element types: f32 and f64"));
+}
+
+const char *branches = "g (float[2] x, bool c) => (float[2] y) { y = If (c) <"
+                       "then_branch = t () => (float[2] a) { a = Neg(x) },"
+                       "else_branch = e () => (float[2] b) { b = Relu(x) }> }";
+
+TEST(If, NeedsAConditionThatIsKnown) {
+  EXPECT_THAT(errorOf(13, branches), HasSubstr("the condition 'c' depends on the values of the model's inputs"));
+  EXPECT_THAT(errorOf(13, branches), HasSubstr("--bind NAME=VALUE"));
+}
+
+TEST(If, BecomesTheBranchThatIsTaken) {
+  ImportOptions options = withHost();
+  options.bindings["c"] = Tensor::of<uint8_t>(ElementType::boolean, {}, {1});
+  EXPECT_THAT(run(13, branches, {floats({2}, {1, -2})}, options), ElementsAre(-1, 2));
+  options.bindings["c"] = Tensor::of<uint8_t>(ElementType::boolean, {}, {0});
+  EXPECT_THAT(run(13, branches, {floats({2}, {1, -2})}, options), ElementsAre(1, 0));
+}
+
+//===--------------------------------------------------------------------------------------------------------------===//
+// What operators become
+//===--------------------------------------------------------------------------------------------------------------===//
+
+TEST(Contraction, OfHalvesAccumulatesInSingle) {
+  llvm::Expected<KernelGraph> graph =
+      import(13, "g (float16[2,3] x, float16[3,4] y) => (float16[2,4] z) { z = MatMul(x, y) }");
+  ASSERT_TRUE(bool(graph)) << report(graph.takeError()).message;
+  ASSERT_EQ(graph->kernels.size(), 1u);
+  EXPECT_EQ(graph->kernels[0].kind, KernelKind::Contract);
+  EXPECT_EQ(graph->kernels[0].numeric.storage, ElementType::f16);
+  EXPECT_EQ(graph->kernels[0].numeric.accumulate, ElementType::f32);
+  EXPECT_EQ(graph->nodes[graph->kernels[0].nodes[0]].name, "MatMul_0");
+}
+
+TEST(Convolution, IsOneKernelWithPaddingAndBias) {
+  llvm::Expected<KernelGraph> graph =
+      import(13, "g (float[1,4,8,8] x, float[4,1,3,3] w, float[4] b) => (float[1,4,8,8] y) {"
+                 "  y = Conv<group = 4, pads = [1,1,1,1]>(x, w, b) }");
+  ASSERT_TRUE(bool(graph)) << report(graph.takeError()).message;
+  ASSERT_EQ(graph->kernels.size(), 1u) << graph->print();
+  const Kernel &kernel = graph->kernels[0];
+  EXPECT_EQ(kernel.kind, KernelKind::Contract);
+  EXPECT_EQ(kernel.loops.size(), 6u); // n, channel, 2 positions, 2 taps
+  EXPECT_TRUE(kernel.reads[0].padding);
+  EXPECT_TRUE(kernel.writes[0].initial);
+}
+
+TEST(Weights, AreTheFilesOwnBytes) {
+  llvm::Expected<std::unique_ptr<const ModelFile>> file =
+      ModelFile::open(QUADRILLE_SOURCE_DIR "/models/super_resolution_10/model.onnx");
+  ASSERT_TRUE(bool(file)) << report(file.takeError()).message;
+  ImportOptions options = withHost();
+  options.batch = 1;
+  llvm::Expected<ImportedModel> model = importModel(**file, options);
+  ASSERT_TRUE(bool(model)) << report(model.takeError()).message;
+  llvm::Expected<KernelGraph> graph = extractKernels(model->function());
+  ASSERT_TRUE(bool(graph)) << report(graph.takeError()).message;
+  int found = 0;
+  for (const auto &weight : (*file)->model().graph().initializer()) {
+    llvm::Expected<WeightData> data = (*file)->weight(weight);
+    ASSERT_TRUE(bool(data)) << report(data.takeError()).message;
+    for (const Value &value : graph->values)
+      if (value.name == weight.name() && value.role == ValueRole::Constant) {
+        EXPECT_EQ(value.data.bytes().data(), data->data.bytes().data());
+        ASSERT_TRUE(value.origin);
+        EXPECT_EQ(value.origin->offset, data->origin->offset);
+        ++found;
+      }
+  }
+  EXPECT_EQ(found, 8); // 4 convolutions with weight and bias
+}
+
+TEST(RealModels, GiveOnnxsResults) {
+  for (const char *name : {"mnist_8", "super_resolution_10"}) {
+    std::string folder = std::string(QUADRILLE_SOURCE_DIR "/models/") + name;
+    ImportOptions options = withHost();
+    options.batch = 1;
+    llvm::Expected<KernelGraph> graph = loadModel(folder + "/model.onnx", options);
+    ASSERT_TRUE(bool(graph)) << report(graph.takeError()).message;
+    llvm::Expected<NamedTensor> input = readTensorFile(folder + "/test_data_set_0/input_0.pb");
+    llvm::Expected<NamedTensor> expected = readTensorFile(folder + "/test_data_set_0/output_0.pb");
+    ASSERT_TRUE(input && expected);
+    llvm::Expected<std::vector<Tensor>> results = host::evaluate(*graph, {input->tensor});
+    ASSERT_TRUE(bool(results)) << report(results.takeError()).message;
+    ASSERT_EQ((*results)[0].shape(), expected->tensor.shape());
+    std::vector<float> wanted(expected->tensor.elements());
+    std::memcpy(wanted.data(), expected->tensor.bytes().data(), expected->tensor.byteSize());
+    for (size_t i = 0; i < wanted.size(); ++i)
+      ASSERT_NEAR((*results)[0].data<float>()[i], wanted[i], 1e-5 + 1e-3 * std::fabs(wanted[i])) << name << " " << i;
+  }
+}
+
+TEST(RealModels, WithoutWeightsImport) {
+  for (const char *name : {"resnet18", "mobilenetv2", "attention_head", "swiglu_256_4096_14336"}) {
+    llvm::Expected<KernelGraph> graph =
+        loadModel(std::string(QUADRILLE_SOURCE_DIR "/models/shape_only/") + name + ".onnx", withHost());
+    EXPECT_TRUE(bool(graph)) << report(graph.takeError()).message;
+  }
+}
+
+// W = R = 0, so that the gates are constant: i = o = f = sigmoid(0) = 0.5 and the candidate is tanh(1) = 0.7615942.
+//   C1 = 0.5 * 0.7615942 = 0.3807971            H1 = 0.5 * tanh(C1) = 0.1816997
+//   C2 = 0.5 * C1 + C1   = 0.5711956            H2 = 0.5 * tanh(C2) = 0.2581184
+const char *lstm = "g (float[2,2,1] x, int32[2] lengths) => (float[2,1,2,1] y, float[1,2,1] h, float[1,2,1] c) {"
+                   "  w = Constant<value = float[1,4,1] {0, 0, 0, 0}>()"
+                   "  b = Constant<value = float[1,8] {0, 0, 0, 1, 0, 0, 0, 0}>()"
+                   "  y, h, c = LSTM<hidden_size = 1>(x, w, w, b, lengths) }";
+
+TEST(Recurrent, LstmStopsAtEachSequencesLength) {
+  std::vector<Tensor> inputs = {floats({2, 2, 1}, {1, 2, 3, 4}), Tensor::of<int32_t>(ElementType::i32, {2}, {2, 1})};
+  auto near = [](float value) { return testing::FloatNear(value, 1e-6f); };
+  EXPECT_THAT(run(14, lstm, inputs), ElementsAre(near(0.1816997f), near(0.1816997f), near(0.2581184f), 0));
+  EXPECT_THAT(run(14, lstm, inputs, withHost(), 1), ElementsAre(near(0.2581184f), near(0.1816997f)));
+  EXPECT_THAT(run(14, lstm, inputs, withHost(), 2), ElementsAre(near(0.5711956f), near(0.3807971f)));
+}
+
+} // namespace
+} // namespace quadrille::graph
