@@ -1,6 +1,6 @@
 #include "target/host/Plan.h"
 
-#include "graph/Contraction.h"
+#include "graph/InlineComposites.h"
 
 #include "llvm/ADT/STLExtras.h"
 
@@ -11,66 +11,6 @@ namespace quadrille::host {
 using namespace graph;
 
 namespace {
-
-bool isComposite(const Kernel &kernel) {
-  return !kernel.structured() && kernel.region && kernel.operation != "scan";
-}
-
-// Appends the kernels of `from` to `to`; `values` maps the ids of `from` to those of `to`.
-void appendKernels(const KernelGraph &from, std::vector<ValueId> values, llvm::ArrayRef<uint32_t> nodes,
-                   KernelGraph &to);
-
-void appendKernel(const Kernel &source, llvm::ArrayRef<ValueId> values, llvm::ArrayRef<uint32_t> nodes,
-                  KernelGraph &to) {
-  if (isComposite(source)) {
-    const KernelGraph &body = *source.region;
-    std::vector<ValueId> inner(body.values.size(), noValue);
-    for (auto [argument, read] : llvm::zip(body.inputs, source.reads))
-      inner[argument] = values[read.value];
-    // A result is produced under the composite's own value, unless the body passes something through.
-    std::vector<std::pair<ValueId, ValueId>> passed;
-    for (auto [result, write] : llvm::zip(body.outputs, source.writes)) {
-      if (inner[result] == noValue && body.values[result].role == ValueRole::Intermediate)
-        inner[result] = values[write.value];
-      else
-        passed.push_back({result, values[write.value]});
-    }
-    for (auto [id, value] : llvm::enumerate(body.values))
-      if (inner[id] == noValue) {
-        inner[id] = static_cast<ValueId>(to.values.size());
-        to.values.push_back(value);
-      }
-    appendKernels(body, inner, nodes, to);
-    for (auto [from, result] : passed) {
-      Kernel copy;
-      copy.kind = KernelKind::Move;
-      copy.operation = "reshape";
-      copy.reads.push_back({inner[from], {}, std::nullopt});
-      copy.writes.push_back({result, {}, Combiner::None, std::nullopt, std::nullopt});
-      copy.nodes.assign(nodes.begin(), nodes.end());
-      to.kernels.push_back(std::move(copy));
-    }
-    return;
-  }
-  Kernel kernel = source;
-  for (Read &read : kernel.reads)
-    read.value = values[read.value];
-  for (Write &write : kernel.writes) {
-    write.value = values[write.value];
-    if (write.initial)
-      write.initial->value = values[write.initial->value];
-  }
-  kernel.nodes.assign(nodes.begin(), nodes.end());
-  if (kernel.region)
-    kernel.region = std::make_shared<const KernelGraph>(inlineComposites(*kernel.region));
-  to.kernels.push_back(std::move(kernel));
-}
-
-void appendKernels(const KernelGraph &from, std::vector<ValueId> values, llvm::ArrayRef<uint32_t> nodes,
-                   KernelGraph &to) {
-  for (const Kernel &kernel : from.kernels)
-    appendKernel(kernel, values, nodes, to);
-}
 
 // A kernel without reductions whose single write is the identity over its loops.
 bool isElementwise(const Kernel &kernel) {
@@ -96,7 +36,7 @@ struct Uses {
 constexpr size_t longestBody = 64; // instructions: beyond that, registers no longer stay in L1
 
 // Puts `producer` into `consumer`, which reads its result once, as read `at`.
-bool compose(const KernelGraph &graph, const Kernel &producer, Kernel &consumer, size_t at) {
+bool compose(const Kernel &producer, Kernel &consumer, size_t at) {
   const Read &link = consumer.reads[at];
   if (link.padding || producer.body.instructions.size() + consumer.body.instructions.size() > longestBody)
     return false;
@@ -147,7 +87,6 @@ bool compose(const KernelGraph &graph, const Kernel &producer, Kernel &consumer,
       instruction.immediate += firstOfProducer;
     body.instructions.push_back(instruction);
   }
-  Register shift = static_cast<Register>(body.instructions.size());
   Register result = producer.body.results[0];
   std::vector<Register> renamed(consumer.body.instructions.size());
   for (auto [i, original] : llvm::enumerate(consumer.body.instructions)) {
@@ -163,7 +102,6 @@ bool compose(const KernelGraph &graph, const Kernel &producer, Kernel &consumer,
     renamed[i] = static_cast<Register>(body.instructions.size());
     body.instructions.push_back(instruction);
   }
-  (void)shift;
   for (Register r : consumer.body.results)
     body.results.push_back(renamed[r]);
   consumer.reads = std::move(reads);
@@ -250,22 +188,6 @@ void dropUnused(KernelGraph &graph) {
 
 } // namespace
 
-KernelGraph inlineComposites(const KernelGraph &graph) {
-  KernelGraph result;
-  result.name = graph.name;
-  result.values = graph.values;
-  result.inputs = graph.inputs;
-  result.outputs = graph.outputs;
-  result.outputNames = graph.outputNames;
-  result.nodes = graph.nodes;
-  std::vector<ValueId> same(graph.values.size());
-  for (auto [id, value] : llvm::enumerate(same))
-    value = static_cast<ValueId>(id);
-  for (const Kernel &kernel : graph.kernels)
-    appendKernel(kernel, same, kernel.nodes, result);
-  return result;
-}
-
 void fuseElementwise(KernelGraph &graph) {
   Uses uses(graph);
   std::vector<size_t> producer(graph.values.size(), ~size_t(0));
@@ -278,7 +200,7 @@ void fuseElementwise(KernelGraph &graph) {
         size_t from = producer[value];
         if (from == ~size_t(0) || uses.readers[value] != 1 ||
             elementCount(graph.values[value].shape) < elementCount(graph.values[kernel.writes[0].value].shape) ||
-            !compose(graph, graph.kernels[from], kernel, r)) {
+            !compose(graph.kernels[from], kernel, r)) {
           ++r;
           continue;
         }
@@ -311,7 +233,7 @@ std::vector<ValueId> aliasesOf(const KernelGraph &graph) {
 
 HostPlan makePlan(const KernelGraph &graph) {
   HostPlan plan;
-  plan.graph = inlineComposites(graph);
+  plan.graph = inlineComposites(graph, [](const Kernel &) { return false; });
   dropUnused(plan.graph);
   fuseElementwise(plan.graph);
   Decisions &decisions = plan.decisions;

@@ -38,9 +38,6 @@ public:
   Decisions decisions;
 };
 
-// The graph with every composite replaced by its body. Scans keep their regions, with composites inlined in them.
-graph::KernelGraph inlineComposites(const graph::KernelGraph &graph);
-
 // Composes elementwise kernels whose only reader is another elementwise kernel into that reader.
 void fuseElementwise(graph::KernelGraph &graph);
 

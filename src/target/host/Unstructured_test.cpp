@@ -196,6 +196,7 @@ TEST(Unstructured, CompositeIsItsBody) {
   body.output(x); // passed through
   OneKernel k("minus", {floats({2}, {1, -2})}, {{f32, {2}}, {f32, {2}}});
   k.kernel->region = std::make_shared<const KernelGraph>(body.graph);
+  k.kernel->kind = KernelKind::Composite;
   EXPECT_THAT(k(0), ElementsAre(-1, 2));
   EXPECT_THAT(k(1), ElementsAre(1, -2));
 }
