@@ -4,6 +4,8 @@
 
 #include "llvm/ADT/Twine.h"
 
+#include <mutex>
+
 namespace quadrille::tsp {
 
 namespace {
@@ -113,10 +115,22 @@ llvm::Expected<Architecture> Architecture::from(const machine::Machine &machine)
 }
 
 llvm::Expected<Architecture> Architecture::from(llvm::StringRef machineYaml) {
-  auto machine = machine::Machine::parse(machineYaml, "the program's machine");
-  if (!machine)
-    return machine.takeError();
-  return from(*machine);
+  // One program is asked many times (check, estimate, simulate; hundreds of mutations of it), always for this text.
+  static std::mutex mutex;
+  static std::string lastText;
+  static Architecture last;
+  std::lock_guard lock(mutex);
+  if (machineYaml.empty() || machineYaml != lastText) {
+    auto machine = machine::Machine::parse(machineYaml, "the program's machine");
+    if (!machine)
+      return machine.takeError();
+    auto architecture = from(*machine);
+    if (!architecture)
+      return architecture.takeError();
+    last = std::move(*architecture);
+    lastText = machineYaml.str();
+  }
+  return last;
 }
 
 } // namespace quadrille::tsp

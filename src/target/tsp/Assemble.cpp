@@ -419,6 +419,15 @@ private:
 
 } // namespace
 
+llvm::Expected<Code> assembleCode(StringRef text, StringRef fileName, const program::Program &program,
+                                  const Architecture &machine) {
+  Assembler assembler(program, machine);
+  if (llvm::Error error =
+          target::forEachLine(text, fileName, [&](StringRef line) { return assembler.takeLine(line); }))
+    return error;
+  return assembler.finish();
+}
+
 llvm::Expected<program::Program> assemble(StringRef text, StringRef fileName) {
   // The common directives first, wherever they stand: everything else depends on the machine and the variables.
   target::CommonReader common("tsp");

@@ -17,4 +17,9 @@ llvm::Error disassemble(const program::Program &program, llvm::raw_ostream &os);
 // machine; whether the program is legal is the checker's business. `.machine NAME` opens that machine's description.
 llvm::Expected<program::Program> assemble(llvm::StringRef text, llvm::StringRef fileName);
 
+// The same for what is not common to all targets, over a program whose variables, nodes and entry points are known.
+llvm::Error printCode(const Code &code, const program::Program &program, llvm::raw_ostream &os);
+llvm::Expected<Code> assembleCode(llvm::StringRef text, llvm::StringRef fileName, const program::Program &program,
+                                  const Architecture &machine);
+
 } // namespace quadrille::tsp

@@ -93,8 +93,15 @@ private:
   }
   const QueueName &nameOf(uint32_t event) const { return queues[events[event].queue].name; }
   int64_t captureOf(uint32_t event) const { return events[event].cycle + machine.skew; }
-  void find(uint32_t event, std::string message) {
-    findings.push_back({event, {print(events[event], queues), std::move(message)}});
+  // Of several findings about one event, the one that the hardware would meet first comes first.
+  enum Stage : uint64_t { Operands, Undriven, Port, Contents, Driver };
+  void find(uint32_t event, std::string message, Stage stage = Operands) {
+    findings.push_back({uint64_t(event) * 8 + stage, {print(events[event], queues), std::move(message)}});
+  }
+  // What shows only when the program has ended comes behind all that happens while it runs.
+  static constexpr uint64_t ended = uint64_t(1) << 62;
+  void findInTheEnd(uint32_t event, std::string message) {
+    findings.push_back({ended + event, {print(events[event], queues), std::move(message)}});
   }
   void findAt(const Issue &issue, std::string message) {
     findings.push_back({0, {print(issue, queues), std::move(message)}});
@@ -278,10 +285,11 @@ private:
       if (!use.reads) {
         if (driver && driver->coordinate == use.coordinate)
           find(use.event,
-               hazard::twoDrivers(direction, use.stream % machine.streams, print(events[driver->event], queues)));
+               hazard::twoDrivers(direction, use.stream % machine.streams, print(events[driver->event], queues)),
+               Driver);
         driver = &use;
       } else if (!driver) {
-        find(use.event, hazard::undriven(direction, use.stream % machine.streams));
+        find(use.event, hazard::undriven(direction, use.stream % machine.streams), Undriven);
       } else {
         sources[operands[use.event] + use.part] = {driver->event, driver->part};
       }
@@ -300,7 +308,8 @@ private:
       if (!use.reads)
         written = &use;
       else if (!written)
-        find(use.event, hazard::neverWritten(use.word / machine.words % machine.banks, use.word % machine.words));
+        find(use.event, hazard::neverWritten(use.word / machine.words % machine.banks, use.word % machine.words),
+             Contents);
       else
         readSources[use.event] = written;
     }
@@ -319,9 +328,9 @@ private:
         auto *same = std::find_if(&ports[begin], &ports[i], [&](const PortUse &o) { return o.bank == ports[i].bank; });
         int64_t most = ports[i].reads ? machine.readsPerCycle : machine.writesPerCycle;
         if (same != &ports[i])
-          find(ports[i].event, hazard::bankBusy(ports[i].bank, print(events[same->event], queues)));
+          find(ports[i].event, hazard::bankBusy(ports[i].bank, print(events[same->event], queues)), Port);
         else if (++served[ports[i].reads] > most)
-          find(ports[i].event, hazard::tooManyAccesses(ports[i].reads, most));
+          find(ports[i].event, hazard::tooManyAccesses(ports[i].reads, most), Port);
       }
     }
   }
@@ -390,9 +399,9 @@ private:
     }
     for (const PlaneState &plane : planes) {
       for (const auto &[arrival, products] : plane.products)
-        find(products.event, hazard::productsLost());
+        findInTheEnd(products.event, hazard::productsLost());
       for (const auto &[number, sum] : plane.sums)
-        find(sum.event, hazard::sumNotFinished(number));
+        findInTheEnd(sum.event, hazard::sumNotFinished(number));
     }
   }
 

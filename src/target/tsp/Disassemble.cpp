@@ -106,23 +106,16 @@ llvm::Error printQueue(const Queue &queue, llvm::raw_ostream &os) {
 
 } // namespace
 
-llvm::Error disassemble(const program::Program &program, llvm::raw_ostream &os) {
-  auto code = Code::decode(program.payload());
-  if (!code)
-    return code.takeError();
-  if (code->entries.size() != program.entryPoints.size())
+llvm::Error printCode(const Code &code, const program::Program &program, llvm::raw_ostream &os) {
+  if (code.entries.size() != program.entryPoints.size())
     return userError("the program has " + llvm::Twine(program.entryPoints.size()) + " entry points and code for " +
-                     llvm::Twine(code->entries.size()));
-
-  if (llvm::Error error = target::printCommon(program, os))
-    return error;
-  os << '\n';
-  for (const Layout &layout : code->layouts) {
+                     llvm::Twine(code.entries.size()));
+  for (const Layout &layout : code.layouts) {
     if (layout.variable >= program.variables.size())
       return userError("a layout refers to variable " + llvm::Twine(layout.variable) + ", which does not exist");
     printLayout(program, layout, os);
   }
-  for (const auto &[entry, entryCode] : llvm::zip_equal(program.entryPoints, code->entries)) {
+  for (const auto &[entry, entryCode] : llvm::zip_equal(program.entryPoints, code.entries)) {
     os << "\n.code ";
     target::printQuoted(entry.name, os);
     os << '\n';
@@ -134,6 +127,16 @@ llvm::Error disassemble(const program::Program &program, llvm::raw_ostream &os) 
     }
   }
   return llvm::Error::success();
+}
+
+llvm::Error disassemble(const program::Program &program, llvm::raw_ostream &os) {
+  auto code = Code::decode(program.payload());
+  if (!code)
+    return code.takeError();
+  if (llvm::Error error = target::printCommon(program, os))
+    return error;
+  os << '\n';
+  return printCode(*code, program, os);
 }
 
 } // namespace quadrille::tsp

@@ -96,7 +96,7 @@ std::string print(const Instruction &instruction) {
 std::string operandProblem(const Instruction &instruction, UnitKind unit, const Architecture &machine) {
   const Form *form = formOf(instruction.opcode);
   if (!form)
-    return ("opcode " + llvm::Twine(instruction.opcode) + " is unknown").str();
+    return ("opcode " + llvm::Twine(unsigned(instruction.opcode)) + " is unknown").str();
   if (form->unit != UnitKind::Any && form->unit != unit)
     return ("a " + llvm::Twine(unit == UnitKind::Memory ? "MEM" : "MXM") + " queue cannot issue '" + form->mnemonic +
             "'")

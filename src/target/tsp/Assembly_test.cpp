@@ -1,0 +1,133 @@
+// The assembler's messages, and the text form of what the examples do not have.
+#include "target/tsp/TestProgram.h"
+
+#include "gtest/gtest.h"
+
+namespace quadrille::tsp {
+namespace {
+
+const char *const head = R"(.target tsp
+.machine unit-tsp
+.input "x" i8[4]
+.node "n" "MatMul"
+.entry "inference" "x" ->
+.layout input "x" bank=0 address=0 slices=w0
+)"; // six lines
+
+struct Malformed {
+  const char *text; // behind `head`, or all when it begins with '!'
+  const char *message;
+};
+
+TEST(TspAssembly, Messages) {
+  const char *code = "\n.code \"inference\"\n.chip 0\n.queue MEM west 0\n"; // the next line is line 11
+  const Malformed table[] = {
+      {".layuot", "line 7: unknown directive '.layuot'"},
+      {".layout input \"z\" bank=0 address=0 slices=w0", "line 7: there is no input variable 'z' above this line"},
+      {".layout \"x\" bank=0", "line 7: expected a variable: ROLE \"NAME\", with ROLE input, output, weight or state"},
+      {".layout input \"x\" bank=0 slices=w0", "line 7: '.layout' lacks the operand 'address'"},
+      {".layout input \"x\" bank=2 address=0 slices=w0", "line 7: bank=2 is not in 0..1"},
+      {".layout input \"x\" bank=0 address=9000 slices=w0", "line 7: address=9000 is not in 0..8191"},
+      {".layout input \"x\" bank=0 address=0 slices=3", "line 7: expected a slice as w0, e5 or e5-7, found '3'"},
+      {".layout input \"x\" bank=0 address=0 slices=w3-1", "line 7: slice=1 is not in 3..15"},
+      {".layout input \"x\" bank=0 address=0 slices=w0 size=3",
+       "line 7: '.layout' has no operand 'size'; expected chip, bank, address, slices"},
+      {".axis dimension=1 extent=1 to=lane step=1", "line 7: dimension=1 is not in 0..0"},
+      {".axis dimension=0 extent=0 to=lane step=1", "line 7: extent=0 is not in 1..4294967295"},
+      {".axis dimension=0 extent=4 to=word step=1", "line 7: expected to=lane, to=slice or to=address, found 'word'"},
+      {".code \"forward\"", "line 7: there is no entry 'forward'"},
+      {"read bank=0 address=0 stream=1 moving=east", "line 7: expected a .queue above the first instruction"},
+      {".queue MEM west 0", "line 7: expected a .code and a .chip above this line"},
+      {".code \"inference\"\n.chip 1", "line 8: chip=1 is not in 0..0"},
+      {".code \"inference\"\n.chip 0\n.queue MEM west 6", "line 9: the slice is reserved for the system"},
+      {".code \"inference\"\n.chip 0\n.queue MEM west 16", "line 9: memory slice 16 is not in 0..15"},
+      {".code \"inference\"\n.chip 0\n.queue MXM east 2.0", "line 9: matrix plane 2 is not in 0..1"},
+      {".code \"inference\"\n.chip 0\n.queue MXM east 0",
+       "line 9: expected '.queue MEM west|east SLICE' or '.queue MXM west|east PLANE.QUEUE'"},
+      {"+.queue MEM west 0", "line 11: there is already a queue MEM west 0 in this code"},
+      {"+raed bank=0", "line 11: unknown instruction 'raed'"},
+      {"+read bank=0 address=0 stream=1", "line 11: 'read' lacks the operand 'moving'"},
+      {"+read bank=0 address=0 stream=1 moving=north", "line 11: expected moving=east|west, found 'north'"},
+      {"+read bank=0 address=0 stream=32 moving=east", "line 11: stream=32 is not in 0..31"},
+      {"+read bank=0 address=x stream=1 moving=east", "line 11: expected a whole number for address, found 'x'"},
+      {"+read bank=0 bank=1 address=0 stream=1 moving=east", "line 11: operand 'bank' is given twice"},
+      {"+read bank=0 address=0 lane=1 moving=east",
+       "line 11: 'read' has no operand 'lane'; expected bank, address, step, stream, moving"},
+      {"+read 5", "line 11: expected NAME=VALUE, found '5'"},
+      {"+lw row=0", "line 11: a MEM queue cannot issue 'lw'"},
+      {"+nop cycles=1025", "line 11: cycles=1025 is not in 1..1024"},
+      {"+repeat count=1", "line 11: expected an instruction before 'repeat' that it can issue again"},
+      {"+sync now=1", "line 11: 'sync' has no operand 'now'; expected none"},
+      {"+nop cycles=9\n.at 8", "line 12: the queue is already at cycle 9, expected a later one"},
+      {"+.at 99999999999", "line 11: cycle 99999999999 is more than 65536 nops away"},
+      {"+.origin 1", "line 11: node=1 is not in 0..0"},
+      {"+.queue MXM west 0.0\nabc stream=3 type=f16", "line 12: stream=3 is odd: type=f16 takes an aligned pair"},
+      {"+.queue MXM west 0.0\niw rows=33 type=f16", "line 12: rows=33 is not in 1..32 for type=f16"},
+      {".layout input \"x bank=0", "line 7: expected '\"' at the end of the string"},
+  };
+  EXPECT_GE(std::size(table), 20u);
+  for (const Malformed &malformed : table) {
+    std::string text = head;
+    text += malformed.text[0] == '+' ? code + std::string(malformed.text + 1) : malformed.text;
+    auto program = target::find("tsp")->assemble(text, "a.tspasm");
+    EXPECT_FALSE(bool(program)) << malformed.text;
+    if (program)
+      continue;
+    Reported reported = report(program.takeError());
+    EXPECT_EQ(reported.message, std::string("a.tspasm: ") + malformed.message);
+    EXPECT_EQ(reported.exitCode, 2);
+  }
+}
+
+TEST(TspAssembly, EveryFormSurvivesPrintingAndAssembling) {
+  std::string text = head + std::string(R"(.axis dimension=0 extent=4 to=lane step=1
+.code "inference"
+.chip 0
+.queue MEM west 0
+.origin 0
+notify
+sync
+read bank=1 address=8191 step=-1 stream=31 moving=west   # a comment
+repeat count=512 interval=1024
+.origin none
+nop cycles=1024
+.origin 0
+write bank=0 address=0 stream=0 moving=east
+.queue MXM west 1.2
+.at 3000
+lw row=48 step=-16
+iw rows=1 type=u8
+iw rows=32 type=f16
+abc stream=30 type=f16
+acc mode=pass sum=127
+acc mode=add sum=5 step=-5
+)");
+  program::Program program = assembleOrFail(text);
+  std::string printed;
+  llvm::raw_string_ostream os(printed);
+  ASSERT_FALSE(bool(target::find("tsp")->disassemble(program, os)));
+  EXPECT_EQ(bytesOf(assembleOrFail(printed)), bytesOf(program)) << printed;
+  // 3000 idle cycles are three instructions of at most 1024.
+  EXPECT_NE(printed.find("  nop cycles=1024\n  nop cycles=1024\n  nop cycles=952\n  lw row=48 step=-16"),
+            std::string::npos)
+      << printed;
+  EXPECT_NE(printed.find("# cycle 3000"), std::string::npos);
+}
+
+TEST(TspCompiler, SaysThatItIsNotThere) {
+  graph::KernelGraph graph;
+  graph.nodes.push_back({"mm", "MatMul"});
+  graph.kernels.emplace_back().operation = "matmul";
+  graph.kernels[0].nodes = {0};
+  auto machine = machine::Machine::load("unit-tsp");
+  ASSERT_TRUE(bool(machine));
+  auto plan = target::find("tsp")->plan(graph, *machine, {});
+  ASSERT_FALSE(bool(plan));
+  Reported reported = report(plan.takeError());
+  EXPECT_EQ(reported.message, "mm: kernel 'matmul' is not supported: the TSP compiler is not part of this version; "
+                              "assemble a program by hand");
+  EXPECT_EQ(reported.exitCode, 1);
+}
+
+} // namespace
+} // namespace quadrille::tsp

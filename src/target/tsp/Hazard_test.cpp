@@ -1,0 +1,277 @@
+// Every hazard by a program that has it: the checker's first finding and the simulator's error are the same sentence.
+#include "base/File.h"
+#include "target/tsp/Code.h"
+#include "target/tsp/TestProgram.h"
+
+#include "gtest/gtest.h"
+
+namespace quadrille::tsp {
+namespace {
+
+// A program that moves one word from MEM west 0 to MEM east 5. West 0 is at coordinate -1, east 5 at 2. Dispatched at
+// 0, the read is on its stream at 0 + 1 + 2 = 3 and passes east 5 at 3 + 3 = 6: the write is dispatched at 5.
+const char *const move = R"(.target tsp
+.machine unit-tsp
+.weight "w" i8[4]
+.data 01020304
+.output "y" i8[4]
+.entry "inference" -> "y"
+.layout weight "w" bank=0 address=3 slices=w0
+.axis dimension=0 extent=4 to=lane step=1
+.layout output "y" bank=1 address=7 slices=e5
+.axis dimension=0 extent=4 to=lane step=1
+.code "inference"
+.chip 0
+.queue MEM west 0
+read bank=0 address=3 stream=9 moving=east
+.queue MEM east 5
+.at 5
+write bank=1 address=7 stream=9 moving=east
+)";
+
+// `text` with the first `from` behind the first `after` replaced.
+std::string edit(std::string text, const std::string &from, const std::string &to, const std::string &after = "") {
+  size_t at = text.find(after);
+  at = at == std::string::npos ? at : text.find(from, at);
+  EXPECT_NE(at, std::string::npos) << from;
+  return at == std::string::npos ? text : text.replace(at, from.size(), to);
+}
+
+std::string example(const char *name) {
+  auto file = MappedFile::open(std::string(QUADRILLE_SOURCE_DIR "/examples/tsp/") + name);
+  if (file)
+    return (*file)->text().str();
+  ADD_FAILURE() << report(file.takeError()).message;
+  return "";
+}
+
+std::string simulateError(const program::Program &program) {
+  target::NamedTensors inputs;
+  for (const program::Variable &variable : program.variables)
+    if (variable.role == program::VariableRole::Input)
+      inputs[variable.name] = Tensor::zeros(variable.type, variable.shape);
+  auto result = target::find("tsp")->simulate(program, inputs, {});
+  return result ? "" : report(result.takeError()).message;
+}
+
+void expectHazard(const program::Program &program, const std::string &message) {
+  EXPECT_EQ(firstFinding(program), message);
+  EXPECT_EQ(simulateError(program), message);
+  auto estimate = target::find("tsp")->estimate(program);
+  EXPECT_FALSE(bool(estimate));
+  if (!estimate)
+    EXPECT_EQ(report(estimate.takeError()).message, message);
+}
+void expectHazard(const std::string &text, const std::string &message) {
+  expectHazard(assembleOrFail(text), message);
+}
+
+TEST(TspHazard, TheUnbrokenProgramMovesTheWord) {
+  program::Program program = assembleOrFail(move);
+  EXPECT_EQ(firstFinding(program), "");
+  auto result = target::find("tsp")->simulate(program, {}, {});
+  ASSERT_TRUE(bool(result)) << report(result.takeError()).message;
+  const auto *y = result->outputs.at("y").data<int8_t>();
+  EXPECT_EQ(std::vector<int>(y, y + 4), (std::vector<int>{1, 2, 3, 4}));
+  // Visible at 6 + 3, four superlanes.
+  EXPECT_EQ(result->timeline.cycles.value, 13);
+}
+
+TEST(TspHazard, UndrivenStream) {
+  const char *message = "queue MEM east 5, instruction 1, cycle 6: stream 9 moving east is not driven where it is read";
+  expectHazard(edit(move, ".at 5", ".at 6"), message);
+  expectHazard(edit(move, "stream=9 moving=east", "stream=9 moving=west", ".at"),
+               "queue MEM east 5, instruction 1, cycle 5: stream 9 moving west is not driven where it is read");
+  expectHazard(edit(move, "stream=9", "stream=8"),
+               "queue MEM east 5, instruction 1, cycle 5: stream 9 moving east is not driven where it is read");
+}
+
+TEST(TspHazard, TwoDrivers) {
+  std::string text =
+      edit(move, "slices=w0\n.axis dimension=0 extent=4 to=lane",
+           "slices=w0-1\n.axis dimension=0 extent=2 to=slice step=1\n.axis dimension=0 extent=2 to=lane");
+  expectHazard(
+      text + ".queue MEM west 1\nread bank=0 address=3 stream=9 moving=east\n",
+      "queue MEM west 1, instruction 0, cycle 0: stream 9 moving east is driven twice at this place and cycle, "
+      "also by queue MEM west 0, instruction 0, cycle 0");
+}
+
+TEST(TspHazard, BankBusy) {
+  // The write of cycle 5 reaches its bank at 5 + 1 + 3 - 1 = 8; the read of cycle 7 captures at 8.
+  std::string text = edit(move, ".layout output", R"(.layout weight "w" bank=1 address=3 slices=e5
+.axis dimension=0 extent=4 to=lane step=1
+.layout output)");
+  expectHazard(text + ".at 7\nread bank=1 address=3 stream=1 moving=east\n",
+               "queue MEM east 5, instruction 3, cycle 7: bank 1 is also accessed in this cycle by queue MEM east 5, "
+               "instruction 1, cycle 5");
+  EXPECT_EQ(firstFinding(assembleOrFail(text + ".at 8\nread bank=1 address=3 stream=1 moving=east\n")), "");
+}
+
+TEST(TspHazard, Memory) {
+  expectHazard(edit(move, "read bank=0 address=3", "read bank=0 address=4"),
+               "queue MEM west 0, instruction 0, cycle 0: bank 0, address 4 is read and was never written");
+  expectHazard(edit(edit(move, "bank=0 address=3", "bank=0 address=8191"), "read bank=0 address=3 stream=9 moving=east",
+                    "read bank=0 address=8191 step=1 stream=9 moving=east\nrepeat count=1"),
+               "queue MEM west 0, instruction 0, cycle 1: address 8192 is not in 0..8191");
+}
+
+TEST(TspHazard, AWriteIsVisibleAfterItsLatency) {
+  // Written at capture 6, visible to captures from 9 on: a read dispatched at 8 sees it, one at 7 does not.
+  std::string tail = "read bank=1 address=7 stream=1 moving=east\n";
+  EXPECT_EQ(firstFinding(assembleOrFail(std::string(move) + ".at 8\n" + tail)), "");
+  expectHazard(std::string(move) + tail,
+               "queue MEM east 5, instruction 2, cycle 6: bank 1, address 7 is read and was never written");
+}
+
+TEST(TspHazard, Layouts) {
+  std::string second = ".weight \"v\" i8[4]\n.data 05060708\n.output";
+  std::string layout = ".layout weight \"v\" bank=0 address=3 slices=w0\n.axis dimension=0 extent=4 to=lane step=1\n"
+                       ".layout output";
+  std::string text = edit(edit(move, ".output", second), ".layout output", layout);
+  program::Program program = assembleOrFail(text);
+  EXPECT_EQ(firstFinding(program), "layout of 'v': variable 'v' overlaps another: MEM west 0, bank 0, address 3");
+  EXPECT_EQ(simulateError(program), "variable 'v' overlaps another: MEM west 0, bank 0, address 3");
+  program = assembleOrFail(edit(move, "write bank=1 address=7", "write bank=1 address=8"));
+  EXPECT_EQ(firstFinding(program), "layout of 'y': output 'y': MEM east 5, bank 1, address 7 is never written");
+  EXPECT_EQ(simulateError(program), "output 'y': MEM east 5, bank 1, address 7 is never written");
+
+  expectHazard(edit(move, "extent=4", "extent=3"), "layout 0 of 'w': its axes cover 3 of the 4 indices of dimension 0");
+  expectHazard(edit(move, "to=lane step=1", "to=lane step=0"),
+               "layout 0 of 'w': two of its elements lie in the same place");
+  expectHazard(edit(move, "to=lane step=1", "to=lane step=30"), "layout 0 of 'w': lane 90 is not in 0..63");
+  expectHazard(edit(move, "to=lane step=1", "to=address step=4000"),
+               "layout 0 of 'w': address 12003 is not in 0..8191");
+  expectHazard(edit(move, "to=lane step=1", "to=slice step=1"), "layout 0 of 'w': it uses 4 slices and lists 1");
+  expectHazard(edit(move, "slices=w0", "slices=w6"),
+               "layout 0 of 'w': MEM west 6: the slice is reserved for the system");
+  expectHazard(edit(move, "slices=w0", "slices=w0,w0"), "layout 0 of 'w': MEM west 0 is listed twice");
+  expectHazard(edit(edit(move, ".layout output \"y\" bank=1 address=7 slices=e5\n", ""),
+                    ".axis dimension=0 extent=4 to=lane step=1\n", ""),
+               "entry 'inference': output 'y' has 0 layouts, expected 1");
+}
+
+TEST(TspHazard, Queues) {
+  std::string reader = std::string(move).substr(0, std::string(move).find(".queue MEM east 5"));
+  expectHazard(edit(reader, "read", "sync\nread"),
+               "queue MEM west 0, instruction 0, cycle 0: no notification releases the 'sync'");
+
+  // What the assembler refuses, in a program that did not come from it.
+  auto changed = [](auto change) {
+    program::Program program = assembleOrFail(move);
+    auto code = Code::decode(program.payload());
+    EXPECT_TRUE(bool(code));
+    change(*code, code->entries[0].chips[0].queues);
+    program.setPayload(code->encode());
+    return program;
+  };
+  using Queues = std::vector<Queue>;
+  expectHazard(
+      changed([](Code &, Queues &queues) { queues[1].instructions[0] = {uint8_t(Opcode::Repeat), {}, {1, 1, 0}}; }),
+      "queue MEM east 5, instruction 0, cycle 0: 'repeat' does not follow an instruction that it can issue again");
+  expectHazard(changed([](Code &, Queues &queues) { queues[0].instructions[0].small[1] = 40; }),
+               "queue MEM west 0, instruction 0: stream=40 is not in 0..31");
+  expectHazard(changed([](Code &, Queues &queues) { queues[0].instructions[0].word[2] = 1; }),
+               "queue MEM west 0, instruction 0: operand bits that 'read' does not have are set");
+  expectHazard(changed([](Code &, Queues &queues) { queues[0].instructions[0].opcode = 99; }),
+               "queue MEM west 0, instruction 0: opcode 99 is unknown");
+  expectHazard(
+      changed([](Code &, Queues &queues) { queues[0].instructions[0] = {uint8_t(Opcode::Accumulate), {}, {}}; }),
+      "queue MEM west 0, instruction 0: a MEM queue cannot issue 'acc'");
+  expectHazard(changed([](Code &, Queues &queues) { queues[0].name.index = 14; }),
+               "queue MEM west 14: the slice is reserved for the system");
+  expectHazard(changed([](Code &, Queues &queues) { queues[0].name = queues[1].name; }),
+               "queue MEM east 5: there are two queues of this name");
+  expectHazard(changed([](Code &code, Queues &) { code.entries[0].chips.emplace_back(); }),
+               "entry 'inference': code for 2 chips: chip-to-chip links are not modelled, expected 1");
+  expectHazard(changed([](Code &code, Queues &) { code.layouts[0].variable = 7; }),
+               "layout 0: variable 7 does not exist");
+  expectHazard(changed([](Code &, Queues &queues) { queues[0].origins.push_back({0, 1, 5}); }),
+               "queue MEM west 0: the ranges that name the nodes behind its instructions are damaged");
+}
+
+// Cycles of the examples count from the barrier's end at 79.
+TEST(TspHazard, Weights) {
+  std::string text = example("matmul.tspasm");
+  expectHazard(
+      edit(text, "repeat count=3", "repeat count=2", ".at 32"),
+      "queue MXM east 0.1, instruction 2, cycle 114: weights not loaded: row 48 of the tile is not in the load "
+      "buffer");
+  expectHazard(edit(text, "repeat count=3", "repeat count=4", ".at 32"),
+               "queue MXM east 0.0, instruction 2, cycle 115: row 64 is not in 0..48");
+  expectHazard(edit(text, ".at 35", ".at 32\n  lw row=0\n  .at 35"),
+               "queue MXM east 0.1, instruction 2, cycle 111: the plane already loads weights in this cycle");
+  // The second install one cycle before the first is over.
+  expectHazard(edit(text, ".at 88\n  iw", ".at 87\n  iw"),
+               "queue MXM east 0.1, instruction 4, cycle 166: the plane can have at most 1 installs under way");
+  // The first activation one cycle before the tile is in use.
+  expectHazard(
+      edit(text, ".at 88\n  abc", ".at 87\n  abc"),
+      "queue MXM east 0.2, instruction 2, cycle 166: weights not installed: the plane has no tile in this cycle");
+  expectHazard(edit(text, "rows=64 type=i8", "rows=32 type=f16"),
+               "queue MXM east 0.2, instruction 2, cycle 167: the type of the activations does not suit the installed "
+               "tile");
+}
+
+TEST(TspHazard, Activations) {
+  std::string text = example("matmul.tspasm");
+  expectHazard(edit(text, "# Installs", "  .at 88\n  abc stream=20 type=i8\n# Installs"),
+               "queue MXM east 0.2, instruction 2, cycle 167: the plane already takes activations in this cycle");
+  expectHazard(std::string(move) + ".queue MXM east 1.0\nabc stream=2 type=f16\n",
+               "queue MXM east 1.0, instruction 0, cycle 0: f16 activations go to the even plane of a pair");
+  std::string half = example("matmul_f16.tspasm");
+  expectHazard(
+      edit(half, "rows=32", "rows=16", "MXM east 1.1"),
+      "queue MXM east 0.2, instruction 2, cycle 167: the planes of the pair have f16 tiles of different sizes");
+}
+
+TEST(TspHazard, Sums) {
+  std::string text = example("matmul.tspasm");
+  expectHazard(edit(text, ".at 147", ".at 146"),
+               "queue MXM east 0.1, instruction 6, cycle 225: no products arrive at the accumulators in this cycle");
+  expectHazard(edit(text, "mode=start", "mode=add"),
+               "queue MXM east 0.1, instruction 6, cycle 226: sum 0 holds nothing to add to");
+  expectHazard(edit(text, "mode=finish", "mode=start"),
+               "queue MXM east 0.1, instruction 8, cycle 279: sum 0 is started again before it is finished");
+  expectHazard(edit(text, "mode=start sum=0", "mode=start sum=100"),
+               "queue MXM east 0.1, instruction 6, cycle 254: sum 128 is not in 0..127");
+  std::string noWrites = text.substr(0, text.find("# Results:"));
+  expectHazard(edit(noWrites, "mode=finish", "mode=add"),
+               "queue MXM east 0.1, instruction 6, cycle 226: sum 0 is started and never finished");
+  std::string noSums = edit(noWrites,
+                            "  .at 147\n  acc mode=start sum=0 step=1\n  repeat count=52\n  acc mode=finish "
+                            "sum=0 step=1\n  repeat count=52\n",
+                            "");
+  expectHazard(noSums,
+               "queue MXM east 0.2, instruction 2, cycle 167: no 'acc' takes the products of these activations");
+}
+
+TEST(TspHazard, Inputs) {
+  program::Program program = assembleOrFail(example("matmul.tspasm"));
+  auto result = target::find("tsp")->simulate(program, {}, {});
+  ASSERT_FALSE(bool(result));
+  EXPECT_EQ(report(result.takeError()).message, "input 'A' is missing; give it as i8[53,128]");
+  target::NamedTensors wrong = {{"A", Tensor::zeros(ElementType::f32, {53, 128})}};
+  result = target::find("tsp")->simulate(program, wrong, {});
+  ASSERT_FALSE(bool(result));
+  EXPECT_EQ(report(result.takeError()).message, "input 'A' is f32[53,128]; give it as i8[53,128]");
+  target::RunOptions options;
+  options.entryPoint = "forward";
+  result = target::find("tsp")->simulate(program, wrong, options);
+  ASSERT_FALSE(bool(result));
+  EXPECT_EQ(report(result.takeError()).message, "the program has no entry point 'forward'; choose one of: inference");
+}
+
+TEST(TspHazard, DamagedPayload) {
+  program::Program program = assembleOrFail(move);
+  std::vector<std::byte> bytes(program.payload().begin(), program.payload().end());
+  bytes.resize(bytes.size() / 2);
+  program.setPayload(bytes);
+  auto verdict = target::find("tsp")->check(program);
+  ASSERT_FALSE(bool(verdict));
+  EXPECT_EQ(report(verdict.takeError()).message,
+            "the program's tsp section is damaged: it is not a valid FlatBuffer with the identifier QTSP; compile or "
+            "assemble it again");
+}
+
+} // namespace
+} // namespace quadrille::tsp
