@@ -1,6 +1,6 @@
 // Text as the code of a tsp program, over variables and entry points that are given. Besides not crashing: what is
-// assembled survives printing, assembling, encoding and decoding, and checker and execution agree on whether it is legal.
-// (The directives that all targets share, and machine files, are another fuzzer's.)
+// assembled survives printing, assembling, encoding and decoding, and checker and execution agree on whether it is
+// legal. (The directives that all targets share, and machine files, are another fuzzer's.)
 #include "base/Error.h"
 #include "target/tsp/Assembly.h"
 #include "target/tsp/Check.h"

@@ -422,8 +422,7 @@ private:
 llvm::Expected<Code> assembleCode(StringRef text, StringRef fileName, const program::Program &program,
                                   const Architecture &machine) {
   Assembler assembler(program, machine);
-  if (llvm::Error error =
-          target::forEachLine(text, fileName, [&](StringRef line) { return assembler.takeLine(line); }))
+  if (llvm::Error error = target::forEachLine(text, fileName, [&](StringRef line) { return assembler.takeLine(line); }))
     return error;
   return assembler.finish();
 }
