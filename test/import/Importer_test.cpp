@@ -340,5 +340,27 @@ TEST(Recurrent, LstmStopsAtEachSequencesLength) {
   EXPECT_THAT(run(14, lstm, inputs, withHost(), 2), ElementsAre(near(0.5711956f), near(0.3807971f)));
 }
 
+// The running sum of the rows, and one more than each of them: s = 0, 1 + 2, ...
+TEST(Scan, CarriesStatesAndStacksResults) {
+  const char *model = "g (float[2] s, float[3,2] x, float[2] k) => (float[2] t, float[3,2] y) {"
+                      "  t, y = Scan<num_scan_inputs = 1, body = b (float[2] a, float[2] e) => (float[2] c, float[2] d)"
+                      "  { c = Add(a, e)  d = Mul(e, k) }>(s, x) }";
+  std::vector<Tensor> inputs = {floats({2}, {0, 100}), floats({3, 2}, {1, 2, 3, 4, 5, 6}), floats({2}, {10, 1})};
+  EXPECT_THAT(run(13, model, inputs), ElementsAre(9, 112)); // 1 + 3 + 5 and 100 + 2 + 4 + 6
+  EXPECT_THAT(run(13, model, inputs, withHost(), 1), ElementsAre(10, 2, 30, 4, 50, 6));
+}
+
+TEST(Loop, OfKnownTripCountStacksItsResults) {
+  const char *model = "g (int64 m, bool go, float[1] x) => (float[1] t, float[3,1] y) {"
+                      "  t, y = Loop<body = b (int64 i, bool c, float[1] a) => (bool d, float[1] n, float[1] o)"
+                      "  { d = Identity(c)  n = Add(a, a)  o = Identity(a) }>(m, go, x) }";
+  ImportOptions options = withHost();
+  EXPECT_THAT(errorOf(13, model, options), HasSubstr("the trip count (operand 0, 'm') must be known at import"));
+  options.bindings["m"] = Tensor::of<int64_t>(ElementType::i64, {}, {3});
+  options.bindings["go"] = Tensor::of<uint8_t>(ElementType::boolean, {}, {1});
+  EXPECT_THAT(run(13, model, {floats({1}, {5})}, options), ElementsAre(40)); // 5 doubled three times
+  EXPECT_THAT(run(13, model, {floats({1}, {5})}, options, 1), ElementsAre(5, 10, 20));
+}
+
 } // namespace
 } // namespace quadrille::graph

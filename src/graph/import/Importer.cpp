@@ -17,6 +17,7 @@
 #include "mlir/IR/Verifier.h"
 
 #include "llvm/ADT/StringMap.h"
+#include "llvm/ADT/StringSet.h"
 
 namespace quadrille::graph {
 
@@ -97,6 +98,10 @@ private:
   llvm::Error addCall(const onnx::NodeProto &node, const onnx::FunctionProto &function,
                       const std::vector<TensorRef> &operands, Scope &scope);
   llvm::Error addIf(const onnx::NodeProto &node, const std::vector<TensorRef> &operands, Scope &scope);
+  llvm::Error addScan(const onnx::NodeProto &node, const std::vector<TensorRef> &operands, Scope &scope);
+  llvm::Error addLoop(const onnx::NodeProto &node, const std::vector<TensorRef> &operands, Scope &scope);
+  struct ScannedBody;
+  llvm::Error addScanned(const onnx::NodeProto &node, ScannedBody scanned, Scope &scope);
   llvm::Error finish(const Scope &scope);
   llvm::Error reportUnsupported() const;
 
@@ -230,6 +235,10 @@ llvm::Error Importer::addNode(const onnx::NodeProto &node, Scope &scope) {
   std::string operation = qualifiedOperator(node);
   if (operation == "If")
     return addIf(node, operands, scope);
+  if (operation == "Scan")
+    return addScan(node, operands, scope);
+  if (operation == "Loop")
+    return addLoop(node, operands, scope);
 
   importer::OperatorFunction function = importer::OperatorTable::get().find(operation);
   if (!function) {
@@ -417,6 +426,218 @@ llvm::Error Importer::addIf(const onnx::NodeProto &node, const std::vector<Tenso
   return llvm::Error::success();
 }
 
+// A loop of known trip count over a graph.
+struct Importer::ScannedBody {
+  const onnx::GraphProto *body = nullptr;
+  std::vector<TensorRef> states, sequences;
+  std::vector<std::string> stateNames, sequenceNames; // of the body's inputs
+  std::map<std::string, TensorRef> known;             // body inputs that are the same in every step
+  int firstOutput = 0;                                // the body's output that is the first state
+  std::string condition;                              // a body output that must be known to be true; may be empty
+  int64_t trip = 0;
+  Emitter::ScanAxes axes; // output axes count from the end where negative
+};
+
+// Names that a graph takes from the graphs around it.
+static void collectOuterNames(const onnx::GraphProto &graph, llvm::StringSet<> defined, llvm::StringSet<> &outer) {
+  for (const onnx::ValueInfoProto &input : graph.input())
+    defined.insert(input.name());
+  for (const onnx::TensorProto &weight : graph.initializer())
+    defined.insert(weight.name());
+  auto use = [&](const std::string &name) {
+    if (!name.empty() && !defined.contains(name))
+      outer.insert(name);
+  };
+  for (const onnx::NodeProto &node : graph.node()) {
+    for (const std::string &name : node.input())
+      use(name);
+    for (const onnx::AttributeProto &attribute : node.attribute())
+      if (attribute.has_g())
+        collectOuterNames(attribute.g(), defined, outer);
+    for (const std::string &name : node.output())
+      defined.insert(name);
+  }
+  for (const onnx::ValueInfoProto &output : graph.output())
+    use(output.name());
+}
+
+llvm::Error Importer::addScanned(const onnx::NodeProto &node, ScannedBody scanned, Scope &scope) {
+  const onnx::GraphProto &body = *scanned.body;
+  mlir::Location location = state.location;
+  llvm::StringSet<> outer;
+  collectOuterNames(body, {}, outer);
+  std::vector<std::string> captureNames;
+  std::vector<TensorRef> captures;
+  for (const auto &entry : outer)
+    if (const TensorRef *tensor = scope.find(entry.getKey())) {
+      if (!*tensor) { // depends on a node that was refused
+        refuseNode(node, scope);
+        return llvm::Error::success();
+      }
+      if (!(*tensor)->isConstant()) {
+        captureNames.push_back(entry.getKey().str());
+        captures.push_back(*tensor);
+      }
+    }
+  size_t states = scanned.states.size(), before = unsupported.size();
+  llvm::Error failed = llvm::Error::success();
+  struct Unwind {};
+  auto emitBody = [&](llvm::ArrayRef<TensorRef> in) {
+    llvm::ErrorAsOutParameter failedIsSetHere(&failed);
+    Scope inner;
+    inner.parent = &scope;
+    inner.function = scope.function;
+    inner.frame = scope.frame;
+    inner.prefix = scope.prefix;
+    for (const std::vector<std::string> &names : {scanned.stateNames, scanned.sequenceNames, captureNames})
+      for (const std::string &name : names) {
+        inner.values[name] = in.front();
+        in = in.drop_front();
+      }
+    for (const auto &[name, tensor] : scanned.known)
+      inner.values[name] = tensor;
+    failed = addInitializers(body, inner);
+    if (!failed)
+      failed = addNodes(body.node(), inner);
+    if (failed || unsupported.size() != before)
+      throw Unwind();
+    state.location = location;
+    if (!scanned.condition.empty()) {
+      TensorRef condition = *inner.find(scanned.condition);
+      if (!condition.known() || importer::integersOf(condition.constant()) != std::vector<int64_t>{1})
+        importer::refuseUnsupported("the loop stops by a condition that is computed");
+    }
+    std::vector<TensorRef> results;
+    for (int i = scanned.firstOutput; i < body.output_size(); ++i) {
+      const TensorRef *result = inner.find(body.output(i).name());
+      if (!result || !*result)
+        importer::refuse("the body does not define '" + body.output(i).name() + "'");
+      size_t index = results.size();
+      if (index < states) {
+        if (result->shape() != scanned.states[index].shape() || result->type() != scanned.states[index].type())
+          importer::refuseUnsupported("state " + llvm::Twine(index) + " changes its shape or type from step to step");
+      } else {
+        size_t stacked = index - states;
+        if (stacked >= scanned.axes.output.size()) {
+          scanned.axes.output.push_back(0);
+          scanned.axes.outputReversed.push_back(false);
+        }
+        scanned.axes.output[stacked] = importer::normalAxis(scanned.axes.output[stacked], result->rank() + 1);
+      }
+      results.push_back(*result);
+    }
+    return results;
+  };
+  size_t depth = state.isolated.size();
+  std::vector<TensorRef> results;
+  try {
+    results = Emitter(state).scan(scanned.states, scanned.sequences, captures, scanned.trip, scanned.axes, emitBody);
+    if (results.size() < static_cast<size_t>(node.output_size()))
+      importer::refuse("the body gives " + llvm::Twine(results.size()) + " results");
+  } catch (const Unwind &) {
+    state.isolated.truncate(depth);
+    refuseNode(node, scope);
+    return failed;
+  } catch (const Refusal &refusal) {
+    llvm::consumeError(std::move(failed));
+    refuseNode(node, scope);
+    return failure(refusal, node, scope);
+  }
+  llvm::consumeError(std::move(failed));
+  for (int i = 0; i < node.output_size(); ++i)
+    scope.values[node.output(i)] = results[i];
+  return llvm::Error::success();
+}
+
+llvm::Error Importer::addScan(const onnx::NodeProto &node, const std::vector<TensorRef> &operands, Scope &scope) {
+  ScannedBody scanned;
+  try {
+    OperatorContext context(state, file, node, scope.frame, opsetOf(node, scope), operands, options.batch);
+    if (context.opset < 9)
+      importer::refuseUnsupported("the form of operator set 8, with a batch dimension");
+    const onnx::AttributeProto *body = context.graphAttribute("body");
+    int64_t sequences = context.integer("num_scan_inputs"), states = static_cast<int64_t>(operands.size()) - sequences;
+    if (!body || sequences < 1 || states < 0 || body->g().input_size() != static_cast<int>(operands.size()) ||
+        body->g().output_size() < states)
+      importer::refuse("the body does not fit " + llvm::Twine(operands.size()) + " operands, " +
+                       llvm::Twine(sequences) + " of them sequences");
+    scanned.body = &body->g();
+    std::vector<int64_t> axes = context.integerList("scan_input_axes", std::vector<int64_t>(sequences, 0));
+    std::vector<int64_t> reversed = context.integerList("scan_input_directions", std::vector<int64_t>(sequences, 0));
+    size_t stacked = static_cast<size_t>(body->g().output_size() - states);
+    std::vector<int64_t> outputAxes = context.integerList("scan_output_axes", std::vector<int64_t>(stacked, 0));
+    std::vector<int64_t> outputReversed =
+        context.integerList("scan_output_directions", std::vector<int64_t>(stacked, 0));
+    if (axes.size() != static_cast<size_t>(sequences) || reversed.size() != axes.size() ||
+        outputAxes.size() != stacked || outputReversed.size() != stacked)
+      importer::refuse("axes or directions do not fit the body's inputs and outputs");
+    scanned.axes.output.assign(outputAxes.begin(), outputAxes.end());
+    for (int64_t flag : outputReversed)
+      scanned.axes.outputReversed.push_back(flag != 0);
+    for (unsigned i = 0; i < operands.size(); ++i) {
+      TensorRef operand = context.operand(i);
+      std::string name = body->g().input(static_cast<int>(i)).name();
+      if (i < states) {
+        scanned.states.push_back(operand);
+        scanned.stateNames.push_back(name);
+        continue;
+      }
+      int64_t axis = importer::normalAxis(axes[i - states], operand.rank());
+      if (i > states && operand.dim(axis) != scanned.trip)
+        importer::refuse("sequences have " + llvm::Twine(scanned.trip) + " and " + llvm::Twine(operand.dim(axis)) +
+                         " elements");
+      scanned.trip = operand.dim(axis);
+      scanned.sequences.push_back(operand);
+      scanned.sequenceNames.push_back(name);
+      scanned.axes.input.push_back(axis);
+      scanned.axes.inputReversed.push_back(reversed[i - states] != 0);
+    }
+    context.refuseUnknownAttributes();
+  } catch (const Refusal &refusal) {
+    refuseNode(node, scope);
+    return failure(refusal, node, scope);
+  }
+  return addScanned(node, std::move(scanned), scope);
+}
+
+llvm::Error Importer::addLoop(const onnx::NodeProto &node, const std::vector<TensorRef> &operands, Scope &scope) {
+  ScannedBody scanned;
+  try {
+    OperatorContext context(state, file, node, scope.frame, opsetOf(node, scope), operands, options.batch);
+    const onnx::AttributeProto *body = context.graphAttribute("body");
+    if (!body || body->g().input_size() < 2 || body->g().output_size() < 1 ||
+        body->g().input_size() != std::max<int>(2, static_cast<int>(operands.size())) ||
+        body->g().output_size() + 1 < body->g().input_size())
+      importer::refuse("the body does not fit " + llvm::Twine(operands.size()) + " operands");
+    if (!context.optional(0))
+      importer::refuseUnsupported("a loop without a trip count stops by a condition that is computed");
+    scanned.trip = context.knownInteger(0, "the trip count");
+    if (context.optional(1) && context.knownInteger(1, "the condition") == 0)
+      scanned.trip = 0;
+    if (scanned.trip < 0 || scanned.trip > int64_t(1) << 24)
+      importer::refuseUnsupported("a trip count of " + llvm::Twine(scanned.trip));
+    scanned.body = &body->g();
+    scanned.firstOutput = 1;
+    scanned.condition = body->g().output(0).name();
+    scanned.known[body->g().input(1).name()] = context.scalar(ElementType::boolean, 1);
+    std::vector<int64_t> numbers(static_cast<size_t>(scanned.trip));
+    for (size_t i = 0; i < numbers.size(); ++i)
+      numbers[i] = static_cast<int64_t>(i);
+    scanned.sequences = {context.integers(numbers)};
+    scanned.sequenceNames = {body->g().input(0).name()};
+    scanned.axes.input = {0};
+    scanned.axes.inputReversed = {false};
+    for (unsigned i = 2; i < operands.size(); ++i) {
+      scanned.states.push_back(context.operand(i));
+      scanned.stateNames.push_back(body->g().input(static_cast<int>(i)).name());
+    }
+  } catch (const Refusal &refusal) {
+    refuseNode(node, scope);
+    return failure(refusal, node, scope);
+  }
+  return addScanned(node, std::move(scanned), scope);
+}
+
 llvm::Error Importer::reportUnsupported() const {
   std::string message =
       std::to_string(unsupported.size()) + (unsupported.size() == 1 ? " node is" : " nodes are") + " not supported";
@@ -481,7 +702,7 @@ static void collectUnknown(const ModelFile &file, const Nodes &nodes, const std:
     if (const onnx::FunctionProto *function = file.function(node))
       return collectUnknown(file, function->node(), prefix + node.name() + "/", unknown);
     std::string operation = qualifiedOperator(node);
-    if (operation != "If" && !importer::OperatorTable::get().find(operation))
+    if (!llvm::is_contained({"If", "Loop", "Scan"}, operation) && !importer::OperatorTable::get().find(operation))
       unknown.push_back({prefix + node.name(), operation, "the operator is not known"});
   });
 }
@@ -494,7 +715,7 @@ std::vector<UnsupportedNode> unknownOperators(const ModelFile &file) {
 
 std::vector<std::string> importableOperators() {
   std::vector<std::string> names = importer::OperatorTable::get().names();
-  names.push_back("If");
+  names.insert(names.end(), {"If", "Loop", "Scan"});
   llvm::sort(names);
   return names;
 }
