@@ -1,5 +1,6 @@
 // The timing of a GroqCard, against the figures of the published user code (machines/groqcard.yaml, SQ and VM), and the
 // arithmetic of the matrix unit against values computed by hand.
+#include "numerics/Gemm.h"
 #include "target/tsp/Products.h"
 #include "target/tsp/TestProgram.h"
 
@@ -128,6 +129,46 @@ TEST(TspProducts, HalfDotProductsAreExactAndRoundedOnce) {
   EXPECT_EQ(std::bit_cast<uint32_t>(dot({INFINITY, INFINITY}, {1, -1})), 0x7fc00000u);
   EXPECT_EQ(std::bit_cast<uint32_t>(dot({1, 1}, {NAN, 1})), 0x7fc00000u);
   EXPECT_EQ(dot({1, big}, {-INFINITY, big}), -INFINITY);
+}
+
+// The same product by numerics' own once-rounded form, over values of all magnitudes that cancel.
+TEST(TspProducts, AgreeWithTheOnceRoundedGemm) {
+  constexpr int64_t rows = 160, columns = 96;
+  std::vector<uint16_t> a(rows), b(rows * columns);
+  uint32_t state = 99;
+  auto next = [&] {
+    state = state * 1664525 + 1013904223;
+    auto bits = static_cast<uint16_t>(state >> 16);
+    return static_cast<uint16_t>((bits & 0x7c00) == 0x7c00 ? bits & 0x83ff : bits); // finite
+  };
+  for (uint16_t &value : a)
+    value = next();
+  for (uint16_t &value : b)
+    value = next();
+  for (int64_t k = 1; k < rows; k += 2) { // most of each pair of rows cancels
+    a[k] = a[k - 1] ^ 0x8000;
+    for (int64_t n = 0; n < columns; ++n)
+      b[k * columns + n] = b[(k - 1) * columns + n] ^ (n % 3 == 0);
+  }
+  std::vector<std::byte> lowA, highA, lowB, highB;
+  for (uint16_t value : a) {
+    lowA.push_back(static_cast<std::byte>(value & 255));
+    highA.push_back(static_cast<std::byte>(value >> 8));
+  }
+  for (uint16_t value : b) {
+    lowB.push_back(static_cast<std::byte>(value & 255));
+    highB.push_back(static_cast<std::byte>(value >> 8));
+  }
+  std::vector<uint32_t> sums(columns);
+  multiplyF16(makeF16Tile(lowB.data(), highB.data(), rows, columns, columns), lowA.data(), highA.data(), sums.data());
+  std::vector<float> expected(columns);
+  GemmShape shape;
+  shape.m = 1;
+  shape.n = columns;
+  shape.k = rows;
+  gemmOnceRounded(shape, rows, ElementType::f16, a.data(), ElementType::f16, b.data(), expected.data());
+  for (int64_t n = 0; n < columns; ++n)
+    EXPECT_EQ(std::bit_cast<float>(sums[n]), expected[n]) << n;
 }
 
 TEST(TspProducts, IntegersOfBothSigns) {
