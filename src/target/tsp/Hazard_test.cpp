@@ -118,7 +118,9 @@ TEST(TspHazard, Memory) {
 TEST(TspHazard, AWriteIsVisibleAfterItsLatency) {
   // Written at capture 6, visible to captures from 9 on: a read dispatched at 8 sees it, one at 7 does not.
   std::string tail = "read bank=1 address=7 stream=1 moving=east\n";
-  EXPECT_EQ(firstFinding(assembleOrFail(std::string(move) + ".at 8\n" + tail)), "");
+  program::Program visible = assembleOrFail(std::string(move) + ".at 8\n" + tail);
+  EXPECT_EQ(firstFinding(visible), "");
+  EXPECT_EQ(simulateError(visible), "");
   expectHazard(std::string(move) + tail,
                "queue MEM east 5, instruction 2, cycle 6: bank 1, address 7 is read and was never written");
 }
