@@ -27,13 +27,18 @@ namespace {
 using Dims = dnnl::memory::dims;
 using Type = dnnl::memory::data_type;
 
-// oneDNN runs on OpenMP threads; they follow setThreadCount.
+// oneDNN runs on OpenMP threads, as many as when the primitive was made: they follow setThreadCount. A team's start and
+// end cost more than a small convolution, which therefore runs on one thread.
+int threadsFor(double multiplications) {
+  constexpr double smallest = 1 << 21;
+  return multiplications < smallest ? 1 : static_cast<int>(threadCount());
+}
+
 dnnl::engine &engine() {
   static dnnl::engine cpu(dnnl::engine::kind::cpu, 0);
   return cpu;
 }
 dnnl::stream &stream() {
-  omp_set_num_threads(static_cast<int>(threadCount()));
   static dnnl::stream queue(engine());
   return queue;
 }
@@ -222,7 +227,8 @@ private:
   // Reused between runs.
   std::vector<float> widenedSource, widenedWeights, widenedResult, widenedBias;
   dnnl::memory reorderedSource, reorderedWeights, reorderedResult;
-  bool constantWeights = false, constantBias = false;
+  bool constantWeights = false;
+  int threads = 1; // of OpenMP
   dnnl::memory cachedWeights;
 };
 
@@ -248,7 +254,6 @@ CompiledConvolution ConvolutionOperation::prepare(const ConvolutionRequest &requ
   if (g.biased) {
     const Value &value = graph.values[kernel.writes[0].initial->value];
     biasType = value.type;
-    constantBias = value.role == ValueRole::Constant;
     widenedBias.resize(static_cast<size_t>(g.groups * g.outputs));
   }
   sourceElements = elementCount(graph.values[read.value].shape);
@@ -257,6 +262,9 @@ CompiledConvolution ConvolutionOperation::prepare(const ConvolutionRequest &requ
   constantWeights = graph.values[kernel.reads[weights].value].role == ValueRole::Constant;
   blockedSource = request.source != nullptr;
   blockedResult = request.blockedResult;
+  double multiplications = static_cast<double>(resultElements) * static_cast<double>(g.inputs * g.taps);
+  threads = threadsFor(multiplications);
+  omp_set_num_threads(threads);
   try {
     plainSource = blockedSource ? request.source->description : describePlain(g.sourceDims, g.sourceStrides);
     plainWeights = describePlain(g.weightDims, g.weightStrides);
@@ -328,6 +336,7 @@ dnnl::memory ConvolutionOperation::prepareWeights(const std::byte *from) {
 }
 
 llvm::Error ConvolutionOperation::run(llvm::ArrayRef<const std::byte *> reads, llvm::ArrayRef<std::byte *> writes) {
+  omp_set_num_threads(threads);
   dnnl::stream &queue = stream();
   const float *sourceValues = reinterpret_cast<const float *>(reads[source]);
   if (!widenedSource.empty()) {

@@ -24,15 +24,4 @@ struct CompiledConvolution {
 
 CompiledConvolution compileConvolution(const ConvolutionRequest &request);
 
-// A max pooling of a Blocked value that leaves a Blocked result; null when the kernel is none.
-CompiledConvolution compileBlockedPooling(const graph::KernelGraph &graph, const graph::Kernel &kernel,
-                                          std::shared_ptr<const BlockedLayout> source);
-
-// Concatenation of Blocked values along channels into a Blocked result; null operation when it is none.
-CompiledConvolution compileBlockedConcat(const graph::KernelGraph &graph, const graph::Kernel &kernel,
-                                         llvm::ArrayRef<std::shared_ptr<const BlockedLayout>> sources);
-
-// Blocked to row-major in the value's type.
-OperationPointer compileUnblock(const graph::Value &value, std::shared_ptr<const BlockedLayout> source);
-
 } // namespace quadrille::host
