@@ -185,8 +185,8 @@ private:
            word.address;
   }
 
-  // Words of weights, states and inputs exist before the start; no two variables may share one. Outputs may lie
-  // anywhere that they do not overlap each other and what outlives the run.
+  // Words of weights, states and inputs exist before the start; no two variables may share one. An output may take the
+  // place of an input that is no longer needed.
   void placeVariables() {
     std::map<int64_t, bool> taken;
     for (const Layout &layout : code.layouts) {

@@ -14,9 +14,9 @@ namespace quadrille::tsp {
 // Findings in order of time, the first ones of each entry point.
 target::Verdict check(const program::Program &program, const Code &code, const Architecture &machine);
 
-// What the entry points compute, symbolically: a hash for each entry point of which byte of which input goes through
-// which operations into which byte of which output, and the cycles to the last completion. Two programs with equal
-// digests give equal outputs for all inputs. Nothing when the program is not legal.
+// What an entry point computes, symbolically: a hash of which bytes of which variables go through which operations into
+// which byte of which output. Two programs with equal digests give equal outputs for all inputs (up to collisions of 64
+// bits). Nothing when the program is not legal.
 struct Digest {
   uint64_t outputs = 0;
   bool operator==(const Digest &) const = default;
