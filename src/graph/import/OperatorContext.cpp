@@ -238,6 +238,7 @@ const OperatorTable &OperatorTable::get() {
     addResampling(all);
     addLosses(all);
     addMatrixProducts(all);
+    addAttention(all);
     addConvolutions(all);
     addPooling(all);
     addNormalizations(all);

@@ -103,6 +103,7 @@ void addReductions(OperatorTable &table);
 void addResampling(OperatorTable &table);
 void addLosses(OperatorTable &table);
 void addMatrixProducts(OperatorTable &table);
+void addAttention(OperatorTable &table);
 void addConvolutions(OperatorTable &table);
 void addPooling(OperatorTable &table);
 void addNormalizations(OperatorTable &table);
