@@ -10,7 +10,7 @@
 
 #include <algorithm>
 
-namespace quadrille::report {
+namespace quadrille::reports {
 
 using namespace timeline;
 
@@ -109,4 +109,4 @@ void printProfile(const Timeline &timeline, llvm::raw_ostream &os, size_t rows) 
   }
 }
 
-} // namespace quadrille::report
+} // namespace quadrille::reports

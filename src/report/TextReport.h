@@ -7,10 +7,10 @@ namespace llvm {
 class raw_ostream;
 } // namespace llvm
 
-namespace quadrille::report {
+namespace quadrille::reports {
 
 // Totals, the categories, the tracks used most and the kernels that took longest (at most `rows` of each), and the
 // assumed machine figures behind the cycles.
 void printProfile(const timeline::Timeline &timeline, llvm::raw_ostream &os, size_t rows = 20);
 
-} // namespace quadrille::report
+} // namespace quadrille::reports

@@ -3,7 +3,7 @@
 #include "llvm/Support/raw_ostream.h"
 #include "gtest/gtest.h"
 
-namespace quadrille::report {
+namespace quadrille::reports {
 namespace {
 
 using namespace timeline;
@@ -48,4 +48,4 @@ TEST(TextReport, Profile) {
 }
 
 } // namespace
-} // namespace quadrille::report
+} // namespace quadrille::reports

@@ -639,9 +639,13 @@ llvm::Error Importer::addLoop(const onnx::NodeProto &node, const std::vector<Ten
 }
 
 llvm::Error Importer::reportUnsupported() const {
-  std::string message =
-      std::to_string(unsupported.size()) + (unsupported.size() == 1 ? " node is" : " nodes are") + " not supported";
-  for (const UnsupportedNode &node : unsupported)
+  // Nodes behind a refused one were not looked at; of those, the ones whose operator is unknown are known all the same.
+  std::vector<UnsupportedNode> all = unsupported;
+  for (UnsupportedNode &node : unknownOperators(file))
+    if (llvm::none_of(unsupported, [&](const UnsupportedNode &seen) { return seen.node == node.node; }))
+      all.push_back(std::move(node));
+  std::string message = std::to_string(all.size()) + (all.size() == 1 ? " node is" : " nodes are") + " not supported";
+  for (const UnsupportedNode &node : all)
     message += "\n  " + node.operation + " \"" + node.node + "\": " + node.reason;
   return userError(message, {file.path().str(), ""});
 }

@@ -1,0 +1,223 @@
+#include "conformance/Conformance.h"
+
+#include "base/Error.h"
+#include "base/File.h"
+#include "conformance/HowOperands.h"
+#include "driver/Compilation.h"
+#include "driver/Inputs.h"
+#include "graph/Model.h"
+#include "graph/onnx/ModelFile.h"
+#include "numerics/Convert.h"
+
+#include "llvm/ADT/StringExtras.h"
+#include "llvm/ADT/Twine.h"
+#include "llvm/Support/FormatVariadic.h"
+
+#include <cmath>
+#include <filesystem>
+#include <onnx/onnx_pb.h>
+#include <set>
+
+namespace quadrille::conformance {
+
+namespace {
+
+// Names of inputs that some node takes as an operand that says how.
+std::set<std::string> howInputs(const onnx::GraphProto &graph) {
+  std::set<std::string> names;
+  for (const onnx::NodeProto &node : graph.node())
+    if (graph::canonicalDomain(node.domain()).empty())
+      for (unsigned operand : howOperands(node.op_type()))
+        if (static_cast<int>(operand) < node.input_size())
+          names.insert(node.input(operand));
+  return names;
+}
+
+// Element kinds and types of ports that no machine has; the reason, or empty.
+std::string unsupportedPort(const onnx::GraphProto &graph) {
+  auto look = [](const auto &ports) -> std::string {
+    for (const onnx::ValueInfoProto &port : ports) {
+      if (port.type().has_sequence_type())
+        return "sequences are not had";
+      if (port.type().has_optional_type())
+        return "optionals are not had";
+      if (port.type().has_map_type())
+        return "maps are not had";
+      if (port.type().tensor_type().elem_type() == onnx::TensorProto::STRING)
+        return "strings are not had";
+      if (port.type().tensor_type().elem_type() == onnx::TensorProto::COMPLEX64 ||
+          port.type().tensor_type().elem_type() == onnx::TensorProto::COMPLEX128)
+        return "complex numbers are not had";
+    }
+    return "";
+  };
+  std::string reason = look(graph.input());
+  return reason.empty() ? look(graph.output()) : reason;
+}
+
+// Tolerances against ONNX's own data, by the type that the values were computed in: docs/design.md, "What passes
+// conformance means". Absolute parts of the narrow types are relative to the largest magnitude expected.
+struct Tolerance {
+  double relative, absolute, ofLargest;
+};
+Tolerance toleranceOf(ElementType type) {
+  switch (type) {
+  case ElementType::f16:
+    return {1e-2, 0, 2e-3};
+  case ElementType::bf16:
+    return {4e-2, 0, 1e-2};
+  default:
+    return {1e-3, 1e-5, 0};
+  }
+}
+
+// Empty when equal within the tolerance, else the first difference.
+std::string difference(const Tensor &got, const Tensor &expected, const std::string &name) {
+  if (got.type() != expected.type() || got.shape() != expected.shape())
+    return "output '" + name + "' is " + describe(got.type(), got.shape()) + ", expected " +
+           describe(expected.type(), expected.shape());
+  if (!isFloat(got.type())) {
+    if (got.bytes() == expected.bytes())
+      return "";
+    for (int64_t i = 0; i < got.elements(); ++i)
+      if (got.bytes().slice(i * byteWidth(got.type()), byteWidth(got.type())) !=
+          expected.bytes().slice(i * byteWidth(got.type()), byteWidth(got.type())))
+        return "output '" + name + "' differs at element " + std::to_string(i);
+  }
+  Tensor left = convert(got, ElementType::f64), right = convert(expected, ElementType::f64);
+  const double *a = left.data<double>(), *b = right.data<double>();
+  Tolerance tolerance = toleranceOf(got.type());
+  double largest = 0;
+  for (int64_t i = 0; i < right.elements(); ++i)
+    if (std::isfinite(b[i]))
+      largest = std::max(largest, std::fabs(b[i]));
+  for (int64_t i = 0; i < right.elements(); ++i) {
+    if (std::isnan(a[i]) && std::isnan(b[i]))
+      continue;
+    if (a[i] == b[i])
+      continue;
+    double bound = tolerance.absolute + tolerance.ofLargest * largest + tolerance.relative * std::fabs(b[i]);
+    if (!std::isfinite(b[i]) || !(std::fabs(a[i] - b[i]) <= bound))
+      return "output '" + name + "' element " + std::to_string(i) + " is " + llvm::formatv("{0:g9}", a[i]).str() +
+             ", expected " + llvm::formatv("{0:g9}", b[i]).str();
+  }
+  return "";
+}
+
+llvm::Expected<std::vector<Tensor>> readPorts(const std::filesystem::path &data, llvm::StringRef kind) {
+  std::vector<Tensor> tensors;
+  for (int i = 0;; ++i) {
+    std::filesystem::path path = data / (kind + "_" + llvm::Twine(i) + ".pb").str();
+    if (!std::filesystem::exists(path))
+      return tensors;
+    auto tensor = graph::readTensorFile(path.string());
+    if (!tensor)
+      return tensor.takeError();
+    tensors.push_back(std::move(tensor->tensor));
+  }
+}
+
+llvm::Expected<Outcome> runDataSet(const std::string &modelPath, const onnx::GraphProto &proto,
+                                   const std::filesystem::path &data, const machine::Machine &machine,
+                                   const target::Target &target) {
+  auto inputs = readPorts(data, "input");
+  if (!inputs)
+    return inputs.takeError();
+  auto expected = readPorts(data, "output");
+  if (!expected)
+    return expected.takeError();
+
+  driver::ModelArguments arguments;
+  auto options = driver::importOptions(arguments);
+  if (!options)
+    return options.takeError();
+  std::set<std::string> how = howInputs(proto);
+  driver::NamedTensors values;
+  for (int i = 0; i < proto.input_size() && i < static_cast<int>(inputs->size()); ++i) {
+    const std::string &name = proto.input(i).name();
+    if (how.count(name))
+      options->bindings.insert_or_assign(name, (*inputs)[i]);
+    else {
+      values.insert_or_assign(name, (*inputs)[i]);
+      options->inputShapes.insert_or_assign(name, (*inputs)[i].shape());
+    }
+  }
+  auto graph = graph::loadModel(modelPath, *options);
+  if (!graph)
+    return graph.takeError();
+  auto plan = target.plan(*graph, machine, {});
+  if (!plan)
+    return plan.takeError();
+  auto program = target.emit(*graph, **plan, machine);
+  if (!program)
+    return program.takeError();
+  auto verdict = target.check(*program);
+  if (!verdict)
+    return verdict.takeError();
+  if (!verdict->legal())
+    return internalError("check refuses the compiled program: " + verdict->findings[0].where + ": " +
+                         verdict->findings[0].message);
+  auto result = target.simulate(*program, values, {});
+  if (!result)
+    return result.takeError();
+  for (int i = 0; i < proto.output_size() && i < static_cast<int>(expected->size()); ++i) {
+    auto it = result->outputs.find(proto.output(i).name());
+    if (it == result->outputs.end())
+      return internalError("no output '" + proto.output(i).name() + "'");
+    if (std::string text = difference(it->second, (*expected)[i], it->first); !text.empty())
+      return mismatchError(text);
+  }
+  return graph->kernels.empty() ? Outcome::Folded : Outcome::Passed;
+}
+
+} // namespace
+
+llvm::Expected<KnownFailures> readKnownFailures(llvm::StringRef path) {
+  auto file = MappedFile::open(path);
+  if (!file)
+    return file.takeError();
+  KnownFailures known;
+  llvm::SmallVector<llvm::StringRef> lines;
+  (*file)->text().split(lines, '\n');
+  for (size_t i = 0; i < lines.size(); ++i) {
+    if (lines[i].empty() || lines[i].starts_with("#"))
+      continue;
+    llvm::SmallVector<llvm::StringRef, 3> fields;
+    lines[i].split(fields, '\t');
+    if (fields.size() != 3 || (fields[1] != "unsupported" && fields[1] != "expected") || fields[2].empty())
+      return userError("expected NAME<TAB>unsupported|expected<TAB>REASON",
+                       {path.str(), "line " + std::to_string(i + 1)});
+    if (!known.emplace(fields[0].str(), Known{fields[1] == "unsupported", fields[2].str()}).second)
+      return userError("test '" + fields[0] + "' is listed twice", {path.str(), "line " + std::to_string(i + 1)});
+  }
+  return known;
+}
+
+Result runTest(const std::string &directory, const machine::Machine &machine) {
+  auto failed = [](llvm::Error error) {
+    std::string message = report(std::move(error)).message;
+    return Result{Outcome::Failed, llvm::StringRef(message).split('\n').first.str()};
+  };
+  std::string modelPath = directory + "/model.onnx";
+  auto model = graph::ModelFile::open(modelPath);
+  if (!model)
+    return failed(model.takeError());
+  const onnx::GraphProto &proto = (*model)->model().graph();
+  if (std::string reason = unsupportedPort(proto); !reason.empty())
+    return {Outcome::Unsupported, reason};
+  auto target = driver::targetOf(machine);
+  if (!target)
+    return failed(target.takeError());
+  Outcome outcome = Outcome::Failed;
+  for (const auto &entry : std::filesystem::directory_iterator(directory)) {
+    if (!entry.is_directory())
+      continue;
+    auto result = runDataSet(modelPath, proto, entry.path(), machine, **target);
+    if (!result)
+      return failed(result.takeError());
+    outcome = *result;
+  }
+  return {outcome, ""};
+}
+
+} // namespace quadrille::conformance

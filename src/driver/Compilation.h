@@ -1,0 +1,50 @@
+// A model on a machine, compiled; or a saved program, opened.
+#pragma once
+
+#include "driver/Commands.h"
+#include "graph/KernelGraph.h"
+#include "graph/Model.h"
+#include "machine/Machine.h"
+#include "program/Program.h"
+#include "target/Target.h"
+
+#include <memory>
+#include <optional>
+
+namespace quadrille::driver {
+
+struct Compilation {
+  std::optional<graph::KernelGraph> graph; // the model's normal form; loaded on demand for a saved program
+  machine::Machine machine;
+  const target::Target *target = nullptr;
+  program::Program program;
+  double compileSeconds = 0; // import, plan and emit; 0 for a saved program
+};
+
+// Import options from the command line; `inputShapes` from the example inputs give symbolic dimensions their values.
+llvm::Expected<graph::ImportOptions> importOptions(const ModelArguments &arguments,
+                                                   std::map<std::string, Shape> inputShapes = {});
+
+// The target of a machine; an error that names the machine when no compiler for its architecture is built in.
+llvm::Expected<const target::Target *> targetOf(const machine::Machine &machine);
+
+llvm::Expected<bool> isProgramFile(llvm::StringRef path);
+
+// Compiles a model, or opens a program (for which machine, batch, shapes, precision and chips are fixed: giving them is
+// a user error).
+llvm::Expected<Compilation> compileOrOpen(const ModelArguments &arguments, std::map<std::string, Shape> inputShapes);
+
+// Opens a program file; the machine comes from the program.
+llvm::Expected<Compilation> openProgram(llvm::StringRef path);
+
+// The graph behind a compilation: its own, or the model that the saved program names, imported again with the recorded
+// dimensions and bindings after its hash has been compared.
+llvm::Error loadReferenceGraph(Compilation &compilation);
+
+// The largest relative L2 error against the reference that is agreement in arithmetic of this precision.
+double defaultTolerance(llvm::StringRef precision);
+
+// Checks the program; illegal programs are mismatch errors that list the findings.
+llvm::Error requireLegal(const Compilation &compilation, llvm::StringRef path);
+
+} // namespace quadrille::driver

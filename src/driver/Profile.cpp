@@ -1,0 +1,52 @@
+#include "base/Error.h"
+#include "driver/Compilation.h"
+#include "driver/Inputs.h"
+#include "driver/Progress.h"
+#include "report/TextReport.h"
+#include "timeline/Write.h"
+
+#include "llvm/Support/raw_ostream.h"
+
+namespace quadrille::driver {
+
+llvm::Error profileCommand(const ProfileArguments &arguments) {
+  auto given = readNamedTensors(arguments.inputs.files, "--input");
+  if (!given)
+    return given.takeError();
+  std::map<std::string, Shape> shapes;
+  for (const auto &[name, tensor] : *given)
+    shapes.emplace(name, tensor.shape());
+  auto compilation = compileOrOpen(arguments.model, shapes);
+  if (!compilation)
+    return compilation.takeError();
+  if (llvm::Error error = requireLegal(*compilation, arguments.model.path))
+    return error;
+  auto timeline = compilation->target->estimate(compilation->program);
+  if (!timeline)
+    return inFile(timeline.takeError(), arguments.model.path);
+  if (timeline->clockHertz == 0) {
+    // A machine without a device clock is measured, not computed, so it must run.
+    auto inputs = bindInputs(inputPorts(compilation->program, "inference"), std::move(*given),
+                             arguments.inputs.random.value_or(1));
+    if (!inputs)
+      return inFile(inputs.takeError(), arguments.model.path);
+    Progress progress("running " + arguments.model.path);
+    auto result = compilation->target->simulate(compilation->program, *inputs, {});
+    if (!result)
+      return inFile(result.takeError(), arguments.model.path);
+    *timeline = std::move(result->timeline);
+  }
+  if (!arguments.trace.empty())
+    if (llvm::Error error = timeline::writePerfettoFile(*timeline, arguments.trace))
+      return error;
+  if (!arguments.csv.empty())
+    if (llvm::Error error = timeline::writeCsvFile(*timeline, arguments.csv))
+      return error;
+  if (arguments.json)
+    timeline::writeJson(*timeline, llvm::outs());
+  else
+    reports::printProfile(*timeline, llvm::outs());
+  return llvm::Error::success();
+}
+
+} // namespace quadrille::driver

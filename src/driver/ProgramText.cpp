@@ -1,0 +1,98 @@
+// Programs as text and back, and their mutation.
+#include "base/Error.h"
+#include "base/File.h"
+#include "driver/Compilation.h"
+#include "driver/Inputs.h"
+#include "driver/Progress.h"
+#include "target/Mutate.h"
+
+#include "llvm/ADT/StringExtras.h"
+#include "llvm/ADT/Twine.h"
+#include "llvm/Support/MemoryBuffer.h"
+#include "llvm/Support/raw_ostream.h"
+
+namespace quadrille::driver {
+
+// Every text form begins, after comments, with ".target NAME", which says whose it is.
+static llvm::Expected<const target::Target *> targetOfText(llvm::StringRef text, llvm::StringRef fileName) {
+  llvm::SmallVector<llvm::StringRef> lines;
+  text.split(lines, '\n');
+  for (size_t i = 0; i < lines.size(); ++i) {
+    llvm::StringRef line = lines[i].trim();
+    if (line.empty() || line.starts_with("#") || line.starts_with(";") || line.starts_with("//"))
+      continue;
+    std::string where = "line " + std::to_string(i + 1);
+    if (!line.consume_front(".target "))
+      return userError("expected '.target NAME' before anything else", {fileName.str(), where}, "e.g. '.target tsp'");
+    llvm::StringRef name = line.take_while([](char c) { return llvm::isAlnum(c) || c == '_' || c == '-'; });
+    if (const target::Target *target = target::find(name))
+      return target;
+    return userError("unknown target '" + name + "'", {fileName.str(), where});
+  }
+  return userError("the program text is empty", {fileName.str(), ""});
+}
+
+llvm::Error assembleCommand(const TextArguments &arguments) {
+  // Standard input cannot be mapped; LLVM reads it.
+  auto buffer = llvm::MemoryBuffer::getFileOrSTDIN(arguments.input, /*IsText=*/true);
+  if (!buffer)
+    return userError("cannot read: " + buffer.getError().message(), {arguments.input, ""});
+  std::string fileName = arguments.input == "-" ? "standard input" : arguments.input;
+  auto target = targetOfText((*buffer)->getBuffer(), fileName);
+  if (!target)
+    return target.takeError();
+  auto program = (*target)->assemble((*buffer)->getBuffer(), fileName);
+  if (!program)
+    return inFile(program.takeError(), fileName);
+  return program->save(arguments.output);
+}
+
+llvm::Error disassembleCommand(const TextArguments &arguments) {
+  auto compilation = openProgram(arguments.input);
+  if (!compilation)
+    return compilation.takeError();
+  return writeFileAtomically(arguments.output, [&](llvm::raw_pwrite_stream &os) {
+    return compilation->target->disassemble(compilation->program, os);
+  });
+}
+
+llvm::Error mutateCommand(const MutateArguments &arguments) {
+  auto compilation = openProgram(arguments.program);
+  if (!compilation)
+    return compilation.takeError();
+  std::vector<Port> ports = inputPorts(compilation->program, "inference");
+  target::MutateOptions options;
+  options.seed = arguments.seed;
+  options.count = arguments.count;
+  options.tolerance = defaultTolerance(compilation->program.precision);
+  options.inputs = [&](uint64_t number) { return bindInputs(ports, {}, number); };
+  llvm::Expected<target::MutationReport> report = [&] {
+    Progress progress("mutating " + arguments.program);
+    options.progress = [&](double share) {
+      progress.update(share);
+      return true;
+    };
+    return target::mutateAll(*compilation->target, compilation->program, options);
+  }();
+  if (!report)
+    return inFile(report.takeError(), arguments.program);
+  if (arguments.json)
+    report->writeJson(llvm::outs());
+  else
+    report->print(llvm::outs(), arguments.all);
+  if (!report->passed())
+    return mismatchError(llvm::Twine(report->count(target::Outcome::Silent)) + " mutations gave a silent wrong value",
+                         {arguments.program, ""});
+  return llvm::Error::success();
+}
+
+llvm::Error compileCommand(const CompileArguments &arguments) {
+  auto compilation = compileOrOpen(arguments.model, {});
+  if (!compilation)
+    return compilation.takeError();
+  if (llvm::Error error = requireLegal(*compilation, arguments.model.path))
+    return error;
+  return compilation->program.save(arguments.output);
+}
+
+} // namespace quadrille::driver

@@ -1,0 +1,231 @@
+#include "base/Error.h"
+#include "base/File.h"
+#include "driver/Compilation.h"
+#include "driver/Inputs.h"
+#include "driver/Progress.h"
+#include "target/Compare.h"
+#include "target/host/Evaluate.h"
+#include "timeline/Write.h"
+
+#include "llvm/ADT/STLExtras.h"
+#include "llvm/ADT/Twine.h"
+#include "llvm/Support/Format.h"
+#include "llvm/Support/FormatVariadic.h"
+#include "llvm/Support/JSON.h"
+#include "llvm/Support/raw_ostream.h"
+
+#include <chrono>
+#include <sys/resource.h>
+
+namespace quadrille::driver {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double secondsSince(Clock::time_point begin) {
+  return std::chrono::duration<double>(Clock::now() - begin).count();
+}
+
+int64_t peakResidentBytes() {
+  struct rusage usage;
+  getrusage(RUSAGE_SELF, &usage);
+  return usage.ru_maxrss * int64_t(1024); // Linux counts KiB
+}
+
+// The worst agreement over all outputs.
+struct Agreement {
+  double relativeL2 = 0, maxAbs = 0;
+  std::string worst; // output with the largest relative L2
+  bool integersEqual = true;
+};
+
+llvm::Expected<Agreement> compareOutputs(const NamedTensors &outputs, const NamedTensors &expected) {
+  Agreement agreement;
+  for (const auto &[name, reference] : expected) {
+    auto it = outputs.find(name);
+    if (it == outputs.end() && name.empty() && outputs.size() == 1)
+      it = outputs.begin();
+    if (it == outputs.end())
+      return userError("the program has no output '" + name + "' to compare");
+    if (it->second.shape() != reference.shape() || it->second.type() != reference.type())
+      return mismatchError("output '" + it->first + "' is " + describe(it->second.type(), it->second.shape()) +
+                           ", expected " + describe(reference.type(), reference.shape()));
+    target::Comparison comparison = target::compare(it->second, reference);
+    if (agreement.worst.empty() || !(comparison.relativeL2 <= agreement.relativeL2)) {
+      agreement.worst = it->first;
+      agreement.relativeL2 = comparison.relativeL2;
+    }
+    agreement.maxAbs = comparison.maxAbs <= agreement.maxAbs ? agreement.maxAbs : comparison.maxAbs;
+    if (!isFloat(reference.type()) && comparison.maxAbs != 0)
+      agreement.integersEqual = false;
+  }
+  return agreement;
+}
+
+llvm::Expected<NamedTensors> referenceOutputs(Compilation &compilation, const NamedTensors &inputs) {
+  if (llvm::Error error = loadReferenceGraph(compilation))
+    return error;
+  const graph::KernelGraph &graph = *compilation.graph;
+  std::vector<Tensor> ordered;
+  for (graph::ValueId id : graph.inputs) {
+    auto it = inputs.find(graph.values[id].name);
+    if (it == inputs.end())
+      return userError("the model's input '" + graph.values[id].name + "' is no input of the program");
+    ordered.push_back(it->second);
+  }
+  Progress progress("evaluating the reference");
+  // On the host machine the reference is the evaluation without fusion and fast paths, or it would check itself.
+  auto values =
+      compilation.target->name() == "host" ? host::evaluatePlain(graph, ordered) : host::evaluate(graph, ordered);
+  if (!values)
+    return values.takeError();
+  NamedTensors outputs;
+  for (size_t i = 0; i < values->size(); ++i)
+    outputs.emplace(graph.outputNames[i], (*values)[i]);
+  return outputs;
+}
+
+void writeNumberOrNull(llvm::json::OStream &json, llvm::StringRef key, std::optional<double> value) {
+  if (value)
+    json.attribute(key, *value); // NaN and infinities become null in llvm::json
+  else
+    json.attribute(key, nullptr);
+}
+
+} // namespace
+
+llvm::Error runCommand(const RunArguments &arguments) {
+  auto given = readNamedTensors(arguments.inputs.files, "--input");
+  if (!given)
+    return given.takeError();
+  auto expected = readNamedTensors(arguments.expected, "--expected");
+  if (!expected)
+    return expected.takeError();
+  std::map<std::string, Shape> shapes;
+  for (const auto &[name, tensor] : *given)
+    shapes.emplace(name, tensor.shape());
+  auto compilation = compileOrOpen(arguments.model, shapes);
+  if (!compilation)
+    return compilation.takeError();
+  auto inputs = bindInputs(inputPorts(compilation->program, "inference"), std::move(*given), arguments.inputs.random);
+  if (!inputs)
+    return inFile(inputs.takeError(), arguments.model.path);
+  if (llvm::Error error = requireLegal(*compilation, arguments.model.path))
+    return error;
+
+  auto begin = Clock::now();
+  auto estimate = compilation->target->estimate(compilation->program);
+  if (!estimate)
+    return inFile(estimate.takeError(), arguments.model.path);
+  double estimateSeconds = secondsSince(begin);
+
+  std::vector<double> simulateTimes;
+  auto simulate = [&] {
+    Progress progress("simulating " + arguments.model.path + " on " + compilation->machine.name());
+    target::RunOptions options;
+    options.progress = [&](double share) {
+      progress.update(share);
+      return true;
+    };
+    auto begin = Clock::now();
+    auto result = compilation->target->simulate(compilation->program, *inputs, options);
+    simulateTimes.push_back(secondsSince(begin));
+    return result;
+  };
+  llvm::Expected<target::RunResult> result = simulate();
+  for (int64_t i = 1; i < arguments.repeat && result; ++i)
+    result = simulate();
+  if (!result)
+    return inFile(result.takeError(), arguments.model.path);
+  llvm::sort(simulateTimes);
+  double simulateSeconds = simulateTimes[simulateTimes.size() / 2];
+  const timeline::Timeline &timeline = result->timeline;
+  if (timeline.clockHertz > 0 && timeline.cycles != estimate->cycles)
+    return internalError("estimate says " + llvm::Twine(estimate->cycles.value) + " cycles, simulation took " +
+                             llvm::Twine(timeline.cycles.value),
+                         {arguments.model.path, ""});
+
+  if (!arguments.output.empty())
+    if (llvm::Error error = writeTensorFile(arguments.output, result->outputs))
+      return error;
+  if (!arguments.trace.empty())
+    if (llvm::Error error = timeline::writePerfettoFile(timeline, arguments.trace))
+      return error;
+
+  const std::string precision = compilation->program.precision;
+  std::optional<Agreement> agreement;
+  if (arguments.check && expected->empty()) {
+    auto reference = referenceOutputs(*compilation, *inputs);
+    if (!reference)
+      return inFile(reference.takeError(), arguments.model.path);
+    *expected = std::move(*reference);
+  }
+  if (!expected->empty()) {
+    auto compared = compareOutputs(result->outputs, *expected);
+    if (!compared)
+      return inFile(compared.takeError(), arguments.model.path);
+    agreement = *compared;
+  }
+  double tolerance = arguments.tolerance.value_or(defaultTolerance(precision));
+  // Written so that a NaN does not agree. A given tolerance also covers integers, which must otherwise be equal.
+  bool agrees = !agreement || (agreement->relativeL2 <= tolerance && (agreement->integersEqual || arguments.tolerance));
+
+  const program::Program &program = compilation->program;
+  if (arguments.json) {
+    llvm::json::OStream json(llvm::outs(), 2);
+    json.object([&] {
+      json.attribute("model", arguments.model.path);
+      json.attribute("machine", compilation->machine.name());
+      json.attribute("chips", program.chips);
+      json.attribute("precision", precision);
+      json.attribute("batch", program.batch);
+      if (timeline.clockHertz > 0)
+        json.attribute("cycles", timeline.cycles.value);
+      else
+        json.attribute("cycles", nullptr);
+      writeNumberOrNull(json, "device_s",
+                        timeline.clockHertz > 0 ? std::optional(timeline.deviceSeconds()) : std::nullopt);
+      json.attribute("host_s", timeline.hostSeconds);
+      writeNumberOrNull(json, "relative_l2", agreement ? std::optional(agreement->relativeL2) : std::nullopt);
+      writeNumberOrNull(json, "max_abs", agreement ? std::optional(agreement->maxAbs) : std::nullopt);
+      json.attributeObject("wall_s", [&] {
+        json.attribute("compile", compilation->compileSeconds);
+        json.attribute("estimate", estimateSeconds);
+        json.attribute("simulate", simulateSeconds);
+      });
+      json.attribute("peak_rss_bytes", peakResidentBytes());
+    });
+    llvm::outs() << '\n';
+  } else {
+    llvm::raw_ostream &os = llvm::outs();
+    os << arguments.model.path << " on " << compilation->machine.name() << ", " << precision << ", batch "
+       << program.batch << '\n';
+    if (timeline.clockHertz > 0)
+      os << "  device     " << timeline.cycles.value << " cycles, "
+         << llvm::format("%.3f us at %.0f MHz\n", timeline.deviceSeconds() * 1e6, timeline.clockHertz / 1e6);
+    else
+      os << "  device     no clock: measured on this computer\n";
+    if (timeline.hostSeconds > 0)
+      os << "  host       " << llvm::format("%.3f ms\n", timeline.hostSeconds * 1e3);
+    for (const auto &[name, tensor] : result->outputs)
+      os << "  output     " << name << ' ' << describe(tensor.type(), tensor.shape()) << '\n';
+    if (agreement)
+      os << "  " << (arguments.expected.empty() ? "reference " : "expected  ") << (agrees ? " agrees" : " DISAGREES")
+         << llvm::format(": relative L2 %.3g, max abs %.3g", agreement->relativeL2, agreement->maxAbs)
+         << (result->outputs.size() > 1 ? " (worst: " + agreement->worst + ")" : std::string()) << '\n';
+    os << "  wall       "
+       << llvm::format("compile %.3f s, estimate %.3f s, simulate %.3f s", compilation->compileSeconds, estimateSeconds,
+                       simulateSeconds)
+       << llvm::format("; peak memory %.0f MiB\n", double(peakResidentBytes()) / (1 << 20));
+  }
+  if (!agrees)
+    return mismatchError(llvm::formatv("output '{0}' differs from the {1}: relative L2 {2:g3}, tolerance {3:g3}",
+                                       agreement->worst, arguments.expected.empty() ? "reference" : "expected values",
+                                       agreement->relativeL2, tolerance)
+                             .str(),
+                         {arguments.model.path, ""});
+  return llvm::Error::success();
+}
+
+} // namespace quadrille::driver

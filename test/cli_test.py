@@ -1,0 +1,157 @@
+"""The command as a user meets it: outputs, JSON, exit codes, messages."""
+
+import json
+import os
+import pathlib
+import resource
+import signal
+import subprocess
+import time
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+QUADRILLE = os.environ.get("QUADRILLE", str(ROOT / "build/bin/quadrille"))
+MNIST = ROOT / "models/mnist_8"
+JSON_KEYS = ["model", "machine", "chips", "precision", "batch", "cycles", "device_s", "host_s", "relative_l2", "max_abs",
+             "wall_s", "peak_rss_bytes"]
+
+
+def quadrille(*arguments, **options):
+    return subprocess.run([QUADRILLE, *map(str, arguments)], capture_output=True, text=True, timeout=300, **options)
+
+
+def succeed(*arguments, **options):
+    done = quadrille(*arguments, **options)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def fail(code, *arguments, **options):
+    done = quadrille(*arguments, **options)
+    assert done.returncode == code, (done.returncode, done.stderr)
+    assert done.stderr.startswith("quadrille: ") or code == 2
+    assert "Traceback" not in done.stderr and "Assertion" not in done.stderr
+    return done.stderr
+
+
+def test_golden_data_through_the_command():
+    text = succeed("run", MNIST / "model.onnx", "--machine", "host", "--input",
+                   f"Input3={MNIST}/test_data_set_0/input_0.pb", "--expected",
+                   f"Plus214_Output_0={MNIST}/test_data_set_0/output_0.pb")
+    assert "agrees" in text
+
+
+def test_json_has_the_promised_keys():
+    report = json.loads(succeed("run", MNIST / "model.onnx", "--machine", "host", "--random", 1, "--check", "--json"))
+    assert list(report) == JSON_KEYS
+    assert list(report["wall_s"]) == ["compile", "estimate", "simulate"]
+    assert report["machine"] == "host" and report["precision"] == "f32" and report["batch"] == 1
+    assert report["cycles"] is None and report["relative_l2"] <= 1e-5
+
+
+def test_wrong_expected_values_are_noticed(tmp_path):
+    inputs = f"Input3={MNIST}/test_data_set_0/input_0.pb"
+    succeed("run", MNIST / "model.onnx", "--machine", "host", "--input", inputs, "--output", tmp_path / "y.npz")
+    values = dict(np.load(tmp_path / "y.npz"))
+    values["Plus214_Output_0"][0, 3] += 100
+    np.savez(tmp_path / "wrong.npz", **values)
+    message = fail(1, "run", MNIST / "model.onnx", "--machine", "host", "--input", inputs, "--expected",
+                   tmp_path / "wrong.npz")
+    assert "Plus214_Output_0" in message and "tolerance" in message
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (["run", "missing.onnx", "--machine", "host"], ["missing.onnx", "cannot open"]),
+    (["run", MNIST / "model.onnx"], ["--machine"]),
+    (["run", MNIST / "model.onnx", "--machine", "nosuch"], ["nosuch", "groqcard"]),
+    (["run", MNIST / "model.onnx", "--machine", "host"], ["Input3", "f32[1,1,28,28]", "--random"]),
+    (["run", MNIST / "model.onnx", "--machine", "cs2", "--random", "1"], ["cs2", "wse"]),
+    (["run", ROOT / "README.md", "--machine", "host"], ["README.md"]),
+    (["run", MNIST, "--machine", "host"], ["not a regular file"]),
+    (["run", MNIST / "model.onnx", "--machine", "host", "--random", "1", "--shape", "N"], ["--shape", "NAME=VALUE"]),
+    (["inspect", MNIST / "test_data_set_0/input_0.pb"], ["input_0.pb"]),
+    (["disasm", MNIST / "model.onnx"], ["model.onnx"]),
+    (["frobnicate"], []),
+    (["run", "--no-such-option"], []),
+])
+def test_user_errors_exit_2(arguments, words):
+    message = fail(2, *arguments)
+    for word in words:
+        assert word in message, message
+
+
+def test_unknown_operator_is_named_with_its_node(tmp_path):
+    graph = helper.make_graph(
+        [helper.make_node("Frobnicate", ["x"], ["h"], name="first"), helper.make_node("Relu", ["h"], ["y"], name="second"),
+         helper.make_node("Quux", ["y"], ["z"], name="third")], "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2])],
+        [helper.make_tensor_value_info("z", TensorProto.FLOAT, [2])])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, tmp_path / "m.onnx")
+    message = fail(2, "run", tmp_path / "m.onnx", "--machine", "host", "--random", "1")
+    assert "Frobnicate" in message and "first" in message and "Quux" in message and "third" in message
+    text = succeed("inspect", tmp_path / "m.onnx")
+    assert "Frobnicate" in text and "third" in text
+
+
+def test_absent_weights_inspect_but_do_not_run():
+    model = ROOT / "models/shape_only/resnet18.onnx"
+    report = json.loads(succeed("inspect", model, "--json"))
+    assert report["parameters"] == 11684712 and report["absent_weights"] == 32  # models/README.md
+    # ResNet-18: 1.82 G multiply-accumulates at 224x224 (He et al. 2016, table 1: 1.8 x 10^9).
+    assert 3.6e9 < report["flops"] < 3.75e9
+    assert "missing" in fail(2, "run", model, "--machine", "host", "--random", "1")
+
+
+def test_inspect_counts_operators():
+    report = json.loads(succeed("inspect", MNIST / "model.onnx", "--json"))
+    assert report["operators"] == {"Add": 3, "Conv": 2, "MatMul": 1, "MaxPool": 2, "Relu": 2, "Reshape": 2}
+    assert report["parameters"] == 5998
+
+
+def test_disk_full_is_one_message_and_leaves_nothing(tmp_path):
+    def limit():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))  # a write beyond 100 bytes fails like a full disk
+    message = fail(2, "run", MNIST / "model.onnx", "--machine", "host", "--random", 1, "--output", tmp_path / "y.npz",
+                   preexec_fn=limit)
+    assert "y.npz" in message
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unwritable_output_is_a_user_error(tmp_path):
+    message = fail(2, "run", MNIST / "model.onnx", "--machine", "host", "--random", 1, "--output", tmp_path / "no/such/y.npz")
+    assert "y.npz" in message
+
+
+def test_results_do_not_depend_on_threads(tmp_path):
+    model = ROOT / "models/super_resolution_10/model.onnx"
+    for threads in (1, 2):
+        succeed("--threads", threads, "run", model, "--machine", "host", "--batch", 1, "--random", 7, "--output",
+                tmp_path / f"{threads}.npz")
+    assert (tmp_path / "1.npz").read_bytes() == (tmp_path / "2.npz").read_bytes()
+
+
+def test_interrupt_leaves_no_file(tmp_path):
+    model = ROOT / "models/super_resolution_10/model.onnx"
+    process = subprocess.Popen([QUADRILLE, "run", model, "--machine", "host", "--batch", "64", "--random", "1", "--repeat",
+                                "1000", "--output", tmp_path / "y.npz"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode in (-signal.SIGINT, 130)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_machines_lists_and_shows():
+    text = succeed("machines")
+    for name in ["groqcard", "bow-pod64", "sn30", "cs2", "unit-tsp"]:
+        assert name in text
+    shown = succeed("machines", "groqcard")
+    assert "900" in shown and "ISCA" in shown
+    assert json.loads(succeed("machines", "groqcard", "--json"))["name"] == "groqcard"
+    assert isinstance(json.loads(succeed("machines", "--json")), list)
