@@ -1,6 +1,37 @@
 #include "target/Emit.h"
 
+#include <algorithm>
+#include <map>
+#include <optional>
+
 namespace quadrille::target {
+
+std::string dominantPrecision(const graph::KernelGraph &graph) {
+  std::map<ElementType, double> flops;
+  for (const graph::Kernel &kernel : graph.kernels)
+    if (kernel.kind == graph::KernelKind::Contract)
+      flops[kernel.numeric.storage] += kernel.flops;
+  if (flops.empty())
+    for (graph::ValueId id : graph.outputs)
+      flops[graph.values[id].type] += 1;
+  auto most =
+      std::max_element(flops.begin(), flops.end(), [](const auto &a, const auto &b) { return a.second < b.second; });
+  return most == flops.end() ? "none" : nameOf(most->first).str();
+}
+
+int64_t batchOf(const graph::KernelGraph &graph) {
+  std::optional<int64_t> batch;
+  for (const auto &ids : {graph.inputs, graph.outputs})
+    for (graph::ValueId id : ids) {
+      const Shape &shape = graph.values[id].shape;
+      if (shape.size() < 2)
+        continue;
+      if (batch && *batch != shape[0])
+        return 0;
+      batch = shape[0];
+    }
+  return batch.value_or(0);
+}
 
 program::Program beginProgram(llvm::StringRef target, const graph::KernelGraph &graph,
                               const machine::Machine &machine) {
@@ -8,6 +39,8 @@ program::Program beginProgram(llvm::StringRef target, const graph::KernelGraph &
   program.target = target.str();
   program.machine = machine.print();
   program.compilerRevision = "quadrille " QUADRILLE_VERSION;
+  program.precision = dominantPrecision(graph);
+  program.batch = batchOf(graph);
   for (const graph::Node &node : graph.nodes)
     program.nodes.push_back({node.name, node.operation});
   program::EntryPoint inference{"inference", {}, {}};

@@ -83,6 +83,14 @@ struct Mutation {
   std::string reason; // "no instruction reads this slot"; required for Benign
 };
 
+// A program made ready to be executed many times.
+class Executable {
+public:
+  virtual ~Executable() = default;
+  // As Target::simulate; one run at a time.
+  virtual llvm::Expected<RunResult> run(const NamedTensors &inputs, const RunOptions &options) = 0;
+};
+
 class Target {
 public:
   virtual ~Target() = default;
@@ -103,6 +111,10 @@ public:
   virtual llvm::Expected<timeline::Timeline> estimate(const program::Program &program) const = 0;
   virtual llvm::Expected<RunResult> simulate(const program::Program &program, const NamedTensors &inputs,
                                              const RunOptions &options) const = 0;
+
+  // What `simulate` does before every run, done once: `program` must outlive the result. By default nothing is, and a
+  // run is a simulation; a target whose preparation takes longer than a run does better.
+  virtual llvm::Expected<std::unique_ptr<Executable>> prepare(const program::Program &program) const;
 
   // The program as text, and back: assemble(disassemble(p)) equals p. `fileName` is for messages, which name the line.
   virtual llvm::Error disassemble(const program::Program &program, llvm::raw_ostream &os) const = 0;

@@ -52,6 +52,48 @@ timeline::Timeline describeKernels(const program::Program &program, const HostPl
   return timeline;
 }
 
+class HostExecutable final : public target::Executable {
+public:
+  HostExecutable(const program::Program &program, timeline::Timeline kernels, std::unique_ptr<Executor> executor)
+      : program(program), kernels(std::move(kernels)), executor(std::move(executor)) {}
+
+  // Spans are measured, in nanoseconds since the start of the run; `cycles` stays zero.
+  llvm::Expected<target::RunResult> run(const target::NamedTensors &inputs,
+                                        const target::RunOptions &options) override {
+    if (options.entryPoint != "inference")
+      return userError("the program has no entry point '" + options.entryPoint + "'");
+    const program::EntryPoint &entry = program.entryPoints[0];
+    std::vector<Tensor> given;
+    for (uint32_t variable : entry.inputs) {
+      auto found = inputs.find(program.variables[variable].name);
+      if (found == inputs.end())
+        return userError("input '" + program.variables[variable].name + "' is not given");
+      given.push_back(found->second);
+    }
+    target::RunResult result;
+    result.timeline = kernels;
+    timeline::TrackId track = result.timeline.addTrack("host");
+    size_t steps = result.timeline.kernels.size();
+    auto observe = [&](size_t step, int64_t begin, int64_t end) {
+      result.timeline.spans.push_back({track, Cycles(begin), Cycles(end), timeline::Category::Compute,
+                                       static_cast<timeline::KernelId>(step), result.timeline.kernels[step].name});
+      result.timeline.hostSeconds = static_cast<double>(end) * 1e-9;
+      return !options.progress || options.progress(static_cast<double>(step + 1) / static_cast<double>(steps));
+    };
+    llvm::Expected<std::vector<Tensor>> outputs = executor->run(given, observe);
+    if (!outputs)
+      return outputs.takeError();
+    for (auto [variable, output] : llvm::zip(entry.outputs, *outputs))
+      result.outputs[program.variables[variable].name] = output;
+    return result;
+  }
+
+private:
+  const program::Program &program;
+  timeline::Timeline kernels; // without spans
+  std::unique_ptr<Executor> executor;
+};
+
 class HostTarget : public target::Target {
 public:
   llvm::StringRef name() const override { return "host"; }
@@ -81,7 +123,6 @@ public:
   llvm::Expected<program::Program> emit(const graph::KernelGraph &graph, const target::Plan &plan,
                                         const machine::Machine &machine) const override {
     program::Program program = target::beginProgram(name(), graph, machine);
-    program.precision = "model";
     setPayload(program, static_cast<const HostPlan &>(plan));
     return program;
   }
@@ -107,43 +148,26 @@ public:
     return describeKernels(program, loaded->plan);
   }
 
-  // Spans are measured, in nanoseconds since the start of the run; `cycles` stays zero.
-  llvm::Expected<target::RunResult> simulate(const program::Program &program, const target::NamedTensors &inputs,
-                                             const target::RunOptions &options) const override {
+  // Weights are bound, rearranged where that pays, and primitives made; runs only compute.
+  llvm::Expected<std::unique_ptr<target::Executable>> prepare(const program::Program &program) const override {
     llvm::Expected<Loaded> loaded = loadLegal(program);
     if (!loaded)
       return loaded.takeError();
-    if (options.entryPoint != "inference")
-      return userError("the program has no entry point '" + options.entryPoint + "'");
     if (llvm::Error error = bindWeights(program, *loaded->contents, loaded->plan))
       return std::move(error);
-    target::RunResult result;
-    result.timeline = describeKernels(program, loaded->plan);
+    timeline::Timeline timeline = describeKernels(program, loaded->plan);
     llvm::Expected<std::unique_ptr<Executor>> executor = Executor::create(std::move(loaded->plan));
     if (!executor)
       return executor.takeError();
-    const program::EntryPoint &entry = program.entryPoints[0];
-    std::vector<Tensor> given;
-    for (uint32_t variable : entry.inputs) {
-      auto found = inputs.find(program.variables[variable].name);
-      if (found == inputs.end())
-        return userError("input '" + program.variables[variable].name + "' is not given");
-      given.push_back(found->second);
-    }
-    timeline::TrackId track = result.timeline.addTrack("host");
-    size_t steps = result.timeline.kernels.size();
-    auto observe = [&](size_t step, int64_t begin, int64_t end) {
-      result.timeline.spans.push_back({track, Cycles(begin), Cycles(end), timeline::Category::Compute,
-                                       static_cast<timeline::KernelId>(step), result.timeline.kernels[step].name});
-      result.timeline.hostSeconds = static_cast<double>(end) * 1e-9;
-      return !options.progress || options.progress(static_cast<double>(step + 1) / static_cast<double>(steps));
-    };
-    llvm::Expected<std::vector<Tensor>> outputs = (*executor)->run(given, observe);
-    if (!outputs)
-      return outputs.takeError();
-    for (auto [variable, output] : llvm::zip(entry.outputs, *outputs))
-      result.outputs[program.variables[variable].name] = output;
-    return result;
+    return std::make_unique<HostExecutable>(program, std::move(timeline), std::move(*executor));
+  }
+
+  llvm::Expected<target::RunResult> simulate(const program::Program &program, const target::NamedTensors &inputs,
+                                             const target::RunOptions &options) const override {
+    auto executable = prepare(program);
+    if (!executable)
+      return executable.takeError();
+    return (*executable)->run(inputs, options);
   }
 
   llvm::Error disassemble(const program::Program &program, llvm::raw_ostream &os) const override {

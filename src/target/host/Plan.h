@@ -38,9 +38,6 @@ public:
   Decisions decisions;
 };
 
-// A kernel whose result is its operand under another shape: no bytes move.
-bool isAlias(const graph::Kernel &kernel);
-
 // Composes elementwise kernels whose only reader is another elementwise kernel into that reader.
 void fuseElementwise(graph::KernelGraph &graph);
 
