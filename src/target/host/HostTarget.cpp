@@ -123,6 +123,10 @@ public:
   llvm::Expected<program::Program> emit(const graph::KernelGraph &graph, const target::Plan &plan,
                                         const machine::Machine &machine) const override {
     program::Program program = target::beginProgram(name(), graph, machine);
+    // Inlining has renumbered the nodes; the kernels' indices are the plan's.
+    program.nodes.clear();
+    for (const graph::Node &node : static_cast<const HostPlan &>(plan).graph.nodes)
+      program.nodes.push_back({node.name, node.operation});
     setPayload(program, static_cast<const HostPlan &>(plan));
     return program;
   }

@@ -78,6 +78,24 @@ protected:
   program::Program program;
 };
 
+TEST_F(HostProgram, KernelsKeepTheNamesOfTheirNodes) {
+  // Nodes that no kernel names, or not in the order of the table: planning renumbers them.
+  b.graph.nodes = {{"nobody", "Identity"}, {"the sum", "ReduceSum"}, {"the rectifier", "Relu"}};
+  for (Kernel &kernel : b.graph.kernels)
+    kernel.nodes = kernel.operation == "relu"  ? std::vector<uint32_t>{2}
+                   : kernel.operation == "sum" ? std::vector<uint32_t>{1}
+                                               : std::vector<uint32_t>{};
+  auto plan = llvm::cantFail(target->plan(b.graph, *machine, {}));
+  program::Program named = llvm::cantFail(target->emit(b.graph, *plan, *machine));
+  timeline::Timeline timeline = llvm::cantFail(target->estimate(named));
+  for (const timeline::KernelRecord &record : timeline.kernels) {
+    if (record.name.find("relu") != std::string::npos)
+      EXPECT_THAT(record.nodes, testing::Contains("the rectifier")) << record.name;
+    if (record.name.find("sum") != std::string::npos)
+      EXPECT_THAT(record.nodes, testing::ElementsAre("the sum")) << record.name;
+  }
+}
+
 TEST_F(HostProgram, ComputesWhatEvaluateDoes) {
   EXPECT_EQ(firstFinding(program), "");
   Tensor x = randomTensor(ElementType::f32, {4, 8}, 2);

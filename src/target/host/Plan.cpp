@@ -231,9 +231,31 @@ std::vector<ValueId> aliasesOf(const KernelGraph &graph) {
   return aliases;
 }
 
+// Region kernels name nodes of their own graph; here they get the indices of `nodes`, to which missing ones are added,
+// so that one table serves the whole program.
+static std::shared_ptr<const KernelGraph> withNodesOf(std::vector<Node> &nodes, const KernelGraph &region) {
+  auto result = std::make_shared<KernelGraph>(region);
+  for (Kernel &kernel : result->kernels) {
+    for (uint32_t &index : kernel.nodes) {
+      const Node &node = region.nodes[index];
+      auto same = [&](const Node &other) { return other.name == node.name && other.operation == node.operation; };
+      index = static_cast<uint32_t>(std::distance(nodes.begin(), llvm::find_if(nodes, same)));
+      if (index == nodes.size())
+        nodes.push_back(node);
+    }
+    if (kernel.region)
+      kernel.region = withNodesOf(nodes, *kernel.region);
+  }
+  result->nodes = nodes;
+  return result;
+}
+
 HostPlan makePlan(const KernelGraph &graph) {
   HostPlan plan;
   plan.graph = inlineComposites(graph, [](const Kernel &) { return false; });
+  for (Kernel &kernel : plan.graph.kernels)
+    if (kernel.region)
+      kernel.region = withNodesOf(plan.graph.nodes, *kernel.region);
   dropUnused(plan.graph);
   fuseElementwise(plan.graph);
   Decisions &decisions = plan.decisions;
