@@ -132,13 +132,15 @@ Tensor randomTensor(const Port &port, uint64_t seed) {
                                   std::cos(2 * std::numbers::pi * uniform(key, 2 * i + 1)));
     return port.type == ElementType::f32 ? values : convert(values, port.type);
   }
-  int range = port.type == ElementType::boolean ? 2 : 1 << std::min(bitWidth(port.type) - 1, 4u);
-  range = std::min(range, 10);
-  Tensor values = Tensor::zeros(port.type, port.shape);
-  std::byte *out = values.mutableBytes();
-  for (int64_t i = 0; i < count; ++i) // little-endian: the low byte holds values below 256
-    out[i * byteWidth(port.type)] = static_cast<std::byte>(uniform(key, i) * range);
-  return values;
+  // Values of narrow types, wrapped to the type's width by the conversion; wide integers stay small.
+  Tensor values = Tensor::uninitialized(ElementType::i64, port.shape);
+  unsigned bits = bitWidth(port.type);
+  double range = bits <= 16 ? static_cast<double>(uint64_t(1) << bits) : 10;
+  double lowest = kindOf(port.type) == ElementKind::Signed && bits <= 16 ? -range / 2 : 0;
+  int64_t *out = values.mutableData<int64_t>();
+  for (int64_t i = 0; i < count; ++i)
+    out[i] = static_cast<int64_t>(std::floor(uniform(key, i) * range + lowest));
+  return convert(values, port.type);
 }
 
 } // namespace quadrille::driver

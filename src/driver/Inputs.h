@@ -25,7 +25,8 @@ std::vector<Port> inputPorts(const program::Program &program, llvm::StringRef en
 // random ones from the seed. User errors name the input, what is wanted and what was found.
 llvm::Expected<NamedTensors> bindInputs(llvm::ArrayRef<Port> ports, NamedTensors given, std::optional<uint64_t> seed);
 
-// Floats are normal with mean 0 and deviation 1, rounded to the type; integers uniform in [0, 10); booleans fair.
+// Floats are normal with mean 0 and deviation 1, rounded to the type; integers of up to 16 bits uniform
+// over their range, wider ones (often indices) uniform in [0, 10); booleans fair.
 // Element i depends on seed, name and i alone.
 Tensor randomTensor(const Port &port, uint64_t seed);
 

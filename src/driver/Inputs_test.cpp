@@ -4,6 +4,7 @@
 
 #include "gtest/gtest.h"
 
+#include <algorithm>
 #include <cmath>
 
 namespace quadrille::driver {
@@ -63,6 +64,17 @@ TEST(Inputs, RandomIntegersStayInRange) {
     EXPECT_GE(tensor.data<int64_t>()[i], 0);
     EXPECT_LT(tensor.data<int64_t>()[i], 10);
   }
+  Tensor narrow = randomTensor({"x", ElementType::i8, {4000}}, 1);
+  auto [least, most] = std::minmax_element(narrow.data<int8_t>(), narrow.data<int8_t>() + 4000);
+  EXPECT_EQ(*least, -128); // missed with probability (255/256)^4000 = 1.6e-7
+  EXPECT_EQ(*most, 127);
+  Tensor flags = randomTensor({"x", ElementType::boolean, {1000}}, 1);
+  int trues = 0;
+  for (int i = 0; i < 1000; ++i) {
+    ASSERT_LE(flags.data<uint8_t>()[i], 1);
+    trues += flags.data<uint8_t>()[i];
+  }
+  EXPECT_NEAR(trues, 500, 5 * 15.8); // standard deviation sqrt(1000 / 4)
 }
 
 } // namespace
