@@ -7,6 +7,7 @@ inputs; median time of both, on the same cores, in one run; their ratio.
 """
 
 import json
+import os
 import pathlib
 import statistics
 import subprocess
@@ -20,7 +21,7 @@ import onnxruntime
 from onnx import numpy_helper
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-QUADRILLE = ROOT / "build/bin/quadrille"
+QUADRILLE = os.environ.get("QUADRILLE", ROOT / "build/bin/quadrille")
 REPEATS = 15
 
 # name: (file, arguments that fix what the file leaves open, tolerance against golden data)
@@ -76,6 +77,37 @@ def golden_error(name, model, extra, folder):
     return max(errors) if errors else None
 
 
+def measure(name, repeats):
+    """(golden error or None, its tolerance or None, error against ONNX Runtime, its tolerance, host ms, ORT ms)"""
+    file, extra, tolerance = MODELS[name]
+    model = ROOT / "models" / name / file
+    with tempfile.TemporaryDirectory() as directory:
+        folder = pathlib.Path(directory)
+        golden = golden_error(name, model, extra, folder)
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        options.intra_op_num_threads = 2
+        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        generator = np.random.default_rng(1)
+        bound = BOUND.get(name, {})
+        types = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+        inputs = {}
+        for port in session.get_inputs():
+            if port.name not in bound:
+                shape = EXAMPLE_SHAPES.get(name, {}).get(port.name, port.shape)
+                inputs[port.name] = generator.standard_normal(shape).astype(types[port.type])
+        outputs, report = run(name, model, extra, inputs, folder, repeats)
+        feed = {**inputs, **bound}
+        times = []
+        for _ in range(repeats):
+            begin = time.perf_counter()
+            reference = session.run(None, feed)
+            times.append(time.perf_counter() - begin)
+        error = max(relative_l2(outputs[port.name], value) for port, value in zip(session.get_outputs(), reference))
+    limit = 1e-2 if report["precision"] in ("f16", "i8", "u8") else 1e-4
+    return golden, tolerance, error, limit, report["wall_s"]["simulate"] * 1e3, statistics.median(times) * 1e3
+
+
 def main():
     names = sys.argv[1:] or list(MODELS)
     failed = 0
@@ -83,34 +115,8 @@ def main():
     for name in names:
         if name not in MODELS:
             raise SystemExit(f"unknown model '{name}'; known: {', '.join(MODELS)}")
-        file, extra, tolerance = MODELS[name]
-        model = ROOT / "models" / name / file
-        with tempfile.TemporaryDirectory() as directory:
-            folder = pathlib.Path(directory)
-            golden = golden_error(name, model, extra, folder)
-            options = onnxruntime.SessionOptions()
-            options.log_severity_level = 3
-            options.intra_op_num_threads = 2
-            session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-            generator = np.random.default_rng(1)
-            bound = BOUND.get(name, {})
-            types = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
-            inputs = {}
-            for port in session.get_inputs():
-                if port.name not in bound:
-                    shape = EXAMPLE_SHAPES.get(name, {}).get(port.name, port.shape)
-                    inputs[port.name] = generator.standard_normal(shape).astype(types[port.type])
-            outputs, report = run(name, model, extra, inputs, folder, REPEATS)
-            feed = {**inputs, **bound}
-            times = []
-            for _ in range(REPEATS):
-                begin = time.perf_counter()
-                reference = session.run(None, feed)
-                times.append(time.perf_counter() - begin)
-            error = max(relative_l2(outputs[port.name], value) for port, value in zip(session.get_outputs(), reference))
-        host_ms, ort_ms = report["wall_s"]["simulate"] * 1e3, statistics.median(times) * 1e3
-        limit = 1e-2 if report["precision"] in ("f16", "i8", "u8") else 1e-4
-        bad = (golden is not None and tolerance is not None and not golden <= tolerance) or not error <= limit
+        golden, tolerance, error, limit, host_ms, ort_ms = measure(name, REPEATS)
+        bad = (tolerance is not None and not golden <= tolerance) or not error <= limit
         failed += bad
         shown = "-" if golden is None else f"{golden:.2e}"
         print(f"{name:22} {shown:>10} {error:10.2e} {host_ms:9.2f} {ort_ms:9.2f} {host_ms / ort_ms:6.2f}"

@@ -3,12 +3,13 @@
 #include "base/Error.h"
 #include "base/File.h"
 #include "graph/ExtractKernels.h"
+#include "graph/Passes.h"
+#include "graph/RecognizeComposites.h"
 #include "graph/import/Importer.h"
 #include "graph/onnx/ModelFile.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 
-#include "llvm/Support/FileSystem.h"
 #include "llvm/Support/raw_ostream.h"
 
 namespace quadrille::graph {
@@ -23,17 +24,6 @@ llvm::Expected<ModelSummary> summarizeModel(llvm::StringRef path) {
   return summary;
 }
 
-static llvm::Error dump(const ImportOptions &options, llvm::StringRef name, llvm::StringRef text) {
-  if (options.dumpDirectory.empty())
-    return llvm::Error::success();
-  if (std::error_code code = llvm::sys::fs::create_directories(options.dumpDirectory))
-    return userError("cannot create the folder: " + code.message(), {options.dumpDirectory, ""});
-  return writeFileAtomically(options.dumpDirectory + "/" + name.str(), [&](llvm::raw_pwrite_stream &os) -> llvm::Error {
-    os << text << '\n';
-    return llvm::Error::success();
-  });
-}
-
 llvm::Expected<KernelGraph> loadModel(llvm::StringRef path, const ImportOptions &options) {
   llvm::Expected<std::unique_ptr<const ModelFile>> file = ModelFile::open(path);
   if (!file)
@@ -41,14 +31,18 @@ llvm::Expected<KernelGraph> loadModel(llvm::StringRef path, const ImportOptions 
   llvm::Expected<ImportedModel> model = importModel(**file, options);
   if (!model)
     return model.takeError();
+  if (llvm::Error error = runPipeline(model->module(), options.dumpDirectory))
+    return inFile(std::move(error), path);
+  llvm::Expected<KernelGraph> extracted = extractKernels(model->function());
+  if (!extracted)
+    return inFile(extracted.takeError(), path);
+  KernelGraph graph = recognizeComposites(std::move(*extracted));
   if (!options.dumpDirectory.empty())
-    if (llvm::Error error = dump(options, "00-import.mlir", model->print()))
-      return std::move(error);
-  llvm::Expected<KernelGraph> graph = extractKernels(model->function());
-  if (!graph)
-    return inFile(graph.takeError(), path);
-  if (!options.dumpDirectory.empty())
-    if (llvm::Error error = dump(options, "01-kernels.txt", graph->print()))
+    if (llvm::Error error =
+            writeFileAtomically(options.dumpDirectory + "/kernels.txt", [&](llvm::raw_pwrite_stream &os) {
+              os << graph.print();
+              return llvm::Error::success();
+            }))
       return std::move(error);
   return graph;
 }
