@@ -6,8 +6,11 @@
 #include "driver/Progress.h"
 #include "target/host/Evaluate.h"
 
+#include "llvm/ADT/SmallString.h"
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/ADT/Twine.h"
+#include "llvm/Support/FileSystem.h"
+#include "llvm/Support/Path.h"
 #include "llvm/Support/xxhash.h"
 
 #include <chrono>
@@ -101,7 +104,7 @@ llvm::Expected<Compilation> openProgram(llvm::StringRef path) {
     return userError("the program is for target '" + program->target +
                          "' but its machine description is of architecture '" + machine->architecture() + "'",
                      {path.str(), ""});
-  return Compilation{std::nullopt, std::move(*machine), *target, std::move(*program), 0};
+  return Compilation{std::nullopt, std::move(*machine), *target, std::move(*program), 0, path.str()};
 }
 
 llvm::Expected<Compilation> compileOrOpen(const ModelArguments &arguments, std::map<std::string, Shape> inputShapes) {
@@ -153,7 +156,7 @@ llvm::Expected<Compilation> compileOrOpen(const ModelArguments &arguments, std::
   for (const std::string &text : arguments.bindings)
     reference.bindings.push_back(llvm::cantFail(splitAssignment(text, "--bind")));
   program->model = std::move(reference);
-  Compilation result{std::move(*graph), std::move(*machine), *target, std::move(*program), 0};
+  Compilation result{std::move(*graph), std::move(*machine), *target, std::move(*program), 0, ""};
   result.compileSeconds = secondsSince(begin);
   return result;
 }
@@ -165,14 +168,23 @@ llvm::Error loadReferenceGraph(Compilation &compilation) {
     return userError("the program names no model to check against", {},
                      "give the right outputs with --expected FILE, or compile it from an ONNX model");
   const program::ModelReference &reference = *compilation.program.model;
-  auto file = MappedFile::open(reference.path);
+  // A program and its model that move together stay together: the program's folder comes first, then the path as it was
+  // given to the compiler. The hash decides whether it is the model.
+  llvm::SmallString<256> modelPath(reference.path);
+  if (!compilation.programPath.empty() && llvm::sys::path::is_relative(modelPath)) {
+    llvm::SmallString<256> beside(llvm::sys::path::parent_path(compilation.programPath));
+    llvm::sys::path::append(beside, reference.path);
+    if (llvm::sys::fs::exists(beside))
+      modelPath = beside;
+  }
+  auto file = MappedFile::open(modelPath);
   if (!file)
     return file.takeError();
   if (hashOf(**file) != reference.hash)
-    return userError("the model has changed since the program was compiled from it", {reference.path, ""},
+    return userError("the model has changed since the program was compiled from it", {modelPath.str().str(), ""},
                      "compile again");
   ModelArguments arguments;
-  arguments.path = reference.path;
+  arguments.path = modelPath.str().str();
   for (const auto &[name, value] : reference.dimensions)
     if (name == "--batch")
       arguments.batch = value;

@@ -19,6 +19,7 @@ struct Compilation {
   const target::Target *target = nullptr;
   program::Program program;
   double compileSeconds = 0; // import, plan and emit; 0 for a saved program
+  std::string programPath;   // of a saved program
 };
 
 // Import options from the command line; `inputShapes` from the example inputs give symbolic dimensions their values.

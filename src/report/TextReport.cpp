@@ -104,8 +104,16 @@ void printProfile(const Timeline &timeline, llvm::raw_ostream &os, size_t rows) 
 
   if (!timeline.assumedFigures.empty()) {
     os << "\n  These cycles depend on machine figures that are assumed, not published:\n";
-    for (const std::string &figure : timeline.assumedFigures)
-      os << "    " << figure << '\n';
+    size_t column = 0;
+    for (const std::string &figure : timeline.assumedFigures) {
+      if (column == 0 || column + 1 + figure.size() > 116) {
+        os << (column == 0 ? "   " : "\n   ");
+        column = 3;
+      }
+      os << ' ' << figure;
+      column += 1 + figure.size();
+    }
+    os << '\n';
   }
 }
 
