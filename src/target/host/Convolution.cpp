@@ -18,20 +18,15 @@ namespace quadrille::host {
 
 using namespace graph;
 
-struct BlockedLayout {
-  dnnl::memory::desc description;
-};
-
 namespace {
 
 using Dims = dnnl::memory::dims;
 using Type = dnnl::memory::data_type;
 
-// oneDNN runs on OpenMP threads, as many as when the primitive was made: they follow setThreadCount. A team's start and
-// end cost more than a small convolution, which therefore runs on one thread.
-int threadsFor(double multiplications) {
-  constexpr double smallest = 1 << 21;
-  return multiplications < smallest ? 1 : static_cast<int>(threadCount());
+// oneDNN runs each piece of a convolution on the thread that asks for it: its own OpenMP threads would spin after every
+// call and take the cores from those of parallelFor. The number of OpenMP threads belongs to the calling thread.
+void useOneOpenMpThread() {
+  omp_set_num_threads(1);
 }
 
 dnnl::engine &engine() {
@@ -39,7 +34,7 @@ dnnl::engine &engine() {
   return cpu;
 }
 dnnl::stream &stream() {
-  static dnnl::stream queue(engine());
+  static thread_local dnnl::stream queue(engine());
   return queue;
 }
 
@@ -49,11 +44,6 @@ void convertInParallel(ElementType from, const std::byte *source, ElementType to
     convert(from, source + begin * static_cast<int64_t>(byteWidth(from)), to,
             destination + begin * static_cast<int64_t>(byteWidth(to)), static_cast<size_t>(end - begin));
   });
-}
-
-void roundInParallel(ElementType type, float *values, int64_t count) {
-  parallelFor(count, 1 << 15,
-              [&](int64_t begin, int64_t end) { roundF32To(type, values + begin, static_cast<size_t>(end - begin)); });
 }
 
 bool widensToF32(ElementType type) {
@@ -155,6 +145,10 @@ bool geometryOf(const KernelGraph &graph, const Kernel &kernel, const Contractio
     int64_t first = std::max<int64_t>(offset, 0); // where the operand begins to be read
     int64_t last = offset + (output.extent - 1) * window.stride + (tap.extent - 1) * window.dilation;
     int64_t end = std::min(sourceShape[window.dimension], last + 1);
+    // Elements that no window reaches stay where there are too few for one window more: nothing is cropped then.
+    int64_t reach = (tap.extent - 1) * window.dilation + 1;
+    if (offset <= 0 && (sourceShape[window.dimension] - offset - reach) / window.stride + 1 == output.extent)
+      end = sourceShape[window.dimension];
     if (end <= first)
       return false;
     g.sourceBase -= offset * step;
@@ -168,7 +162,7 @@ bool geometryOf(const KernelGraph &graph, const Kernel &kernel, const Contractio
     g.strides.push_back(window.stride);
     g.dilations.push_back(window.dilation - 1);
     g.padBefore.push_back(first - offset);
-    g.padAfter.push_back(last + 1 - end);
+    g.padAfter.push_back(std::max<int64_t>(last + 1 - end, 0));
     g.taps *= tap.extent;
     if (g.padBefore.back() >= (tap.extent - 1) * window.dilation + 1 ||
         g.padAfter.back() >= (tap.extent - 1) * window.dilation + 1)
@@ -203,201 +197,392 @@ dnnl::memory::desc anyLayout(const Dims &dims) {
   return dnnl::memory::desc(dims, Type::f32, dnnl::memory::format_tag::any);
 }
 
+// Images after each other, in each the channels of a point after each other.
+dnnl::memory::desc channelsLast(const Dims &dims) {
+  Dims strides(dims.size(), 1);
+  int64_t step = dims[1];
+  for (size_t d = dims.size(); d-- > 2;) {
+    strides[d] = step;
+    step *= dims[d];
+  }
+  strides[0] = step;
+  return dnnl::memory::desc(dims, Type::f32, strides);
+}
+
+bool isRowMajor(const Dims &dims, const Dims &strides) {
+  int64_t step = 1;
+  for (size_t d = dims.size(); d-- > 0;) {
+    if (dims[d] != 1 && strides[d] != step)
+      return false;
+    step *= dims[d];
+  }
+  return true;
+}
+
+int64_t pointsOf(const Dims &dims) {
+  return elementCount(llvm::ArrayRef(dims).drop_front(2));
+}
+
+constexpr int64_t transposedPoints = 32;
+
+// Points [first, last) of one image: channels of `stride` points each, to f32 with the channels of a point together.
+void toChannelsLast(ElementType type, const std::byte *from, int64_t channels, int64_t stride, int64_t first,
+                    int64_t last, float *to) {
+  float buffer[transposedPoints];
+  int64_t width = static_cast<int64_t>(byteWidth(type));
+  for (int64_t point = first; point < last; point += transposedPoints) {
+    int64_t count = std::min(transposedPoints, last - point);
+    for (int64_t c = 0; c < channels; ++c) {
+      widenToF32(type, from + (c * stride + point) * width, buffer, static_cast<size_t>(count));
+      for (int64_t i = 0; i < count; ++i)
+        to[(point + i) * channels + c] = buffer[i];
+    }
+  }
+}
+
+void fromChannelsLast(const float *from, int64_t channels, int64_t stride, int64_t first, int64_t last,
+                      ElementType type, std::byte *to) {
+  float buffer[transposedPoints];
+  int64_t width = static_cast<int64_t>(byteWidth(type));
+  for (int64_t point = first; point < last; point += transposedPoints) {
+    int64_t count = std::min(transposedPoints, last - point);
+    for (int64_t c = 0; c < channels; ++c) {
+      for (int64_t i = 0; i < count; ++i)
+        buffer[i] = from[(point + i) * channels + c];
+      std::byte *place = to + (c * stride + point) * width;
+      if (type == ElementType::f32)
+        std::memcpy(place, buffer, static_cast<size_t>(count) * sizeof(float));
+      else
+        narrowFromF32(type, buffer, place, static_cast<size_t>(count));
+    }
+  }
+}
+
+// What the convolution's kernel says, in oneDNN's terms.
+struct Form {
+  Geometry g;
+  unsigned source = 0, weights = 1;
+  ElementType sourceType, weightType, resultType, biasType = ElementType::f32;
+  // The operand and the result are whole row-major values of [image, channel, place...]: they may be channels-last.
+  bool plainSource = false, plainResult = false;
+};
+
+std::optional<Form> formOf(const KernelGraph &graph, const Kernel &kernel) {
+  std::optional<Contraction> contraction = inferContraction(graph, kernel);
+  if (!contraction || contraction->lhsZeroPoint || contraction->rhsZeroPoint)
+    return std::nullopt;
+  Form form;
+  form.source = contraction->lhs;
+  form.weights = contraction->rhs;
+  const Read &read = kernel.reads[form.source];
+  const Value &source = graph.values[read.value], &result = graph.values[kernel.writes[0].value];
+  form.sourceType = source.type;
+  form.weightType = graph.values[kernel.reads[form.weights].value].type;
+  form.resultType = result.type;
+  if (!widensToF32(form.sourceType) || !widensToF32(form.weightType) || !widensToF32(form.resultType))
+    return std::nullopt;
+  if (read.padding && doubleFromBits(read.padding->type, read.padding->bits) != 0)
+    return std::nullopt;
+  if (!geometryOf(graph, kernel, *contraction, form.g))
+    return std::nullopt;
+  if (form.g.biased)
+    form.biasType = graph.values[kernel.writes[0].initial->value].type;
+  const Geometry &g = form.g;
+  form.plainSource = g.sourceBase == 0 && elementCount(source.shape) == elementCount(g.sourceDims) &&
+                     isRowMajor(g.sourceDims, g.sourceStrides);
+  form.plainResult =
+      elementCount(result.shape) == elementCount(g.resultDims) && isRowMajor(g.resultDims, g.resultStrides);
+  return form;
+}
+
+// The rows of every image are cut into pieces by the shapes alone, so that the result is the same for any number of
+// threads: enough multiplications to outweigh a call, and pieces for several threads.
+int64_t rowsOfPiece(const Geometry &g) {
+  constexpr double smallestPiece = 1 << 20; // multiplications
+  constexpr int64_t piecesOfImage = 8;
+  int64_t rows = g.resultDims[2];
+  double ofRow = static_cast<double>(elementCount(g.resultDims)) / static_cast<double>(g.batch * rows) *
+                 static_cast<double>(g.inputs * g.taps);
+  auto least = static_cast<int64_t>(std::min(std::ceil(smallestPiece / ofRow), static_cast<double>(rows)));
+  return std::max({least, (rows + piecesOfImage - 1) / piecesOfImage, int64_t(1)});
+}
+
 class ConvolutionOperation final : public Operation {
 public:
   // Leaves the operation not ready when the form does not fit.
-  CompiledConvolution prepare(const ConvolutionRequest &request);
+  void prepare(const ConvolutionRequest &request);
   bool ready() const { return isReady; }
   llvm::Error run(llvm::ArrayRef<const std::byte *> reads, llvm::ArrayRef<std::byte *> writes) override;
 
 private:
+  // Rows of an image's result, computed by one call.
+  struct Piece {
+    int64_t firstRow = 0, lastRow = 0;
+    int64_t firstSourceRow = 0;
+    size_t primitive = 0;
+  };
+  struct Primitive {
+    int64_t sourceRows = 0, resultRows = 0, padBefore = 0, padAfter = 0;
+    dnnl::convolution_forward::primitive_desc description;
+    dnnl::convolution_forward execute;
+  };
+  bool makePieces();
   dnnl::memory prepareWeights(const std::byte *weights);
+  void runPiece(int64_t image, const Piece &piece, const float *from, float *to, std::byte *plain);
 
-  Geometry g;
-  ElementType sourceType, weightType, resultType, biasType = ElementType::f32;
-  unsigned source = 0, weights = 1;
+  Form form;
   size_t bias = 0;
   int64_t sourceElements = 0, weightElements = 0, resultElements = 0;
-  bool blockedSource = false, blockedResult = false, isReady = false;
-  dnnl::memory::desc plainSource, plainWeights, plainResult;
-  dnnl::convolution_forward::primitive_desc description;
-  dnnl::convolution_forward primitive;
+  bool relu = false, channelsLastSource = false, channelsLastResult = false, isReady = false;
+  int64_t pieceRows = 1;
+  std::vector<Piece> pieces; // of one image
+  std::vector<Primitive> primitives;
+  dnnl::memory::desc sourceLayout, resultLayout, plainWeights, weightLayout, biasLayout;
   dnnl::reorder sourceReorder, weightReorder, resultReorder;
-  bool reordersSource = false, reordersWeights = false, reordersResult = false;
+  bool reordersWeights = false, constantWeights = false;
   // Reused between runs.
-  std::vector<float> widenedSource, widenedWeights, widenedResult, widenedBias;
-  dnnl::memory reorderedSource, reorderedWeights, reorderedResult;
-  bool constantWeights = false;
-  int threads = 1; // of OpenMP
-  dnnl::memory cachedWeights;
+  std::vector<float> widenedWeights, widenedBias, widenedSource, narrowedResult, sourceBuffer, resultBuffer;
+  dnnl::memory weightMemory;
+  bool haveWeights = false;
 };
 
-CompiledConvolution ConvolutionOperation::prepare(const ConvolutionRequest &request) {
+bool ConvolutionOperation::makePieces() {
+  const Geometry &g = form.g;
+  int64_t reach = (g.weightDims[g.weightDims.size() - g.strides.size()] - 1) * (g.dilations[0] + 1) + 1;
+  for (int64_t row = 0; row < g.resultDims[2]; row += pieceRows) {
+    Piece piece;
+    piece.firstRow = row;
+    piece.lastRow = std::min(row + pieceRows, g.resultDims[2]);
+    int64_t begin = row * g.strides[0] - g.padBefore[0];
+    int64_t end = (piece.lastRow - 1) * g.strides[0] - g.padBefore[0] + reach;
+    piece.firstSourceRow = std::max<int64_t>(begin, 0);
+    Primitive wanted;
+    wanted.resultRows = piece.lastRow - row;
+    wanted.padBefore = piece.firstSourceRow - begin;
+    wanted.padAfter = std::max<int64_t>(end - g.sourceDims[2], 0);
+    wanted.sourceRows = std::min(end, g.sourceDims[2]) - piece.firstSourceRow;
+    if (wanted.sourceRows <= 0)
+      return false;
+    auto found = llvm::find_if(primitives, [&](const Primitive &other) {
+      return other.resultRows == wanted.resultRows && other.padBefore == wanted.padBefore &&
+             other.padAfter == wanted.padAfter && other.sourceRows == wanted.sourceRows;
+    });
+    piece.primitive = static_cast<size_t>(found - primitives.begin());
+    if (found == primitives.end())
+      primitives.push_back(wanted);
+    pieces.push_back(piece);
+  }
+  dnnl::primitive_attr attributes;
+  attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+  weightLayout = anyLayout(g.weightDims);
+  // The piece in the middle decides the layout of the weights, which all share.
+  size_t middle = pieces[pieces.size() / 2].primitive;
+  for (size_t i = 0; i < primitives.size(); ++i) {
+    Primitive &primitive = primitives[i == 0 ? middle : i <= middle ? i - 1 : i];
+    Dims source = g.sourceDims, result = g.resultDims, padBefore = g.padBefore, padAfter = g.padAfter;
+    source[0] = result[0] = 1;
+    source[2] = primitive.sourceRows;
+    result[2] = primitive.resultRows;
+    padBefore[0] = primitive.padBefore;
+    padAfter[0] = primitive.padAfter;
+    primitive.description = dnnl::convolution_forward::primitive_desc(
+        dnnl::convolution_forward::desc(dnnl::prop_kind::forward_inference, dnnl::algorithm::convolution_direct,
+                                        channelsLast(source), weightLayout, biasLayout, channelsLast(result), g.strides,
+                                        g.dilations, padBefore, padAfter),
+        attributes, engine());
+    weightLayout = primitive.description.weights_desc();
+    primitive.execute = dnnl::convolution_forward(primitive.description);
+  }
+  return true;
+}
+
+void ConvolutionOperation::prepare(const ConvolutionRequest &request) {
   const KernelGraph &graph = *request.graph;
   const Kernel &kernel = *request.kernel;
-  std::optional<Contraction> contraction = inferContraction(graph, kernel);
-  if (!contraction || contraction->lhsZeroPoint || contraction->rhsZeroPoint)
-    return {};
-  source = contraction->lhs;
-  weights = contraction->rhs;
+  std::optional<Form> found = formOf(graph, kernel);
+  if (!found)
+    return;
+  form = *found;
+  const Geometry &g = form.g;
+  relu = request.relu;
+  channelsLastSource = request.channelsLastSource;
+  channelsLastResult = request.channelsLastResult;
+  if ((channelsLastSource && !form.plainSource) || (channelsLastResult && !form.plainResult))
+    return;
   bias = kernel.reads.size();
-  const Read &read = kernel.reads[source];
-  sourceType = graph.values[read.value].type;
-  weightType = graph.values[kernel.reads[weights].value].type;
-  resultType = graph.values[kernel.writes[0].value].type;
-  if (!widensToF32(sourceType) || !widensToF32(weightType) || !widensToF32(resultType))
-    return {};
-  if (read.padding && doubleFromBits(read.padding->type, read.padding->bits) != 0)
-    return {};
-  if (!geometryOf(graph, kernel, *contraction, g))
-    return {};
-  if (g.biased) {
-    const Value &value = graph.values[kernel.writes[0].initial->value];
-    biasType = value.type;
-    widenedBias.resize(static_cast<size_t>(g.groups * g.outputs));
-  }
-  sourceElements = elementCount(graph.values[read.value].shape);
-  weightElements = elementCount(graph.values[kernel.reads[weights].value].shape);
+  sourceElements = elementCount(graph.values[kernel.reads[form.source].value].shape);
+  weightElements = elementCount(graph.values[kernel.reads[form.weights].value].shape);
   resultElements = elementCount(graph.values[kernel.writes[0].value].shape);
-  constantWeights = graph.values[kernel.reads[weights].value].role == ValueRole::Constant;
-  blockedSource = request.source != nullptr;
-  blockedResult = request.blockedResult;
-  double multiplications = static_cast<double>(resultElements) * static_cast<double>(g.inputs * g.taps);
-  threads = threadsFor(multiplications);
-  omp_set_num_threads(threads);
+  constantWeights = graph.values[kernel.reads[form.weights].value].role == ValueRole::Constant;
+  if (g.biased)
+    widenedBias.resize(static_cast<size_t>(g.groups * g.outputs));
+  useOneOpenMpThread();
   try {
-    plainSource = blockedSource ? request.source->description : describePlain(g.sourceDims, g.sourceStrides);
+    sourceLayout = describePlain(g.sourceDims, g.sourceStrides);
     plainWeights = describePlain(g.weightDims, g.weightStrides);
-    plainResult = describePlain(g.resultDims, g.resultStrides);
-    if (blockedSource && plainSource.dims() != g.sourceDims)
-      return {};
-    dnnl::primitive_attr attributes;
-    if (request.relu) {
-      dnnl::post_ops operations;
-      operations.append_eltwise(1.0f, dnnl::algorithm::eltwise_relu, 0.0f, 0.0f);
-      attributes.set_post_ops(operations);
-    }
-    auto describe = [&](const dnnl::memory::desc &biasDescription) {
-      return dnnl::convolution_forward::primitive_desc(
-          dnnl::convolution_forward::desc(dnnl::prop_kind::forward_inference, dnnl::algorithm::convolution_direct,
-                                          anyLayout(g.sourceDims), anyLayout(g.weightDims), biasDescription,
-                                          anyLayout(g.resultDims), g.strides, g.dilations, g.padBefore, g.padAfter),
-          attributes, engine());
+    resultLayout = describePlain(g.resultDims, g.resultStrides);
+    biasLayout = g.biased ? dnnl::memory::desc({g.groups * g.outputs}, Type::f32, dnnl::memory::format_tag::a)
+                          : dnnl::memory::desc();
+    pieceRows = rowsOfPiece(g);
+    if (!makePieces())
+      return;
+    auto reorder = [&](const dnnl::memory::desc &from, const dnnl::memory::desc &to) {
+      return dnnl::reorder(dnnl::reorder::primitive_desc(engine(), from, engine(), to));
     };
-    description = describe(g.biased ? dnnl::memory::desc({g.groups * g.outputs}, Type::f32, dnnl::memory::format_tag::a)
-                                    : dnnl::memory::desc());
-    primitive = dnnl::convolution_forward(description);
-    auto make = [&](const dnnl::memory::desc &from, const dnnl::memory::desc &to, bool &needed) {
-      needed = from != to;
-      return needed ? dnnl::reorder(dnnl::reorder::primitive_desc(engine(), from, engine(), to)) : dnnl::reorder();
-    };
-    sourceReorder = make(plainSource, description.src_desc(), reordersSource);
-    weightReorder = make(plainWeights, description.weights_desc(), reordersWeights);
-    if (!blockedResult)
-      resultReorder = make(description.dst_desc(), plainResult, reordersResult);
-    if (reordersSource)
-      reorderedSource = dnnl::memory(description.src_desc(), engine());
+    reordersWeights = plainWeights != weightLayout;
+    if (reordersWeights)
+      weightReorder = reorder(plainWeights, weightLayout);
+    if (!form.plainSource)
+      sourceReorder = reorder(sourceLayout, channelsLast(g.sourceDims));
+    if (!form.plainResult)
+      resultReorder = reorder(channelsLast(g.resultDims), resultLayout);
     if (reordersWeights && !constantWeights)
-      reorderedWeights = dnnl::memory(description.weights_desc(), engine());
-    if (reordersResult)
-      reorderedResult = dnnl::memory(description.dst_desc(), engine());
+      weightMemory = dnnl::memory(weightLayout, engine());
   } catch (const dnnl::error &) {
-    return {}; // a form that this oneDNN lacks: the generic path has it
+    return; // a form that this oneDNN lacks: the generic path has it
   }
-  if (!blockedSource && sourceType != ElementType::f32)
+  if (!channelsLastSource)
+    sourceBuffer.resize(static_cast<size_t>(elementCount(g.sourceDims)));
+  if (!channelsLastResult)
+    resultBuffer.resize(static_cast<size_t>(elementCount(g.resultDims)));
+  if (!form.plainSource && form.sourceType != ElementType::f32)
     widenedSource.resize(static_cast<size_t>(sourceElements));
-  if (!blockedResult && resultType != ElementType::f32)
-    widenedResult.resize(static_cast<size_t>(resultElements));
+  if (!form.plainResult && form.resultType != ElementType::f32)
+    narrowedResult.resize(static_cast<size_t>(resultElements));
   isReady = true;
-  CompiledConvolution compiled;
-  if (blockedResult) {
-    compiled.result = std::make_shared<BlockedLayout>(BlockedLayout{description.dst_desc()});
-    compiled.resultBytes = description.dst_desc().get_size();
-  }
-  return compiled;
 }
 
 dnnl::memory ConvolutionOperation::prepareWeights(const std::byte *from) {
   const float *values = reinterpret_cast<const float *>(from);
-  if (weightType != ElementType::f32) {
+  if (form.weightType != ElementType::f32) {
     widenedWeights.resize(static_cast<size_t>(weightElements));
-    convertInParallel(weightType, from, ElementType::f32, reinterpret_cast<std::byte *>(widenedWeights.data()),
+    convertInParallel(form.weightType, from, ElementType::f32, reinterpret_cast<std::byte *>(widenedWeights.data()),
                       weightElements);
     values = widenedWeights.data();
   }
-  dnnl::memory plain(plainWeights, engine(), const_cast<float *>(values + g.weightBase)); // only ever read
+  dnnl::memory plain(plainWeights, engine(), const_cast<float *>(values + form.g.weightBase)); // only ever read
   if (!reordersWeights)
     return plain;
-  dnnl::memory to = constantWeights ? dnnl::memory(description.weights_desc(), engine()) : reorderedWeights;
+  dnnl::memory to = constantWeights ? dnnl::memory(weightLayout, engine()) : weightMemory;
   weightReorder.execute(stream(), plain, to);
   if (constantWeights)
     std::vector<float>().swap(widenedWeights);
   return to;
 }
 
-llvm::Error ConvolutionOperation::run(llvm::ArrayRef<const std::byte *> reads, llvm::ArrayRef<std::byte *> writes) {
-  omp_set_num_threads(threads);
-  dnnl::stream &queue = stream();
-  const float *sourceValues = reinterpret_cast<const float *>(reads[source]);
-  if (!widenedSource.empty()) {
-    convertInParallel(sourceType, reads[source], ElementType::f32, reinterpret_cast<std::byte *>(widenedSource.data()),
-                      sourceElements);
-    sourceValues = widenedSource.data();
-  }
-  dnnl::memory sourceMemory(plainSource, engine(),
-                            const_cast<float *>(sourceValues + (blockedSource ? 0 : g.sourceBase)));
-  if (reordersSource) {
-    sourceReorder.execute(queue, sourceMemory, reorderedSource);
-    sourceMemory = reorderedSource;
-  }
-  dnnl::memory weightMemory = cachedWeights;
-  if (!weightMemory)
-    weightMemory = prepareWeights(reads[weights]);
-  if (constantWeights)
-    cachedWeights = weightMemory;
-
-  float *resultValues = widenedResult.empty() ? reinterpret_cast<float *>(writes[0]) : widenedResult.data();
-  dnnl::memory resultMemory =
-      reordersResult ? reorderedResult : dnnl::memory(description.dst_desc(), engine(), resultValues);
+// `from` and `to` are channels-last values of all images; `plain`, if any, is where the result is put row-major.
+void ConvolutionOperation::runPiece(int64_t image, const Piece &piece, const float *from, float *to, std::byte *plain) {
+  const Geometry &g = form.g;
+  const Primitive &primitive = primitives[piece.primitive];
+  int64_t sourcePoints = pointsOf(g.sourceDims), resultPoints = pointsOf(g.resultDims);
+  int64_t channels = g.resultDims[1];
+  from += (image * sourcePoints + piece.firstSourceRow * (sourcePoints / g.sourceDims[2])) * g.sourceDims[1];
+  int64_t firstPoint = piece.firstRow * (resultPoints / g.resultDims[2]);
+  int64_t lastPoint = piece.lastRow * (resultPoints / g.resultDims[2]);
+  float *result = to + (image * resultPoints + firstPoint) * channels;
+  static thread_local std::vector<float> scratch;
+  dnnl::memory::desc scratchLayout = primitive.description.scratchpad_desc();
+  constexpr size_t alignment = 64;
+  scratch.resize(std::max(scratch.size(), (scratchLayout.get_size() + alignment) / sizeof(float) + 1));
+  void *aligned =
+      reinterpret_cast<void *>((reinterpret_cast<uintptr_t>(scratch.data()) + alignment - 1) / alignment * alignment);
   std::unordered_map<int, dnnl::memory> arguments = {
-      {DNNL_ARG_SRC, sourceMemory}, {DNNL_ARG_WEIGHTS, weightMemory}, {DNNL_ARG_DST, resultMemory}};
-  if (g.biased) {
-    convert(biasType, reads[bias], ElementType::f32, widenedBias.data(), widenedBias.size());
-    arguments[DNNL_ARG_BIAS] = dnnl::memory(description.bias_desc(), engine(), widenedBias.data());
+      {DNNL_ARG_SRC, dnnl::memory(primitive.description.src_desc(), engine(), const_cast<float *>(from))},
+      {DNNL_ARG_WEIGHTS, weightMemory},
+      {DNNL_ARG_DST, dnnl::memory(primitive.description.dst_desc(), engine(), result)},
+      {DNNL_ARG_SCRATCHPAD, dnnl::memory(scratchLayout, engine(), aligned)}};
+  if (g.biased)
+    arguments[DNNL_ARG_BIAS] = dnnl::memory(biasLayout, engine(), widenedBias.data());
+  useOneOpenMpThread();
+  primitive.execute.execute(stream(), arguments);
+  int64_t count = (lastPoint - firstPoint) * channels;
+  if (relu) // not oneDNN's, which makes zeros of NaNs
+    for (int64_t i = 0; i < count; ++i)
+      result[i] = result[i] > 0 || result[i] != result[i] ? result[i] : 0;
+  if (plain)
+    fromChannelsLast(to + image * resultPoints * channels, channels, resultPoints, firstPoint, lastPoint,
+                     form.resultType,
+                     plain + image * resultPoints * channels * static_cast<int64_t>(byteWidth(form.resultType)));
+  else if (form.resultType != ElementType::f32)
+    roundF32To(form.resultType, result, static_cast<size_t>(count));
+}
+
+llvm::Error ConvolutionOperation::run(llvm::ArrayRef<const std::byte *> reads, llvm::ArrayRef<std::byte *> writes) {
+  const Geometry &g = form.g;
+  useOneOpenMpThread();
+  const float *from = sourceBuffer.data();
+  int64_t sourcePoints = pointsOf(g.sourceDims), channels = g.sourceDims[1];
+  if (channelsLastSource) {
+    from = reinterpret_cast<const float *>(reads[form.source]);
+  } else if (form.plainSource) {
+    constexpr int64_t grain = 1 << 15; // elements
+    int64_t pieceOfImage = std::max<int64_t>(transposedPoints, grain / channels);
+    int64_t count = (sourcePoints + pieceOfImage - 1) / pieceOfImage;
+    parallelFor(g.batch * count, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        int64_t start = i / count * sourcePoints * channels, first = i % count * pieceOfImage;
+        toChannelsLast(form.sourceType, reads[form.source] + start * static_cast<int64_t>(byteWidth(form.sourceType)),
+                       channels, sourcePoints, first, std::min(first + pieceOfImage, sourcePoints),
+                       sourceBuffer.data() + start);
+      }
+    });
+  } else {
+    const float *values = reinterpret_cast<const float *>(reads[form.source]);
+    if (!widenedSource.empty()) {
+      convertInParallel(form.sourceType, reads[form.source], ElementType::f32,
+                        reinterpret_cast<std::byte *>(widenedSource.data()), sourceElements);
+      values = widenedSource.data();
+    }
+    dnnl::memory source(sourceLayout, engine(), const_cast<float *>(values + g.sourceBase)); // only ever read
+    dnnl::memory target(channelsLast(g.sourceDims), engine(), sourceBuffer.data());
+    sourceReorder.execute(stream(), source, target);
   }
-  primitive.execute(queue, arguments);
-  if (reordersResult) {
-    dnnl::memory to(plainResult, engine(), resultValues);
-    resultReorder.execute(queue, resultMemory, to);
-  }
-  queue.wait();
-  if (blockedResult) {
-    if (resultType != ElementType::f32)
-      roundInParallel(resultType, reinterpret_cast<float *>(writes[0]),
-                      static_cast<int64_t>(description.dst_desc().get_size() / sizeof(float)));
-  } else if (!widenedResult.empty()) {
-    convertInParallel(ElementType::f32, reinterpret_cast<const std::byte *>(widenedResult.data()), resultType,
-                      writes[0], resultElements);
+  if (!haveWeights)
+    weightMemory = prepareWeights(reads[form.weights]);
+  haveWeights = constantWeights;
+  if (g.biased)
+    convert(form.biasType, reads[bias], ElementType::f32, widenedBias.data(), widenedBias.size());
+
+  float *to = channelsLastResult ? reinterpret_cast<float *>(writes[0]) : resultBuffer.data();
+  std::byte *plain = !channelsLastResult && form.plainResult ? writes[0] : nullptr;
+  auto piecesOfImage = static_cast<int64_t>(pieces.size());
+  parallelFor(g.batch * piecesOfImage, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i)
+      runPiece(i / piecesOfImage, pieces[static_cast<size_t>(i % piecesOfImage)], from, to, plain);
+  });
+  if (!form.plainResult) {
+    float *values = narrowedResult.empty() ? reinterpret_cast<float *>(writes[0]) : narrowedResult.data();
+    dnnl::memory source(channelsLast(g.resultDims), engine(), to), target(resultLayout, engine(), values);
+    resultReorder.execute(stream(), source, target);
+    if (!narrowedResult.empty())
+      convertInParallel(ElementType::f32, reinterpret_cast<const std::byte *>(values), form.resultType, writes[0],
+                        resultElements);
   }
   return llvm::Error::success();
 }
 
 } // namespace
 
-CompiledConvolution compileConvolution(const ConvolutionRequest &request) {
+std::optional<ConvolutionForm> convolutionForm(const KernelGraph &graph, const Kernel &kernel) {
+  std::optional<Form> form = kernel.structured() ? formOf(graph, kernel) : std::nullopt;
+  if (!form)
+    return std::nullopt;
+  return ConvolutionForm{form->source, form->plainSource, form->plainResult};
+}
+
+OperationPointer compileConvolution(const ConvolutionRequest &request) {
   auto operation = std::make_unique<ConvolutionOperation>();
-  CompiledConvolution compiled = operation->prepare(request);
+  operation->prepare(request);
   if (!operation->ready())
-    return {};
-  compiled.operation = std::move(operation);
-  return compiled;
+    return nullptr;
+  return operation;
 }
 
 OperationPointer compileConvolution(const KernelGraph &graph, const Kernel &kernel) {
   ConvolutionRequest request;
   request.graph = &graph;
   request.kernel = &kernel;
-  return compileConvolution(request).operation;
+  return compileConvolution(request);
 }
 
 } // namespace quadrille::host
