@@ -39,9 +39,9 @@ private:
 };
 
 // Calls `write` on a stream to a temporary file beside `path`, then renames it. On any failure (of `write`, or a full
-// disk) the temporary file is removed and whatever stood at `path` before is untouched; so it is on SIGINT. "-" is
-// standard output.
-llvm::Error writeFileAtomically(llvm::StringRef path,
-                                llvm::function_ref<llvm::Error(llvm::raw_pwrite_stream &)> write);
+// disk) the temporary file is removed and whatever stood at `path` before is untouched; so it is on SIGINT. "-" and
+// "/dev/stdout" are standard output; other devices and pipes get the bytes when `write` has made all of them, and a
+// symbolic link stays one.
+llvm::Error writeFileAtomically(llvm::StringRef path, llvm::function_ref<llvm::Error(llvm::raw_pwrite_stream &)> write);
 
 } // namespace quadrille

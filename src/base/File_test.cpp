@@ -8,9 +8,12 @@
 #include "llvm/Support/raw_ostream.h"
 #include "gtest/gtest.h"
 
+#include <fcntl.h>
 #include <filesystem>
 #include <fstream>
 #include <numeric>
+#include <sys/stat.h>
+#include <unistd.h>
 #include <vector>
 
 namespace quadrille {
@@ -59,6 +62,31 @@ TEST_F(FileTest, MissingDirectoryAndSpecialFilesAreUserErrors) {
   EXPECT_EQ(report(MappedFile::open(path("missing")).takeError()).exitCode, 2);
   EXPECT_EQ(report(MappedFile::open(directory).takeError()).message, directory + ": not a regular file");
   EXPECT_EQ(report(MappedFile::open("/dev/zero").takeError()).exitCode, 2);
+}
+
+// Renaming a file onto a device would replace it for everybody.
+TEST_F(FileTest, DevicesPipesAndLinksAreWrittenNotReplaced) {
+  auto hello = [](llvm::raw_pwrite_stream &os) {
+    os << "hello";
+    return llvm::Error::success();
+  };
+  ASSERT_EQ(mkfifo(path("pipe").c_str(), 0600), 0);
+  EXPECT_EQ(report(writeFileAtomically(path("pipe"), hello)).exitCode, 2); // nobody reads
+  int reader = open(path("pipe").c_str(), O_RDONLY | O_NONBLOCK);
+  ASSERT_FALSE(writeFileAtomically(path("pipe"), hello));
+  char bytes[8] = {};
+  EXPECT_EQ(read(reader, bytes, sizeof(bytes)), 5);
+  EXPECT_STREQ(bytes, "hello");
+  close(reader);
+  EXPECT_TRUE(std::filesystem::is_fifo(path("pipe")));
+
+  std::ofstream(path("file")) << "old";
+  std::filesystem::create_symlink("file", path("link"));
+  ASSERT_FALSE(writeFileAtomically(path("link"), hello));
+  EXPECT_TRUE(std::filesystem::is_symlink(path("link")));
+  EXPECT_EQ((*MappedFile::open(path("file")))->text(), "hello");
+
+  EXPECT_EQ(report(writeFileAtomically(directory, hello)).exitCode, 2);
 }
 
 TEST_F(FileTest, EmptyFileMaps) {
