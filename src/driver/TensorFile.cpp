@@ -124,7 +124,10 @@ llvm::Expected<NamedTensors> readNpz(std::shared_ptr<const MappedFile> file) {
     std::vector<std::byte> bytes(status.size);
     zip_file_t *stream = zip_fopen_index(archive, i, 0);
     zip_int64_t got = stream ? zip_fread(stream, bytes.data(), bytes.size()) : -1;
-    bool intact = stream && zip_fclose(stream) == 0;
+    // Only the read that meets the end compares the checksum.
+    char beyond;
+    bool checked = stream && zip_fread(stream, &beyond, 1) == 0;
+    bool intact = stream && zip_fclose(stream) == 0 && checked;
     if (!intact || got != static_cast<zip_int64_t>(bytes.size()))
       return userError("damaged entry", {name, entry.str()});
     llvm::Expected<Tensor> tensor = parseNpy(bytes, entry);
