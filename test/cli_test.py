@@ -155,3 +155,86 @@ def test_machines_lists_and_shows():
     assert "900" in shown and "ISCA" in shown
     assert json.loads(succeed("machines", "groqcard", "--json"))["name"] == "groqcard"
     assert isinstance(json.loads(succeed("machines", "--json")), list)
+
+
+def test_devices_are_written_not_replaced(tmp_path):
+    # A file renamed onto /dev/null would replace it for everybody; a link of ours takes that risk here.
+    (tmp_path / "null").symlink_to("/dev/null")
+    (tmp_path / "full").symlink_to("/dev/full")
+    run = ["run", MNIST / "model.onnx", "--machine", "host", "--random", 1, "--output"]
+    succeed(*run, tmp_path / "null")
+    assert "full" in fail(2, *run, tmp_path / "full")
+    assert (tmp_path / "null").is_symlink() and pathlib.Path("/dev/null").is_char_device()
+
+
+def test_damaged_archive_is_refused(tmp_path):
+    np.savez(tmp_path / "x.npz", Input3=np.ones((1, 1, 28, 28), np.float32))
+    run = ["run", MNIST / "model.onnx", "--machine", "host", "--input", tmp_path / "x.npz"]
+    succeed(*run)
+    data = bytearray((tmp_path / "x.npz").read_bytes())
+    data[1000] ^= 1  # among the values: only the checksum shows it
+    (tmp_path / "x.npz").write_bytes(data)
+    assert "damaged" in fail(2, *run)
+
+
+def test_nameless_array_is_the_only_input(tmp_path):
+    np.save(tmp_path / "x.npy", np.ones((1, 1, 28, 28), np.float32))
+    assert "agrees" in succeed("run", MNIST / "model.onnx", "--machine", "host", "--input", tmp_path / "x.npy", "--check")
+
+
+def test_nothing_to_compare_is_no_agreement(tmp_path):
+    np.savez(tmp_path / "none.npz")
+    run = ["run", MNIST / "model.onnx", "--machine", "host", "--random", 1]
+    assert "none.npz" in fail(2, *run, "--expected", tmp_path / "none.npz")
+    assert "--check" in fail(2, *run, "--tolerance", 1)
+    for tolerance in ["nan", "-1", "inf"]:
+        assert "--tolerance" in fail(2, *run, "--check", f"--tolerance={tolerance}")
+
+
+def test_outputs_never_overwrite_inputs_or_each_other(tmp_path):
+    model = tmp_path / "m.onnx"
+    model.write_bytes((MNIST / "model.onnx").read_bytes())
+    np.save(tmp_path / "x.npy", np.ones((1, 1, 28, 28), np.float32))
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    fail(2, "compile", model, "--machine", "host", "--output", model)
+    run = ["run", model, "--machine", "host", "--input", f"Input3={tmp_path}/x.npy", "--output"]
+    fail(2, *run, tmp_path / "x.npy")
+    fail(2, *run, tmp_path / "y", "--trace", tmp_path / "y")
+    fail(2, *run, "-")
+    assert before == {path: path.read_bytes() for path in tmp_path.iterdir()}
+
+
+def test_program_moves_with_its_model(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/m.onnx").write_bytes((MNIST / "model.onnx").read_bytes())
+    succeed("compile", "a/m.onnx", "--machine", "host", "--output", "a/m.qdl", cwd=tmp_path)
+    assert "agrees" in succeed("run", "m.qdl", "--random", 1, "--check", cwd=tmp_path / "a")
+    assert "agrees" in succeed("run", tmp_path / "a/m.qdl", "--random", 1, "--check", cwd="/")
+    (tmp_path / "a").rename(tmp_path / "b")
+    assert "agrees" in succeed("run", "b/m.qdl", "--random", 1, "--check", cwd=tmp_path)
+    assert "compiled program already" in fail(2, "compile", "b/m.qdl", "--output", "c.qdl", cwd=tmp_path)
+
+
+def test_program_text_from_devices_and_pipes(tmp_path):
+    assert "not a regular file" in fail(2, "asm", "/dev/zero", "--output", tmp_path / "z.qdl")
+    os.mkfifo(tmp_path / "pipe")
+    assert "not a regular file" in fail(2, "asm", tmp_path / "pipe", "--output", tmp_path / "z.qdl")
+    text = (ROOT / "examples/tsp/matmul.tspasm").read_text()
+    succeed("asm", "-", "--output", tmp_path / "z.qdl", input=text)
+    succeed("asm", ROOT / "examples/tsp/matmul.tspasm", "--output", tmp_path / "file.qdl")
+    assert (tmp_path / "z.qdl").read_bytes() == (tmp_path / "file.qdl").read_bytes()
+
+
+def test_profile_refuses_inputs_that_do_not_fit(tmp_path):
+    text = (ROOT / "examples/tsp/matmul.tspasm").read_text().splitlines()
+    nameless = "\n".join(line for line in text if not line.startswith(".model"))  # as written by hand
+    succeed("asm", "-", "--output", tmp_path / "m.qdl", input=nameless)
+    assert "m.qdl on unit-tsp" in succeed("profile", tmp_path / "m.qdl")
+    np.savez(tmp_path / "x.npz", A=np.zeros((3, 3), np.int8))
+    assert "i8[53,128]" in fail(2, "profile", tmp_path / "m.qdl", "--input", tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize("count", ["0", "-1", "99999999999999999999"])
+def test_counts_out_of_range_are_refused(count):
+    message = fail(2, "run", MNIST / "model.onnx", "--machine", "host", "--random", 1, f"--batch={count}")
+    assert "--batch" in message and len(message) < 200

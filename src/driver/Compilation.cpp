@@ -50,6 +50,8 @@ llvm::Expected<graph::ImportOptions> importOptions(const ModelArguments &argumen
   graph::ImportOptions options;
   options.evaluate = host::evaluate;
   options.batch = arguments.batch;
+  // A nameless array (.npy) is matched with the only input when the inputs are bound, and gives no shape before.
+  inputShapes.erase("");
   options.inputShapes = std::move(inputShapes);
   options.dumpDirectory = arguments.dumpDirectory;
   for (const std::string &text : arguments.shapes) {

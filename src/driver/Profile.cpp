@@ -1,6 +1,7 @@
 #include "base/Error.h"
 #include "driver/Compilation.h"
 #include "driver/Inputs.h"
+#include "driver/Outputs.h"
 #include "driver/Progress.h"
 #include "report/TextReport.h"
 #include "timeline/Write.h"
@@ -10,6 +11,11 @@
 namespace quadrille::driver {
 
 llvm::Error profileCommand(const ProfileArguments &arguments) {
+  std::vector<std::string> read = arguments.inputs.files;
+  read.push_back(arguments.model.path);
+  if (llvm::Error error = requireSeparateFiles(read, {{"--trace", arguments.trace}, {"--csv", arguments.csv}},
+                                               /*printsReport=*/true))
+    return error;
   auto given = readNamedTensors(arguments.inputs.files, "--input");
   if (!given)
     return given.takeError();
@@ -24,18 +30,24 @@ llvm::Error profileCommand(const ProfileArguments &arguments) {
   auto timeline = compilation->target->estimate(compilation->program);
   if (!timeline)
     return inFile(timeline.takeError(), arguments.model.path);
-  if (timeline->clockHertz == 0) {
-    // A machine without a device clock is measured, not computed, so it must run.
+  // A machine without a device clock is measured, not computed, so it must run. Elsewhere the inputs' values change
+  // nothing, but inputs that do not fit are an error everywhere.
+  bool measured = timeline->clockHertz == 0;
+  if (measured || !given->empty()) {
     auto inputs = bindInputs(inputPorts(compilation->program, "inference"), std::move(*given),
                              arguments.inputs.random.value_or(1));
     if (!inputs)
       return inFile(inputs.takeError(), arguments.model.path);
-    Progress progress("running " + arguments.model.path);
-    auto result = compilation->target->simulate(compilation->program, *inputs, {});
-    if (!result)
-      return inFile(result.takeError(), arguments.model.path);
-    *timeline = std::move(result->timeline);
+    if (measured) {
+      Progress progress("running " + arguments.model.path);
+      auto result = compilation->target->simulate(compilation->program, *inputs, {});
+      if (!result)
+        return inFile(result.takeError(), arguments.model.path);
+      *timeline = std::move(result->timeline);
+    }
   }
+  if (timeline->model.empty()) // a program that was assembled by hand
+    timeline->model = arguments.model.path;
   if (!arguments.trace.empty())
     if (llvm::Error error = timeline::writePerfettoFile(*timeline, arguments.trace))
       return error;

@@ -3,12 +3,16 @@
 #include "base/File.h"
 #include "driver/Compilation.h"
 #include "driver/Inputs.h"
+#include "driver/Outputs.h"
 #include "driver/Progress.h"
+#include "program/Data.h"
 #include "target/Mutate.h"
 
+#include "llvm/ADT/SmallString.h"
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/ADT/Twine.h"
-#include "llvm/Support/MemoryBuffer.h"
+#include "llvm/Support/FileSystem.h"
+#include "llvm/Support/Path.h"
 #include "llvm/Support/raw_ostream.h"
 
 namespace quadrille::driver {
@@ -32,22 +36,53 @@ static llvm::Expected<const target::Target *> targetOfText(llvm::StringRef text,
   return userError("the program text is empty", {fileName.str(), ""});
 }
 
+// A pipe has no size; more than any program text is refused before memory is full.
+static llvm::Error readStandardInput(std::string &text) {
+  constexpr size_t longest = size_t(4) << 30, step = size_t(1) << 16;
+  while (true) {
+    size_t begin = text.size();
+    text.resize(begin + step);
+    auto got = llvm::sys::fs::readNativeFile(llvm::sys::fs::getStdinHandle(),
+                                             llvm::MutableArrayRef(text.data() + begin, step));
+    if (!got)
+      return userError("cannot read: " + llvm::toString(got.takeError()), {"standard input", ""});
+    text.resize(begin + *got);
+    if (*got == 0)
+      return llvm::Error::success();
+    if (text.size() > longest)
+      return userError("more than 4 GiB of program text", {"standard input", ""});
+  }
+}
+
 llvm::Error assembleCommand(const TextArguments &arguments) {
-  // Standard input cannot be mapped; LLVM reads it.
-  auto buffer = llvm::MemoryBuffer::getFileOrSTDIN(arguments.input, /*IsText=*/true);
-  if (!buffer)
-    return userError("cannot read: " + buffer.getError().message(), {arguments.input, ""});
-  std::string fileName = arguments.input == "-" ? "standard input" : arguments.input;
-  auto target = targetOfText((*buffer)->getBuffer(), fileName);
+  if (llvm::Error error = requireSeparateFiles(arguments.input, {{"--output", arguments.output}}, false))
+    return error;
+  bool standardInput = arguments.input == "-" || arguments.input == "/dev/stdin";
+  std::string fileName = standardInput ? "standard input" : arguments.input;
+  std::string piped;
+  std::shared_ptr<const MappedFile> file;
+  if (standardInput) {
+    if (llvm::Error error = readStandardInput(piped))
+      return error;
+  } else {
+    auto opened = MappedFile::open(arguments.input);
+    if (!opened)
+      return opened.takeError();
+    file = std::move(*opened);
+  }
+  llvm::StringRef text = standardInput ? llvm::StringRef(piped) : file->text();
+  auto target = targetOfText(text, fileName);
   if (!target)
     return target.takeError();
-  auto program = (*target)->assemble((*buffer)->getBuffer(), fileName);
+  auto program = (*target)->assemble(text, fileName);
   if (!program)
     return inFile(program.takeError(), fileName);
   return program->save(arguments.output);
 }
 
 llvm::Error disassembleCommand(const TextArguments &arguments) {
+  if (llvm::Error error = requireSeparateFiles(arguments.input, {{"--output", arguments.output}}, false))
+    return error;
   auto compilation = openProgram(arguments.input);
   if (!compilation)
     return compilation.takeError();
@@ -86,12 +121,32 @@ llvm::Error mutateCommand(const MutateArguments &arguments) {
   return llvm::Error::success();
 }
 
+// The model's path as the program keeps it: relative to the program's folder if it lies in there, so that both can be
+// moved together; absolute otherwise.
+static std::string referenceTo(llvm::StringRef model, llvm::StringRef program) {
+  if (program != "-")
+    if (auto below = program::pathBelow(model, llvm::sys::path::parent_path(program)))
+      return *below;
+  llvm::SmallString<256> absolute = model;
+  llvm::sys::fs::make_absolute(absolute);
+  return absolute.str().str();
+}
+
 llvm::Error compileCommand(const CompileArguments &arguments) {
+  if (llvm::Error error = requireSeparateFiles(arguments.model.path, {{"--output", arguments.output}}, false))
+    return error;
+  auto isProgram = isProgramFile(arguments.model.path);
+  if (!isProgram)
+    return isProgram.takeError();
+  if (*isProgram)
+    return userError("is a compiled program already", {arguments.model.path, ""}, "give an ONNX model");
   auto compilation = compileOrOpen(arguments.model, {});
   if (!compilation)
     return compilation.takeError();
   if (llvm::Error error = requireLegal(*compilation, arguments.model.path))
     return error;
+  program::ModelReference &model = *compilation->program.model;
+  model.path = referenceTo(model.path, arguments.output);
   return compilation->program.save(arguments.output);
 }
 

@@ -2,6 +2,7 @@
 #include "base/File.h"
 #include "driver/Compilation.h"
 #include "driver/Inputs.h"
+#include "driver/Outputs.h"
 #include "driver/Progress.h"
 #include "target/Compare.h"
 #include "target/host/Evaluate.h"
@@ -15,6 +16,7 @@
 #include "llvm/Support/raw_ostream.h"
 
 #include <chrono>
+#include <cmath>
 #include <sys/resource.h>
 
 namespace quadrille::driver {
@@ -96,12 +98,24 @@ void writeNumberOrNull(llvm::json::OStream &json, llvm::StringRef key, std::opti
 } // namespace
 
 llvm::Error runCommand(const RunArguments &arguments) {
+  std::vector<std::string> read = arguments.inputs.files;
+  llvm::append_range(read, arguments.expected);
+  read.push_back(arguments.model.path);
+  if (llvm::Error error = requireSeparateFiles(read, {{"--output", arguments.output}, {"--trace", arguments.trace}},
+                                               /*printsReport=*/true))
+    return error;
+  if (arguments.tolerance && !(*arguments.tolerance >= 0 && std::isfinite(*arguments.tolerance)))
+    return userError("--tolerance must be a finite number that is not negative");
+  if (arguments.tolerance && !arguments.check && arguments.expected.empty())
+    return userError("--tolerance has nothing to compare", {}, "add --check or --expected FILE");
   auto given = readNamedTensors(arguments.inputs.files, "--input");
   if (!given)
     return given.takeError();
   auto expected = readNamedTensors(arguments.expected, "--expected");
   if (!expected)
     return expected.takeError();
+  if (!arguments.expected.empty() && expected->empty())
+    return userError("--expected: the file holds no array to compare with", {arguments.expected.front(), ""});
   std::map<std::string, Shape> shapes;
   for (const auto &[name, tensor] : *given)
     shapes.emplace(name, tensor.shape());

@@ -18,14 +18,17 @@ namespace {
 
 constexpr int internalExit = static_cast<int>(Fault::Internal);
 
+// An upper bound that no count needs catches numbers beyond 64 bits, which CLI11 would saturate.
+const CLI::Range positiveCount(int64_t(1), int64_t(1) << 40, "COUNT");
+
 void addModelOptions(CLI::App *app, ModelArguments &model, const std::string &what, bool machine) {
   app->add_option("MODEL", model.path, what)->required();
   if (machine) {
     app->add_option("--machine,-m", model.machine, "machine name or YAML file (see `quadrille machines`)");
     app->add_option("--precision", model.precision, "f32, f16, bf16 or i8; default: the machine's");
-    app->add_option("--chips", model.chips, "number of chips; default: as many as needed")->check(CLI::PositiveNumber);
+    app->add_option("--chips", model.chips, "number of chips; default: as many as needed")->check(positiveCount);
   }
-  app->add_option("--batch", model.batch, "value of the batch dimension")->check(CLI::PositiveNumber);
+  app->add_option("--batch", model.batch, "value of the batch dimension")->check(positiveCount);
   app->add_option("--shape", model.shapes, "value of a symbolic dimension, NAME=VALUE")->type_name("NAME=VALUE");
   app->add_option("--bind", model.bindings, "bind an input to a constant, NAME=NUMBER or NAME=FILE")
       ->type_name("NAME=VALUE");
@@ -66,8 +69,7 @@ int main(int argc, char **argv) {
   runApp->add_option("--tolerance", run.tolerance, "largest relative L2 error that passes --check");
   runApp->add_option("--output,-o", run.output, "write the outputs (.npz)");
   runApp->add_option("--trace", run.trace, "write a Perfetto trace");
-  runApp->add_option("--repeat", run.repeat, "execute this often and report the median time")
-      ->check(CLI::PositiveNumber);
+  runApp->add_option("--repeat", run.repeat, "execute this often and report the median time")->check(positiveCount);
   runApp->add_flag("--json", run.json, "print one JSON object");
 
   CompileArguments compile;
@@ -106,7 +108,7 @@ int main(int argc, char **argv) {
   CLI::App *mutateApp = app.add_subcommand("mutate", "flip one field at a time and see that somebody notices");
   mutateApp->add_option("PROGRAM", mutate.program, "compiled program (.qdl)")->required();
   mutateApp->add_option("--seed", mutate.seed, "first mutation (default 1)");
-  mutateApp->add_option("--count", mutate.count, "number of mutations (default 100)")->check(CLI::PositiveNumber);
+  mutateApp->add_option("--count", mutate.count, "number of mutations (default 100)")->check(positiveCount);
   mutateApp->add_flag("--all", mutate.all, "list every mutation");
   mutateApp->add_flag("--json", mutate.json, "print one JSON object");
 
