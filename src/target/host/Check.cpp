@@ -1,6 +1,9 @@
 // The legality of a host program, independent of what made it.
 #include "target/host/Check.h"
 
+#include "target/host/Convolution.h"
+#include "target/host/Layouts.h"
+
 #include "llvm/ADT/STLExtras.h"
 
 namespace quadrille::host {
@@ -39,19 +42,60 @@ std::vector<target::Finding> findingsOf(const program::Program &program, const H
     available[id] = value.role != ValueRole::Intermediate;
   for (ValueId output : graph.outputs)
     isOutput[decisions.aliases[output]] = true;
+  std::vector<size_t> readers(graph.values.size(), 0);
+  for (const Kernel &kernel : graph.kernels)
+    for (ValueId operand : operandsOf(kernel))
+      ++readers[operand];
+  std::vector<bool> inside(graph.values.size(), false); // a step: nothing else sees it
+  // Channels-last values are produced and read by kernels that can.
+  std::vector<bool> producedChannelsLast(graph.values.size(), false);
+  auto isChannelsLast = [&](ValueId id) { return decisions.layouts[id] == Layout::ChannelsLast; };
+  auto checkLayouts = [&](const std::string &where, const Step &step) {
+    const Kernel &kernel = graph.kernels[step.kernels.front()];
+    const Kernel &last = graph.kernels[step.kernels.back()];
+    LayoutForm form = layoutFormOf(graph, kernel);
+    size_t channelsLast = 0;
+    for (auto [r, read] : llvm::enumerate(kernel.reads)) {
+      if (!isChannelsLast(read.value))
+        continue;
+      ++channelsLast;
+      if (!form.anyRead && form.onlyRead != static_cast<unsigned>(r))
+        report(where, "reads " + valueText(read.value) + " channels-last, which its kernel cannot");
+    }
+    for (const Write &write : kernel.writes)
+      if (write.initial && isChannelsLast(write.initial->value))
+        report(where, "starts from " + valueText(write.initial->value) + " channels-last, which its kernel cannot");
+    for (auto [w, write] : llvm::enumerate(last.writes)) {
+      if (!isChannelsLast(write.value))
+        continue;
+      ++channelsLast;
+      producedChannelsLast[write.value] = true;
+      if (w != 0 || !form.result)
+        report(where, "writes " + valueText(write.value) + " channels-last, which its kernel cannot");
+    }
+    if (form.allAlike && channelsLast != 0 && channelsLast != kernel.reads.size() + last.writes.size())
+      report(where, "mixes channels-last and row-major values");
+  };
   std::vector<size_t> stepOf(graph.kernels.size(), ~size_t(0));
   std::vector<size_t> produced(graph.values.size(), 0), lastRead(graph.values.size(), 0);
   for (auto [s, step] : llvm::enumerate(decisions.steps)) {
     std::string where = "step " + std::to_string(s);
-    if (step.kernels.size() != 1) {
-      report(where, "holds " + std::to_string(step.kernels.size()) + " kernels; one is executed");
+    if (step.kernels.empty() || step.kernels.size() > 2 ||
+        llvm::any_of(step.kernels, [&](uint32_t k) { return k >= graph.kernels.size(); })) {
+      report(where, "holds " + std::to_string(step.kernels.size()) + " kernels or one that does not exist");
       continue;
     }
-    for (uint32_t k : step.kernels) {
-      if (k >= graph.kernels.size()) {
-        report(where, "kernel " + std::to_string(k) + " does not exist");
+    if (step.kernels.size() == 2) {
+      const Kernel &first = graph.kernels[step.kernels[0]];
+      if (!convolutionForm(graph, first) ||
+          reluOperand(graph, graph.kernels[step.kernels[1]]) != first.writes[0].value) {
+        report(where, "two kernels run as one only as a convolution and max(x, 0) of its result");
         continue;
       }
+      inside[first.writes[0].value] = true;
+    }
+    checkLayouts(where, step);
+    for (uint32_t k : step.kernels) {
       if (stepOf[k] != ~size_t(0))
         report(where, "kernel " + std::to_string(k) + " runs a second time");
       stepOf[k] = s;
@@ -94,10 +138,15 @@ std::vector<target::Finding> findingsOf(const program::Program &program, const H
     report("slots", "more slots than values");
   for (size_t id = 0; id < graph.values.size(); ++id) {
     bool needs = graph.values[id].role == ValueRole::Intermediate && available[id] && !isOutput[id] &&
-                 decisions.aliases[id] == id;
+                 decisions.aliases[id] == id && !inside[id];
     uint32_t slot = decisions.slots[id];
-    if (decisions.layouts[id] != Layout::Plain)
-      report(valueText(id), "has a layout that this program's kernels do not read");
+    if (isChannelsLast(static_cast<ValueId>(id)) &&
+        (!needs || !producedChannelsLast[id] || !canBeChannelsLast(graph.values[id])))
+      report(valueText(id), "cannot be channels-last");
+    if (isChannelsLast(decisions.aliases[id]) && decisions.aliases[id] != id)
+      report(valueText(id), "is another view of a channels-last value");
+    if (inside[id] && (isOutput[id] || readers[id] != 1))
+      report(valueText(id), "lives inside a step, but something else reads it");
     if (needs != (slot != noSlot)) {
       report(valueText(id), needs ? "has no slot" : "has a slot that it does not need");
       continue;

@@ -1,6 +1,8 @@
 #include "target/host/Executor.h"
 
 #include "base/Error.h"
+#include "target/host/Convolution.h"
+#include "target/host/Layouts.h"
 
 #include "llvm/ADT/STLExtras.h"
 
@@ -24,7 +26,8 @@ Executor::~Executor() = default;
 
 size_t Executor::bytesOf(ValueId value) const {
   const Value &v = plan.graph.values[value];
-  return static_cast<size_t>(elementCount(v.shape)) * byteWidth(v.type);
+  size_t width = plan.decisions.layouts[value] == Layout::ChannelsLast ? sizeof(float) : byteWidth(v.type);
+  return static_cast<size_t>(elementCount(v.shape)) * width;
 }
 
 static llvm::Expected<OperationPointer> compileKernel(const KernelGraph &graph, const Kernel &kernel) {
@@ -35,6 +38,28 @@ static llvm::Expected<OperationPointer> compileKernel(const KernelGraph &graph, 
   if (OperationPointer operation = compileMatrixProduct(graph, kernel))
     return std::move(operation);
   return compileStructured(graph, kernel);
+}
+
+llvm::Expected<OperationPointer> Executor::compileStep(const Step &step) const {
+  const KernelGraph &graph = plan.graph;
+  for (uint32_t k : step.kernels)
+    if (graph.kernels[k].numeric.rounding == Rounding::Stochastic)
+      return mismatchError("kernel '" + graph.kernels[k].operation + "': the host does not round stochastically");
+  const Kernel &kernel = graph.kernels[step.kernels.front()];
+  auto isChannelsLast = [&](ValueId value) { return plan.decisions.layouts[value] == Layout::ChannelsLast; };
+  bool result = isChannelsLast(graph.kernels[step.kernels.back()].writes[0].value);
+  bool any = result || llvm::any_of(kernel.reads, [&](const Read &read) { return isChannelsLast(read.value); });
+  if (!any && step.kernels.size() == 1)
+    return compileKernel(graph, kernel);
+  OperationPointer operation;
+  if (std::optional<ConvolutionForm> form = convolutionForm(graph, kernel))
+    operation = compileConvolution(
+        {&graph, &kernel, step.kernels.size() == 2, isChannelsLast(kernel.reads[form->source].value), result});
+  else
+    operation = compileChannelsLast(graph, kernel);
+  if (!operation)
+    return internalError("kernel '" + kernel.operation + "' cannot be executed as the program has it");
+  return std::move(operation);
 }
 
 llvm::Error Executor::compile() {
@@ -57,12 +82,12 @@ llvm::Error Executor::compile() {
         return atNode(std::move(error), compiled.node);
       compiled.reads.push_back(decisions.aliases[value]);
     }
-    for (const Write &write : kernel.writes) {
+    for (const Write &write : graph.kernels[step.kernels.back()].writes) {
       compiled.writes.push_back(write.value);
       if (uint32_t slot = decisions.slots[write.value]; slot != noSlot)
         slotBytes[slot] = std::max(slotBytes[slot], bytesOf(write.value));
     }
-    llvm::Expected<OperationPointer> operation = compileKernel(graph, kernel);
+    llvm::Expected<OperationPointer> operation = compileStep(step);
     if (!operation)
       return atNode(operation.takeError(), compiled.node);
     compiled.operation = std::move(*operation);

@@ -32,6 +32,7 @@ private:
   explicit Executor(HostPlan plan);
   llvm::Error compile();
   size_t bytesOf(graph::ValueId value) const;
+  llvm::Expected<OperationPointer> compileStep(const Step &step) const;
 
   HostPlan plan;
   std::vector<Compiled> steps;

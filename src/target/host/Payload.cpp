@@ -423,8 +423,8 @@ void setPayload(program::Program &program, const HostPlan &plan) {
   contents.graph = Writer(program).write(plan.graph);
   for (auto [id, value] : llvm::enumerate(contents.graph->values)) {
     value->slot = plan.decisions.slots[id];
-    if (plan.decisions.layouts[id] == Layout::Blocked)
-      value->layout = "blocked";
+    if (plan.decisions.layouts[id] == Layout::ChannelsLast)
+      value->layout = "channels_last";
   }
   for (const Step &step : plan.decisions.steps) {
     contents.steps.push_back(std::make_unique<schema::StepT>());
@@ -468,9 +468,9 @@ llvm::Expected<HostPlan> planOf(const program::Program &program, const schema::P
   }
   for (const auto &value : contents.graph->values) {
     plan.decisions.slots.push_back(value->slot);
-    if (!value->layout.empty() && value->layout != "blocked")
+    if (!value->layout.empty() && value->layout != "channels_last")
       return userError("unknown layout '" + value->layout + "'");
-    plan.decisions.layouts.push_back(value->layout.empty() ? Layout::Plain : Layout::Blocked);
+    plan.decisions.layouts.push_back(value->layout.empty() ? Layout::Plain : Layout::ChannelsLast);
   }
   plan.decisions.aliases = aliasesOf(plan.graph);
   for (const auto &step : contents.steps)

@@ -1,6 +1,8 @@
 #include "target/host/Plan.h"
 
 #include "graph/InlineComposites.h"
+#include "target/host/Convolution.h"
+#include "target/host/Layouts.h"
 
 #include "llvm/ADT/STLExtras.h"
 
@@ -148,9 +150,9 @@ void assignSlots(const KernelGraph &graph, Decisions &decisions) {
       ValueId value = write.value;
       if (isOutput[value] || inside[value] || aliases[value] != value)
         continue;
-      int64_t bytes =
-          elementCount(graph.values[value].shape) *
-          static_cast<int64_t>(decisions.layouts[value] == Layout::Blocked ? 4 : byteWidth(graph.values[value].type));
+      int64_t bytes = elementCount(graph.values[value].shape) *
+                      static_cast<int64_t>(
+                          decisions.layouts[value] == Layout::ChannelsLast ? 4 : byteWidth(graph.values[value].type));
       Slot *best = nullptr;
       for (Slot &slot : slots)
         if (slot.freeFrom <= s && (!best || std::abs(slot.bytes - bytes) < std::abs(best->bytes - bytes)))
@@ -164,6 +166,70 @@ void assignSlots(const KernelGraph &graph, Decisions &decisions) {
       decisions.slots[value] = static_cast<uint32_t>(best - slots.data());
     }
   decisions.slotCount = static_cast<uint32_t>(slots.size());
+}
+
+// One step for each kernel, or for a convolution and the max(x, 0) that alone reads its result.
+void makeSteps(const KernelGraph &graph, Decisions &decisions) {
+  Uses uses(graph);
+  std::vector<std::optional<uint32_t>> relus(graph.values.size()); // of each value
+  for (auto [k, kernel] : llvm::enumerate(graph.kernels))
+    if (std::optional<ValueId> operand = reluOperand(graph, kernel); operand && uses.readers[*operand] == 1)
+      relus[*operand] = static_cast<uint32_t>(k);
+  std::vector<bool> taken(graph.kernels.size(), false);
+  for (auto [k, kernel] : llvm::enumerate(graph.kernels)) {
+    if (isAlias(kernel) || taken[k])
+      continue;
+    decisions.steps.push_back({{static_cast<uint32_t>(k)}});
+    if (kernel.writes.size() != 1 || !relus[kernel.writes[0].value] || !convolutionForm(graph, kernel))
+      continue;
+    decisions.steps.back().kernels.push_back(*relus[kernel.writes[0].value]);
+    taken[*relus[kernel.writes[0].value]] = true;
+  }
+}
+
+// Channels-last wherever the producer and every reader can have it.
+void chooseLayouts(const KernelGraph &graph, Decisions &decisions) {
+  std::vector<bool> produced(graph.values.size(), false), refused(graph.values.size(), false);
+  for (ValueId output : graph.outputs)
+    refused[decisions.aliases[output]] = true;
+  for (auto [id, root] : llvm::enumerate(decisions.aliases))
+    if (root != id)
+      refused[root] = refused[id] = true;
+  struct Together { // values of one kernel that must have the same layout
+    llvm::SmallVector<ValueId, 4> values;
+  };
+  std::vector<Together> constraints;
+  for (const Step &step : decisions.steps) {
+    const Kernel &kernel = graph.kernels[step.kernels.front()];
+    LayoutForm form = layoutFormOf(graph, kernel);
+    for (auto [r, read] : llvm::enumerate(kernel.reads))
+      if (!form.anyRead && form.onlyRead != static_cast<unsigned>(r))
+        refused[read.value] = true;
+    for (const Write &write : kernel.writes)
+      if (write.initial)
+        refused[write.initial->value] = true;
+    ValueId result = graph.kernels[step.kernels.back()].writes[0].value;
+    produced[result] = form.result;
+    if (form.allAlike) {
+      constraints.push_back({{result}});
+      for (const Read &read : kernel.reads)
+        constraints.back().values.push_back(read.value);
+    }
+  }
+  for (auto [id, value] : llvm::enumerate(graph.values))
+    if (produced[id] && !refused[id] && canBeChannelsLast(value))
+      decisions.layouts[id] = Layout::ChannelsLast;
+  for (bool changed = true; changed;) {
+    changed = false;
+    for (const Together &together : constraints) {
+      auto isPlain = [&](ValueId value) { return decisions.layouts[value] == Layout::Plain; };
+      if (!llvm::any_of(together.values, isPlain) || llvm::all_of(together.values, isPlain))
+        continue;
+      for (ValueId value : together.values)
+        decisions.layouts[value] = Layout::Plain;
+      changed = true;
+    }
+  }
 }
 
 // Kernels whose results nobody reads, once fusion has taken their readers away.
@@ -263,9 +329,8 @@ HostPlan makePlan(const KernelGraph &graph) {
   decisions.slots.assign(count, noSlot);
   decisions.layouts.assign(count, Layout::Plain);
   decisions.aliases = aliasesOf(plan.graph);
-  for (auto [k, kernel] : llvm::enumerate(plan.graph.kernels))
-    if (!isAlias(kernel))
-      decisions.steps.push_back({{static_cast<uint32_t>(k)}});
+  makeSteps(plan.graph, decisions);
+  chooseLayouts(plan.graph, decisions);
   assignSlots(plan.graph, decisions);
   return plan;
 }

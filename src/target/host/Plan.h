@@ -13,11 +13,11 @@ constexpr uint32_t noSlot = ~uint32_t(0);
 
 // How a value's elements lie in memory.
 enum class Layout : uint8_t {
-  Plain,  // row-major, in the value's type
-  Blocked // in the order that the producing convolution prefers, as f32 holding the type's values
+  Plain,       // row-major, in the value's type
+  ChannelsLast // [image, place..., channel] instead of [image, channel, place...]; f32 holding values of the type
 };
 
-// Kernels that run as one: a contraction and the elementwise kernels applied to its result, or a single kernel.
+// Kernels that run as one: a convolution and max(x, 0) of its result, or a single kernel.
 struct Step {
   std::vector<uint32_t> kernels;
 };
