@@ -326,7 +326,11 @@ private:
     dnnl::convolution_forward::primitive_desc description;
     dnnl::convolution_forward execute;
   };
+  // False when the pieces cannot share fast code; larger ones may.
   bool makePieces();
+  static bool isReference(const Primitive &primitive) {
+    return llvm::StringRef(primitive.description.impl_info_str()).starts_with("ref");
+  }
   dnnl::memory prepareWeights(const std::byte *weights);
   void runPiece(int64_t image, const Piece &piece, const float *from, float *to, std::byte *plain);
 
@@ -348,6 +352,8 @@ private:
 
 bool ConvolutionOperation::makePieces() {
   const Geometry &g = form.g;
+  pieces.clear();
+  primitives.clear();
   int64_t reach = (g.weightDims[g.weightDims.size() - g.strides.size()] - 1) * (g.dilations[0] + 1) + 1;
   for (int64_t row = 0; row < g.resultDims[2]; row += pieceRows) {
     Piece piece;
@@ -391,6 +397,9 @@ bool ConvolutionOperation::makePieces() {
                                         g.dilations, padBefore, padAfter),
         attributes, engine());
     weightLayout = primitive.description.weights_desc();
+    // A piece of another height may have no fast implementation for the layout that suits the middle one.
+    if (i > 0 && isReference(primitive) && !isReference(primitives[middle]))
+      return false;
     primitive.execute = dnnl::convolution_forward(primitive.description);
   }
   return true;
@@ -424,8 +433,11 @@ void ConvolutionOperation::prepare(const ConvolutionRequest &request) {
     biasLayout = g.biased ? dnnl::memory::desc({g.groups * g.outputs}, Type::f32, dnnl::memory::format_tag::a)
                           : dnnl::memory::desc();
     pieceRows = rowsOfPiece(g);
-    if (!makePieces())
-      return;
+    while (!makePieces()) {
+      if (pieceRows >= g.resultDims[2])
+        return;
+      pieceRows = std::min(2 * pieceRows, g.resultDims[2]);
+    }
     auto reorder = [&](const dnnl::memory::desc &from, const dnnl::memory::desc &to) {
       return dnnl::reorder(dnnl::reorder::primitive_desc(engine(), from, engine(), to));
     };
