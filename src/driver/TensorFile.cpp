@@ -119,7 +119,7 @@ llvm::Expected<NamedTensors> readNpz(std::shared_ptr<const MappedFile> file) {
       return userError("damaged entry " + llvm::Twine(i), {name, ""});
     llvm::StringRef entry = status.name;
     // Deflate cannot expand by more than about 1032; a larger claim is a lie that must not be allocated.
-    if (status.size > status.comp_size * 1040 + 1024)
+    if (status.comp_size > file->bytes().size() || status.size > status.comp_size * 1040 + 1024)
       return userError("implausible size of " + llvm::Twine(status.size) + " bytes", {name, entry.str()});
     std::vector<std::byte> bytes(status.size);
     zip_file_t *stream = zip_fopen_index(archive, i, 0);
@@ -176,8 +176,8 @@ llvm::Expected<Tensor> parseNpy(llvm::ArrayRef<std::byte> bytes, llvm::StringRef
     if (piece.trim().empty())
       continue;
     uint64_t extent;
-    if (piece.trim().getAsInteger(10, extent) || __builtin_mul_overflow(count, extent, &count) ||
-        count > (uint64_t(1) << 48))
+    if (piece.trim().getAsInteger(10, extent) || extent > (uint64_t(1) << 48) ||
+        __builtin_mul_overflow(count, extent, &count) || count > (uint64_t(1) << 48))
       return damaged(name, "bad shape (" + *extents + ")");
     shape.push_back(static_cast<int64_t>(extent));
   }
@@ -185,11 +185,13 @@ llvm::Expected<Tensor> parseNpy(llvm::ArrayRef<std::byte> bytes, llvm::StringRef
   if (data.size() != count * byteWidth(*type))
     return damaged(name, "the shape (" + *extents + ") needs " + llvm::Twine(count * byteWidth(*type)) +
                              " bytes, found " + llvm::Twine(data.size()));
-  if (order->trim() == "True")
-    return fromColumnMajor(*type, shape, data);
-  Tensor tensor = Tensor::uninitialized(*type, shape);
-  if (!data.empty())
+  bool columnMajor = order->trim() == "True";
+  Tensor tensor = columnMajor ? fromColumnMajor(*type, shape, data) : Tensor::uninitialized(*type, shape);
+  if (!columnMajor && !data.empty())
     std::memcpy(tensor.mutableBytes(), data.data(), data.size());
+  if (*type == ElementType::boolean) // a truth value is 0 or 1, in a file any byte
+    for (size_t i = 0; i < data.size(); ++i)
+      tensor.mutableBytes()[i] = static_cast<std::byte>(tensor.bytes()[i] != std::byte(0));
   return tensor;
 }
 

@@ -50,6 +50,22 @@ TEST(TensorFile, DamagedArraysAreRefused) {
             "numpy.savez");
 }
 
+TEST(TensorFile, ExtentsBesideZeroAreExaminedToo) {
+  // 2^64 - 1 would be an extent of -1.
+  EXPECT_EQ(messageOf(npy("{'descr': '<f4', 'fortran_order': False, 'shape': (0, 18446744073709551615), }", "")),
+            "a.npy: not a readable NumPy array: bad shape (0, 18446744073709551615); write it with numpy.save or "
+            "numpy.savez");
+}
+
+TEST(TensorFile, TruthIsOne) {
+  for (const char *order : {"False", "True"}) {
+    auto tensor = parse(npy(std::string("{'descr': '|b1', 'fortran_order': ") + order + ", 'shape': (4,), }",
+                            std::string("\0\1\7\xff", 4)));
+    ASSERT_TRUE(bool(tensor));
+    EXPECT_EQ(tensor->bytes(), (llvm::ArrayRef<std::byte>{std::byte(0), std::byte(1), std::byte(1), std::byte(1)}));
+  }
+}
+
 TEST(TensorFile, WrittenArchiveReadsBackAndIsTheSameEveryTime) {
   std::string directory = testing::TempDir() + "/quadrille-npz";
   std::filesystem::create_directories(directory);

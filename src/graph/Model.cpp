@@ -28,14 +28,18 @@ llvm::Expected<KernelGraph> loadModel(llvm::StringRef path, const ImportOptions 
   llvm::Expected<std::unique_ptr<const ModelFile>> file = ModelFile::open(path);
   if (!file)
     return file.takeError();
-  llvm::Expected<ImportedModel> model = importModel(**file, options);
+  return loadModel(**file, options);
+}
+
+llvm::Expected<KernelGraph> loadModel(const ModelFile &file, const ImportOptions &options) {
+  llvm::Expected<ImportedModel> model = importModel(file, options);
   if (!model)
     return model.takeError();
   if (llvm::Error error = runPipeline(model->module(), options.dumpDirectory))
     return inFile(std::move(error), path);
   llvm::Expected<KernelGraph> extracted = extractKernels(model->function());
   if (!extracted)
-    return inFile(extracted.takeError(), path);
+    return inFile(extracted.takeError(), file.path());
   KernelGraph graph = recognizeComposites(std::move(*extracted));
   if (!options.dumpDirectory.empty())
     if (llvm::Error error =

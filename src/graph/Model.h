@@ -54,5 +54,8 @@ llvm::Expected<ModelSummary> summarizeModel(llvm::StringRef path);
 // Imports, normalises and extracts. User errors name file and node: malformed file, unsupported operator (all of them,
 // one a line), unresolved symbolic dimension (with the option that gives it a value), wrong shapes or types.
 llvm::Expected<KernelGraph> loadModel(llvm::StringRef path, const ImportOptions &options);
+// Of a file that is open (graph/onnx/ModelFile.h).
+class ModelFile;
+llvm::Expected<KernelGraph> loadModel(const ModelFile &file, const ImportOptions &options);
 
 } // namespace quadrille::graph

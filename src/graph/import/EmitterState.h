@@ -42,6 +42,7 @@ struct Emitter::State {
   mlir::Location location;
   std::deque<TensorData> arena;
   llvm::SmallVector<IsolatedBlock> isolated;
+  int64_t computedBytes = 0; // of constants that the file does not hold
 };
 
 } // namespace quadrille::graph::importer

@@ -100,6 +100,8 @@ std::vector<target::Finding> findingsOf(const program::Program &program, const H
         report(where, "kernel " + std::to_string(k) + " runs a second time");
       stepOf[k] = s;
       const Kernel &kernel = graph.kernels[k];
+      if (isAlias(kernel))
+        report(where, "runs kernel " + std::to_string(k) + ", a reshape, whose result has no memory of its own");
       auto reads = [&](ValueId id) {
         ValueId root = decisions.aliases[id];
         if (!available[root])

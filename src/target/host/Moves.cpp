@@ -4,6 +4,7 @@
 #include "target/host/Indexed.h"
 
 #include "llvm/ADT/STLExtras.h"
+#include "llvm/Support/MathExtras.h"
 
 #include <atomic>
 #include <cstring>
@@ -117,6 +118,8 @@ Compiled compileReshape(const KernelGraph &graph, const Kernel &kernel) {
 }
 
 Compiled compileConcat(const KernelGraph &graph, const Kernel &kernel) {
+  if (llvm::Error error = checkCounts(kernel, kernel.reads.size()))
+    return std::move(error);
   const Value &to = resultValue(graph, kernel);
   llvm::Expected<int64_t> axis = Attributes(kernel).axis(to.shape.size());
   if (!axis)
@@ -168,14 +171,21 @@ Compiled compileInsertSlice(const KernelGraph &graph, const Kernel &kernel) {
   if (!steps)
     return steps.takeError();
   size_t rank = to.shape.size();
-  if (offsets->size() != rank || sizes->size() != rank || steps->size() != rank ||
-      elementCount(source.shape) != elementCount(*sizes) || operandValue(graph, kernel, 1).shape != to.shape)
+  const Value &destination = operandValue(graph, kernel, 1);
+  if (offsets->size() != rank || sizes->size() != rank || steps->size() != rank || source.type != to.type ||
+      destination.type != to.type || destination.shape != to.shape)
     return wrongOperands(kernel, "the slice does not fit");
   for (size_t d = 0; d < rank; ++d) {
-    int64_t last = (*offsets)[d] + ((*sizes)[d] - 1) * (*steps)[d];
-    if ((*sizes)[d] > 0 && ((*offsets)[d] < 0 || (*offsets)[d] >= to.shape[d] || last < 0 || last >= to.shape[d]))
+    int64_t offset = (*offsets)[d], size = (*sizes)[d], step = (*steps)[d], extent = to.shape[d], reach = 0;
+    bool inside = size >= 0 && size <= extent;
+    if (inside && size > 0)
+      inside = offset >= 0 && offset < extent && !llvm::MulOverflow(size - 1, step, reach) && reach >= -offset &&
+               reach < extent - offset;
+    if (!inside)
       return wrongOperands(kernel, "the slice lies outside the destination");
   }
+  if (elementCount(source.shape) != elementCount(*sizes))
+    return wrongOperands(kernel, "the slice does not fit");
   Shape strides = rowMajorStrides(to.shape);
   size_t width = byteWidth(to.type);
   size_t bytes = static_cast<size_t>(elementCount(to.shape)) * width;
