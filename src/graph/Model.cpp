@@ -36,7 +36,7 @@ llvm::Expected<KernelGraph> loadModel(const ModelFile &file, const ImportOptions
   if (!model)
     return model.takeError();
   if (llvm::Error error = runPipeline(model->module(), options.dumpDirectory))
-    return inFile(std::move(error), path);
+    return inFile(std::move(error), file.path());
   llvm::Expected<KernelGraph> extracted = extractKernels(model->function());
   if (!extracted)
     return inFile(extracted.takeError(), file.path());

@@ -154,6 +154,14 @@ TEST_F(HostProgram, CheckFindsWhatIsWrong) {
   EXPECT_THAT(firstFinding(changed([&](auto &p) { p.steps[1]->kernels[0] = p.steps[0]->kernels[0]; })),
               HasSubstr("runs a second time"));
   EXPECT_THAT(firstFinding(changed([&](auto &p) { p.graph->kernels[0]->reads[0]->value = 1000; })), testing::Not(""));
+  EXPECT_THAT(firstFinding(changed([&](auto &p) {
+                for (uint32_t k = 0; k < p.graph->kernels.size(); ++k)
+                  if (p.graph->kernels[k]->operation == "reshape") {
+                    p.steps.push_back(std::make_unique<schema::StepT>());
+                    p.steps.back()->kernels = {k};
+                  }
+              })),
+              HasSubstr("a reshape, whose result has no memory of its own"));
   EXPECT_THAT(firstFinding(changed([&](auto &p) { p.graph->values[0]->shape = {1ll << 50}; })),
               HasSubstr("impossible shape"));
 }

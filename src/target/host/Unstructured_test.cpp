@@ -82,6 +82,18 @@ TEST(Unstructured, InsertSliceWithSteps) {
   EXPECT_THAT(k.with("strides", std::vector<int64_t>{1, 2})(), ElementsAre(8, 2, 9, 4, 5, 6));
 }
 
+TEST(Unstructured, InsertSliceStaysInItsOperands) {
+  auto errorOf = [](Tensor source, std::vector<int64_t> offsets, std::vector<int64_t> sizes,
+                    std::vector<int64_t> strides) {
+    OneKernel k("insert_slice", {source, floats({2, 3}, {1, 2, 3, 4, 5, 6})}, {{f32, {2, 3}}});
+    return k.with("offsets", offsets).with("sizes", sizes).with("strides", strides).error();
+  };
+  EXPECT_THAT(errorOf(floats({2}, {8, 9}), {0, 0}, {-1, -2}, {1, 1}), HasSubstr("outside the destination"));
+  EXPECT_THAT(errorOf(floats({1, 2}, {8, 9}), {0, 1}, {1, 2}, {1, INT64_MAX}), HasSubstr("outside the destination"));
+  EXPECT_THAT(errorOf(floats({1, 2}, {8, 9}), {0, 2}, {1, 2}, {1, 1}), HasSubstr("outside the destination"));
+  EXPECT_THAT(errorOf(Tensor::zeros(ElementType::u8, {1, 2}), {0, 0}, {1, 2}, {1, 1}), HasSubstr("does not fit"));
+}
+
 TEST(Unstructured, GatherCountsFromTheEnd) {
   OneKernel k("gather", {floats({3, 2}, {1, 2, 3, 4, 5, 6}), longs({2}, {-1, 0})}, {{f32, {2, 2}}});
   EXPECT_THAT(k.with("axis", int64_t(0))(), ElementsAre(5, 6, 1, 2));
