@@ -121,11 +121,11 @@ TensorRef Emitter::constant(Tensor tensor) {
   return state.add(std::move(data));
 }
 
-TensorRef Emitter::computed(Tensor tensor) {
-  state.computedBytes += static_cast<int64_t>(tensor.byteSize());
-  if (state.computedBytes > maximumComputedBytes)
+TensorRef Emitter::State::computed(Tensor tensor) {
+  computedBytes += static_cast<int64_t>(tensor.byteSize());
+  if (computedBytes > maximumComputedBytes)
     refuse("the constants that are computed at import take more than " + llvm::Twine(maximumComputedBytes) + " bytes");
-  return constant(std::move(tensor));
+  return Emitter(*this).constant(std::move(tensor));
 }
 
 TensorRef Emitter::weight(const WeightData &source, llvm::StringRef name) {
@@ -141,7 +141,7 @@ TensorRef Emitter::weight(const WeightData &source, llvm::StringRef name) {
 }
 
 TensorRef Emitter::integers(llvm::ArrayRef<int64_t> values) {
-  return computed(Tensor::of<int64_t>(ElementType::i64, {static_cast<int64_t>(values.size())}, values));
+  return state.computed(Tensor::of<int64_t>(ElementType::i64, {static_cast<int64_t>(values.size())}, values));
 }
 
 TensorRef Emitter::scalar(ElementType type, double number) {
@@ -162,7 +162,7 @@ TensorRef Emitter::fill(Shape shape, Scalar element) {
     size_t width = byteWidth(element.type);
     for (int64_t i = 0; i < elements; ++i)
       std::memcpy(tensor.mutableBytes() + static_cast<size_t>(i) * width, &element.bits, width);
-    data.constant = computed(std::move(tensor)).constant();
+    data.constant = state.computed(std::move(tensor)).constant();
   }
   data.shape = std::move(shape);
   return state.add(std::move(data));

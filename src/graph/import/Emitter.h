@@ -194,8 +194,6 @@ public:
 
   // Constants. `fill` of any size; `constant` owns or borrows its elements.
   TensorRef constant(Tensor tensor);
-  // The same of elements that the importer has computed, which together may not take too much memory.
-  TensorRef computed(Tensor tensor);
   TensorRef weight(const WeightData &data, llvm::StringRef name); // stays a reference to the file's bytes
   TensorRef integers(llvm::ArrayRef<int64_t> values);             // i64, rank 1
   TensorRef scalar(ElementType type, double number);

@@ -375,7 +375,7 @@ llvm::Expected<std::optional<std::vector<TensorRef>>> Importer::fold(const onnx:
   size_t next = 0;
   for (TensorRef &result : *folded)
     if (result && !result->isConstant())
-      result = Emitter(state).computed((*tensors)[next++]);
+      result = state.computed((*tensors)[next++]);
   return folded;
 }
 
