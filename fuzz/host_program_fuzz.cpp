@@ -27,7 +27,7 @@ static void fail(const std::string &what) {
   std::abort();
 }
 
-static const target::Target &host() {
+static const target::Target &theHost() {
   return target::hostTarget();
 }
 
@@ -73,7 +73,7 @@ static void execute(const program::Program &program) {
       tensor.mutableBytes()[i] = static_cast<std::byte>(variable.type == ElementType::boolean ? i / 2 % 2 : i % 11);
     inputs[variable.name] = tensor;
   }
-  auto result = host().simulate(program, inputs, {});
+  auto result = theHost().simulate(program, inputs, {});
   if (!result) {
     Reported reported = report(result.takeError());
     if (reported.exitCode == static_cast<int>(Fault::Internal))
@@ -86,20 +86,20 @@ static void execute(const program::Program &program) {
 }
 
 static void examine(const program::Program &program) {
-  auto verdict = host().check(program);
+  auto verdict = theHost().check(program);
   if (!verdict) {
     if (report(verdict.takeError()).exitCode != static_cast<int>(Fault::User))
       fail("an unreadable program is not the user's fault");
     return;
   }
   if (!verdict->legal()) {
-    auto result = host().simulate(program, {}, {});
+    auto result = theHost().simulate(program, {}, {});
     if (result)
       fail("an illegal program was executed: " + verdict->findings[0].message);
     llvm::consumeError(result.takeError());
     return;
   }
-  llvm::consumeError(host().estimate(program).takeError());
+  llvm::consumeError(theHost().estimate(program).takeError());
   if (isSmall(program))
     execute(program);
 }
@@ -107,12 +107,12 @@ static void examine(const program::Program &program) {
 static std::string print(const program::Program &program, bool &printed) {
   std::string text;
   llvm::raw_string_ostream os(text);
-  printed = !errorToBool(host().disassemble(program, os));
+  printed = !errorToBool(theHost().disassemble(program, os));
   return os.str();
 }
 
 static program::Program assemble(llvm::StringRef text) {
-  return llvm::cantFail(host().assemble(text, "base"));
+  return llvm::cantFail(theHost().assemble(text, "base"));
 }
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
@@ -136,7 +136,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   // Machines by name come from files, which are another fuzzer's matter.
   if (text.contains(".machine "))
     return 0;
-  auto program = host().assemble(text, "p.txt");
+  auto program = theHost().assemble(text, "p.txt");
   if (!program) {
     if (report(program.takeError()).exitCode != static_cast<int>(Fault::User))
       fail("bad text is not the user's fault");
@@ -145,7 +145,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   bool printed = false;
   std::string first = print(*program, printed);
   if (printed) { // text that is not UTF-8 is refused
-    auto again = host().assemble(first, "printed");
+    auto again = theHost().assemble(first, "printed");
     if (!again)
       fail("printed text cannot be read: " + report(again.takeError()).message);
     if (print(*again, printed) != first)
@@ -279,10 +279,10 @@ private:
   void mutateField() {
     if (llvm::StringRef(text).contains(".machine "))
       return;
-    auto program = host().assemble(text, "");
+    auto program = theHost().assemble(text, "");
     if (!program)
       return llvm::consumeError(program.takeError());
-    auto mutation = host().mutate(*program, random());
+    auto mutation = theHost().mutate(*program, random());
     if (!mutation)
       return llvm::consumeError(mutation.takeError());
     bool printed = false;
