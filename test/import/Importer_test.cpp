@@ -190,33 +190,6 @@ TEST(Shapes, TooLargeAreRefused) {
 // Batch
 //===--------------------------------------------------------------------------------------------------------------===//
 
-// What the kernel graph's verification would refuse is the model's fault and names the node.
-TEST(Limits, OfTheKernelGraphAreTheModelsFault) {
-  EXPECT_THAT(errorOf(17, R"(g (float[0,2199023255552] x) => (float[0,2199023255552] y) { y = Relu(x) })"),
-              HasSubstr("input 'x': a tensor of shape [0,2199023255552] is too large"));
-  EXPECT_THAT(errorOf(17, R"(g (float[1,1,8388608] x) => (float[1,1,4] y) <float[1,1,1] w = {1}>
-                            { y = Conv<strides = [2097152]>(x, w) })"),
-              HasSubstr("strides over 2^20"));
-  EXPECT_THAT(errorOf(17, R"(g (float[8388608] x) => (float[4] y)
-                            <int64[1] start = {0}, int64[1] end = {8388608}, int64[1] axis = {0}, int64[1] step = {2097152}>
-                            { y = Slice(x, start, end, axis, step) })"),
-              HasSubstr("a step of 2097152 elements"));
-}
-
-// 65536 elements under a window of 32768 are 2^30 steps: left to the target.
-TEST(Limits, LargeWorkIsNotFolded) {
-  auto graph = import(17, R"(g () => (float[1,1,32769] y)
-      <int64 zero = {0}, int64 count = {65536}, int64 one = {1}, int64[3] shape = {1, 1, 65536}> {
-        numbers = Range(zero, count, one)
-        single = Cast<to = 1>(numbers)
-        image = Reshape(single, shape)
-        y = MaxPool<kernel_shape = [32768]>(image)
-      })");
-  ASSERT_TRUE(static_cast<bool>(graph)) << report(graph.takeError()).message;
-  ASSERT_EQ(graph->kernels.size(), 1u);
-  EXPECT_EQ(graph->kernels[0].kind, KernelKind::Window);
-}
-
 TEST(Batch, FixedByTheInputIsRefused) {
   ImportOptions options = withHost();
   options.batch = 4;

@@ -64,27 +64,6 @@ namespace {
 
 // Results of at most this many elements are computed at import when all operands are known.
 constexpr int64_t maximumFoldedElements = 65536;
-// And when computing them takes at most this many steps: small operands can ask for large work (pooling with padding).
-constexpr double maximumFoldedWork = 1 << 26;
-
-// Points of all loop nests and elements of all values, regions as often as they run.
-double workOf(const KernelGraph &graph) {
-  double work = 0;
-  for (const Value &value : graph.values)
-    work += static_cast<double>(elementCount(value.shape));
-  for (const Kernel &kernel : graph.kernels) {
-    double points = 1, times = 1;
-    for (const Loop &loop : kernel.loops)
-      points *= static_cast<double>(loop.extent);
-    work += points;
-    if (auto trip = kernel.attributes.find("trip_count"); trip != kernel.attributes.end())
-      if (const int64_t *count = std::get_if<int64_t>(&trip->second))
-        times = static_cast<double>(*count);
-    if (kernel.region)
-      work += times * workOf(*kernel.region);
-  }
-  return work;
-}
 
 // Names of a graph, or of a local function's body. A name without a tensor depends on a node that was refused.
 struct Scope {
@@ -364,8 +343,6 @@ llvm::Expected<std::optional<std::vector<TensorRef>>> Importer::fold(const onnx:
   llvm::Expected<KernelGraph> graph = extractKernels(*scratch);
   if (!graph)
     return atNode(inFile(graph.takeError(), file.path()), where(node, scope).node);
-  if (workOf(*graph) > maximumFoldedWork)
-    return std::nullopt;
   std::vector<Tensor> inputs;
   for (TensorRef argument : arguments)
     inputs.push_back(argument.constant());
@@ -375,7 +352,7 @@ llvm::Expected<std::optional<std::vector<TensorRef>>> Importer::fold(const onnx:
   size_t next = 0;
   for (TensorRef &result : *folded)
     if (result && !result->isConstant())
-      result = state.computed((*tensors)[next++]);
+      result = Emitter(state).constant((*tensors)[next++]);
   return folded;
 }
 
@@ -718,12 +695,8 @@ llvm::Error Importer::run() {
 
 llvm::Expected<ImportedModel> importModel(const ModelFile &file, const ImportOptions &options) {
   ImportedModel model;
-  try {
-    if (llvm::Error error = Importer(file, options, *model.storage).run())
-      return std::move(error);
-  } catch (const Refusal &refusal) { // outside any operator: a weight, input or output that is too large
-    return userError(refusal.message, {file.path().str(), ""}, refusal.remedy);
-  }
+  if (llvm::Error error = Importer(file, options, *model.storage).run())
+    return std::move(error);
   return model;
 }
 
