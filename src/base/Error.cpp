@@ -43,9 +43,13 @@ static llvm::Error fillIn(llvm::Error error, std::string Where::*field, llvm::St
   });
 }
 
-llvm::Error inFile(llvm::Error error, llvm::StringRef file) { return fillIn(std::move(error), &Where::file, file); }
+llvm::Error inFile(llvm::Error error, llvm::StringRef file) {
+  return fillIn(std::move(error), &Where::file, file);
+}
 
-llvm::Error atNode(llvm::Error error, llvm::StringRef node) { return fillIn(std::move(error), &Where::node, node); }
+llvm::Error atNode(llvm::Error error, llvm::StringRef node) {
+  return fillIn(std::move(error), &Where::node, node);
+}
 
 Reported report(llvm::Error error) {
   Reported result;

@@ -89,7 +89,9 @@ void WorkerPool::work() {
 
 } // namespace
 
-void setThreadCount(unsigned count) { requestedThreads = count; }
+void setThreadCount(unsigned count) {
+  requestedThreads = count;
+}
 
 unsigned threadCount() {
   if (requestedThreads != 0)

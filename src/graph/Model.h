@@ -45,7 +45,7 @@ struct ModelSummary {
   std::map<std::string, int64_t> operators; // operator type -> count, subgraphs and local functions included
   int64_t parameters = 0;                   // elements of all weights
   uint64_t parameterBytes = 0;
-  std::vector<std::string> absentWeights;   // declared, but their data is missing
+  std::vector<std::string> absentWeights; // declared, but their data is missing
   std::vector<UnsupportedNode> unsupported;
 };
 
