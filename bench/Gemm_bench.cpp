@@ -53,7 +53,7 @@ template <typename T, typename C, typename Function>
 void run(benchmark::State &state, std::vector<T> a, std::vector<T> b, Function function) {
   int64_t n = state.range(0);
   std::vector<C> c(static_cast<size_t>(n * n));
-  for (auto _ : state) {
+  for ([[maybe_unused]] auto _ : state) {
     function(a.data(), b.data(), c.data());
     benchmark::ClobberMemory();
   }
@@ -126,7 +126,7 @@ void f32Row(benchmark::State &state) {
   GemmShape shape = square(n, state.range(1) != 0);
   shape.m = 1;
   std::vector<float> a = randomValues<float>(n, 1), b = randomValues<float>(n * n, 2), c(n);
-  for (auto _ : state) {
+  for ([[maybe_unused]] auto _ : state) {
     gemmF32(shape, a.data(), b.data(), c.data());
     benchmark::ClobberMemory();
   }

@@ -20,7 +20,7 @@ void conversion(benchmark::State &state, ElementType from, ElementType to) {
     values[i] = std::sin(static_cast<float>(i)) * 50;
   std::vector<double> source(conversionElements), target(conversionElements);
   convert(ElementType::f32, values.data(), from, source.data(), conversionElements);
-  for (auto _ : state) {
+  for ([[maybe_unused]] auto _ : state) {
     convert(from, source.data(), to, target.data(), conversionElements);
     benchmark::ClobberMemory();
   }
@@ -31,7 +31,7 @@ void conversion(benchmark::State &state, ElementType from, ElementType to) {
 void stochastic(benchmark::State &state, ElementType to) {
   std::vector<float> values(conversionElements, 0.3f);
   std::vector<uint16_t> target(conversionElements);
-  for (auto _ : state) {
+  for ([[maybe_unused]] auto _ : state) {
     narrowStochastic(to, values.data(), target.data(), conversionElements, 1, 0);
     benchmark::ClobberMemory();
   }
@@ -88,7 +88,7 @@ void expression(benchmark::State &state, const BlockExpression &body) {
   convert(ElementType::f32, values.data(), type, source.data(), rowElements);
   std::vector<BlockEvaluator::Operand> inputs(body.inputs.size(), {source.data(), 1});
   int64_t row = state.range(0);
-  for (auto _ : state) {
+  for ([[maybe_unused]] auto _ : state) {
     for (int64_t i = 0; i < rowElements; i += row)
       evaluator.evaluate(inputs, {{target.data(), 1}}, row, {}, scratch);
     benchmark::ClobberMemory();
@@ -99,7 +99,7 @@ void expression(benchmark::State &state, const BlockExpression &body) {
 void sum(benchmark::State &state, ElementType type) {
   std::vector<double> source(rowElements);
   float total = 0;
-  for (auto _ : state) {
+  for ([[maybe_unused]] auto _ : state) {
     combineInto(Combine::Sum, type, &total, source.data(), 1, rowElements);
     benchmark::DoNotOptimize(total);
   }

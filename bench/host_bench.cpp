@@ -13,10 +13,11 @@ namespace {
 
 void runGraph(benchmark::State &state, GraphBuilder &b, double flops) {
   std::vector<Tensor> inputs;
+  inputs.reserve(b.graph.inputs.size());
   for (ValueId id : b.graph.inputs)
     inputs.push_back(randomTensor(b.graph.values[id].type, b.graph.values[id].shape, id));
   std::unique_ptr<Executor> executor = llvm::cantFail(Executor::create(makePlan(b.graph)));
-  for (auto _ : state)
+  for ([[maybe_unused]] auto _ : state)
     benchmark::DoNotOptimize(llvm::cantFail(executor->run(inputs)));
   state.counters["flop/s"] =
       benchmark::Counter(flops * static_cast<double>(state.iterations()), benchmark::Counter::kIsRate);

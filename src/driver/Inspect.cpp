@@ -40,6 +40,7 @@ std::map<std::string, int64_t> kernelKinds(const graph::KernelGraph &graph) {
 
 std::string countsText(const std::map<std::string, int64_t> &counts) {
   std::vector<std::pair<int64_t, std::string>> sorted;
+  sorted.reserve(counts.size());
   for (const auto &[name, count] : counts)
     sorted.emplace_back(-count, name);
   llvm::sort(sorted);
