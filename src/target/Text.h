@@ -19,9 +19,8 @@
 //   .weight "w" f16[2,2]                     absent, unless one of these follows:
 //   .data 003c00bc 0040 00c0                 its bytes in hexadecimal, on any number of lines
 //   .values 1 -1 2 -2                        or its elements as numbers, rounded to its type
-//   .external "m.onnx" 4096 8 0x0123456789abcdef   or path (seen from the current directory), offset, size and, if
-//   known,
-//                                            hash of a span of a file
+//   .external "m.onnx" 4096 8 0x0123456789abcdef   or a span of a file: path seen from the current directory, offset,
+//                                            size and, if known, hash
 //   .entry "inference" "x" -> "y"            without any: "inference" of all inputs and outputs
 //
 // Everything else is the target's own.
