@@ -119,6 +119,8 @@ TEST(KernelGraph, NamesWhatIsWrong) {
               HasSubstr("is a reduction but indexes the result"));
   EXPECT_THAT(broken([](Builder &b) { b.last().writes[0].combiner = Combiner::None; }),
               HasSubstr("initial value without a combiner"));
+  EXPECT_THAT(broken([](Builder &b) { b.last().writes[0].combiner = Combiner::And; }),
+              HasSubstr("elements of type f32 cannot be combined by and"));
   EXPECT_THAT(broken([](Builder &b) { b.last().writes[0].initialScalar.reset(); }),
               HasSubstr("exactly one of a scalar and a tensor"));
   EXPECT_THAT(broken([](Builder &b) { b.last().writes[0].initialScalar->type = ElementType::f16; }),

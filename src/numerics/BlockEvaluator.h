@@ -72,6 +72,9 @@ private:
 // Folds an array into one value with an associative operation, for reductions.
 enum class Combine : uint8_t { Sum, Product, Minimum, Maximum, MinimumNumber, MaximumNumber, And, Or, Xor };
 
+// Whether elements of the type can be combined so: sums of bools and bitwise operations on floats cannot.
+bool combines(Combine combine, ElementType type);
+
 // The neutral element of `combine` in `type`, as bits (zero-extended): 0, 1, +-infinity (the largest or smallest value
 // for integers and formats without infinity; NaN for minimum_number and maximum_number, so that a row of NaN stays
 // NaN), all ones.

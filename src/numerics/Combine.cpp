@@ -104,6 +104,10 @@ uint64_t neutralBits(Combine combine, ElementType type) {
   llvm_unreachable("unknown combine");
 }
 
+bool combines(Combine combine, ElementType type) {
+  return foldKernel(opcodeOf(combine), foldType(type)) != nullptr;
+}
+
 void combineInto(Combine combine, ElementType type, void *accumulator, const void *data, int64_t stride,
                  int64_t count) {
   if (count <= 0)

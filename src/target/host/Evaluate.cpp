@@ -35,8 +35,9 @@ llvm::Expected<std::vector<Tensor>> evaluatePlain(const graph::KernelGraph &orig
     if (graph.values[id].role == graph::ValueRole::Constant && !values[id].valid())
       values[id] = graph.values[id].data;
     if (!values[id].valid())
-      return userError("weights of '" + graph.values[id].name + "' are missing; plan and estimate work, execution does "
-                                                                "not");
+      return userError("weights of '" + graph.values[id].name +
+                       "' are missing; plan and estimate work, execution does "
+                       "not");
     return values[id].bytes().data();
   };
   for (const graph::Kernel &kernel : graph.kernels) {
@@ -49,7 +50,8 @@ llvm::Expected<std::vector<Tensor>> evaluatePlain(const graph::KernelGraph &orig
     }
     llvm::SmallVector<std::byte *> writes;
     if (isAlias(kernel)) {
-      values[kernel.writes[0].value] = values[kernel.reads[0].value].reshaped(graph.values[kernel.writes[0].value].shape);
+      values[kernel.writes[0].value] =
+          values[kernel.reads[0].value].reshaped(graph.values[kernel.writes[0].value].shape);
       continue;
     }
     for (const graph::Write &write : kernel.writes) {

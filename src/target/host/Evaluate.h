@@ -14,8 +14,8 @@ namespace quadrille::host {
 // data, inputs of the wrong number, shape or type, a kernel that the host does not know, an index out of range.
 llvm::Expected<std::vector<Tensor>> evaluate(const graph::KernelGraph &graph, llvm::ArrayRef<Tensor> inputs);
 
-// The same by the plainest means: kernels one after another as loop nests, every value in memory of its own, no fusion, no
-// library's matrix product or convolution. Much slower; what the host's own programs are checked against.
+// The same by the plainest means: kernels one after another as loop nests, every value in memory of its own, no fusion,
+// no library's matrix product or convolution. Much slower; what the host's own programs are checked against.
 llvm::Expected<std::vector<Tensor>> evaluatePlain(const graph::KernelGraph &graph, llvm::ArrayRef<Tensor> inputs);
 
 } // namespace quadrille::host

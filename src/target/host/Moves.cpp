@@ -356,7 +356,8 @@ Compiled compileScatterElements(const KernelGraph &graph, const Kernel &kernel) 
   llvm::Expected<Indices> index = indicesOf(kernel, at);
   if (!index)
     return index.takeError();
-  if (!known || updates.shape != at.shape || at.shape.size() != data.shape.size() || updates.type != data.type ||
+  if (!known || (reduction && !combines(*reduction, data.type)) || updates.shape != at.shape ||
+      at.shape.size() != data.shape.size() || updates.type != data.type ||
       resultValue(graph, kernel).shape != data.shape || resultValue(graph, kernel).type != data.type)
     return wrongOperands(kernel, "shapes, types or reduction do not fit");
   for (size_t d = 0; d < at.shape.size(); ++d)
@@ -403,9 +404,9 @@ Compiled compileScatterNd(const KernelGraph &graph, const Kernel &kernel) {
   llvm::Expected<Indices> index = indicesOf(kernel, at);
   if (!index)
     return index.takeError();
-  if (!known || at.shape.empty() || at.shape.back() > static_cast<int64_t>(data.shape.size()) || at.shape.back() < 0 ||
-      updates.type != data.type || resultValue(graph, kernel).shape != data.shape ||
-      resultValue(graph, kernel).type != data.type)
+  if (!known || (reduction && !combines(*reduction, data.type)) || at.shape.empty() ||
+      at.shape.back() > static_cast<int64_t>(data.shape.size()) || at.shape.back() < 0 || updates.type != data.type ||
+      resultValue(graph, kernel).shape != data.shape || resultValue(graph, kernel).type != data.type)
     return wrongOperands(kernel, "shapes, types or reduction do not fit");
   size_t depth = static_cast<size_t>(at.shape.back());
   int64_t picks = product(llvm::ArrayRef(at.shape).drop_back());

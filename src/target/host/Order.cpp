@@ -198,10 +198,11 @@ Compiled compileCumulative(const KernelGraph &graph, const Kernel &kernel) {
   llvm::Expected<int64_t> reverse = attributes.get<int64_t>("reverse", 0);
   if (!reverse)
     return reverse.takeError();
-  if (to.shape != data.shape || to.type != data.type || (*accumulation != "sum" && *accumulation != "product"))
+  Combine combine = *accumulation == "sum" ? Combine::Sum : Combine::Product;
+  if (to.shape != data.shape || to.type != data.type || (*accumulation != "sum" && *accumulation != "product") ||
+      !combines(combine, data.type))
     return wrong(kernel, "the result or the accumulation does not fit");
   Lanes lanes(data.shape, static_cast<size_t>(*axis));
-  Combine combine = *accumulation == "sum" ? Combine::Sum : Combine::Product;
   bool isExclusive = *exclusive != 0, isReverse = *reverse != 0;
   return makeOperation(
       [=, type = data.type](llvm::ArrayRef<const std::byte *> reads, llvm::ArrayRef<std::byte *> writes) {
