@@ -109,7 +109,7 @@ llvm::Expected<Compilation> openProgram(llvm::StringRef path) {
   return Compilation{std::nullopt, std::move(*machine), *target, std::move(*program), 0, path.str()};
 }
 
-llvm::Expected<Compilation> compileOrOpen(const ModelArguments &arguments, std::map<std::string, Shape> inputShapes) {
+llvm::Expected<Compilation> compileOrOpen(const ModelArguments &arguments, const target::NamedTensors &examples) {
   auto isProgram = isProgramFile(arguments.path);
   if (!isProgram)
     return isProgram.takeError();
@@ -132,6 +132,9 @@ llvm::Expected<Compilation> compileOrOpen(const ModelArguments &arguments, std::
 
   Progress progress("compiling " + arguments.path + " for " + machine->name());
   auto begin = std::chrono::steady_clock::now();
+  std::map<std::string, Shape> inputShapes;
+  for (const auto &[name, tensor] : examples)
+    inputShapes.emplace(name, tensor.shape());
   auto options = importOptions(arguments, std::move(inputShapes));
   if (!options)
     return options.takeError();

@@ -32,8 +32,8 @@ llvm::Expected<const target::Target *> targetOf(const machine::Machine &machine)
 llvm::Expected<bool> isProgramFile(llvm::StringRef path);
 
 // Compiles a model, or opens a program (for which machine, batch, shapes, precision and chips are fixed: giving them is
-// a user error).
-llvm::Expected<Compilation> compileOrOpen(const ModelArguments &arguments, std::map<std::string, Shape> inputShapes);
+// a user error). The shapes of `examples` give a model's symbolic dimensions their values.
+llvm::Expected<Compilation> compileOrOpen(const ModelArguments &arguments, const target::NamedTensors &examples = {});
 
 // Opens a program file; the machine comes from the program.
 llvm::Expected<Compilation> openProgram(llvm::StringRef path);

@@ -1,6 +1,7 @@
 #include "driver/Inputs.h"
 
 #include "base/Error.h"
+#include "base/Mix.h"
 #include "numerics/Convert.h"
 
 #include "llvm/ADT/STLExtras.h"
@@ -105,13 +106,9 @@ llvm::Expected<NamedTensors> bindInputs(llvm::ArrayRef<Port> ports, NamedTensors
 
 namespace {
 
-// SplitMix64 (Steele, Lea and Flood 2014) as a counter-based generator: a bijection of the counter, so every element is
-// independent of how many were drawn before.
-uint64_t mix(uint64_t z) {
-  z += 0x9e3779b97f4a7c15;
-  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
-  z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
-  return z ^ (z >> 31);
+// A bijection of the counter, so every element is independent of how many were drawn before.
+uint64_t mix(uint64_t counter) {
+  return splitMix(counter + splitMixIncrement);
 }
 
 // In (0, 1).

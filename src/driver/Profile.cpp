@@ -19,10 +19,7 @@ llvm::Error profileCommand(const ProfileArguments &arguments) {
   auto given = readNamedTensors(arguments.inputs.files, "--input");
   if (!given)
     return given.takeError();
-  std::map<std::string, Shape> shapes;
-  for (const auto &[name, tensor] : *given)
-    shapes.emplace(name, tensor.shape());
-  auto compilation = compileOrOpen(arguments.model, shapes);
+  auto compilation = compileOrOpen(arguments.model, *given);
   if (!compilation)
     return compilation.takeError();
   if (llvm::Error error = requireLegal(*compilation, arguments.model.path))

@@ -140,7 +140,7 @@ llvm::Error compileCommand(const CompileArguments &arguments) {
     return isProgram.takeError();
   if (*isProgram)
     return userError("is a compiled program already", {arguments.model.path, ""}, "give an ONNX model");
-  auto compilation = compileOrOpen(arguments.model, {});
+  auto compilation = compileOrOpen(arguments.model);
   if (!compilation)
     return compilation.takeError();
   if (llvm::Error error = requireLegal(*compilation, arguments.model.path))

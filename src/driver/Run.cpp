@@ -116,10 +116,7 @@ llvm::Error runCommand(const RunArguments &arguments) {
     return expected.takeError();
   if (!arguments.expected.empty() && expected->empty())
     return userError("--expected: the file holds no array to compare with", {arguments.expected.front(), ""});
-  std::map<std::string, Shape> shapes;
-  for (const auto &[name, tensor] : *given)
-    shapes.emplace(name, tensor.shape());
-  auto compilation = compileOrOpen(arguments.model, shapes);
+  auto compilation = compileOrOpen(arguments.model, *given);
   if (!compilation)
     return compilation.takeError();
   auto inputs = bindInputs(inputPorts(compilation->program, "inference"), std::move(*given), arguments.inputs.random);

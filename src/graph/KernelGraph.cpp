@@ -1,6 +1,6 @@
 #include "graph/KernelGraph.h"
 
-#include "numerics/BlockEvaluator.h"
+#include "graph/CombineOf.h"
 
 #include "graph/Contraction.h"
 
@@ -296,10 +296,7 @@ private:
         return "a reduction without a combiner";
       return "";
     }
-    // The two enumerations have the same order.
-    static_assert(static_cast<int>(Combiner::Sum) == static_cast<int>(Combine::Sum) + 1 &&
-                  static_cast<int>(Combiner::Xor) == static_cast<int>(Combine::Xor) + 1);
-    if (!combines(static_cast<Combine>(static_cast<int>(write.combiner) - 1), value.type))
+    if (!combines(combineOf(write.combiner), value.type))
       return "elements of type " + nameOf(value.type).str() + " cannot be combined by " + nameOf(write.combiner).str();
     if (write.initial.has_value() == write.initialScalar.has_value())
       return "a combiner takes exactly one of a scalar and a tensor as initial value";

@@ -9,6 +9,7 @@
 // reference should not add its own error. Work is cut by the kernel alone, so results do not depend on threads.
 #include "base/Error.h"
 #include "base/Parallel.h"
+#include "graph/CombineOf.h"
 #include "graph/Contraction.h"
 #include "numerics/BlockEvaluator.h"
 #include "numerics/Convert.h"
@@ -60,31 +61,6 @@ struct WriteForm {
   std::optional<uint64_t> initialBits; // in `accumulator`
   std::optional<unsigned> initial;     // index into accesses
 };
-
-Combine combineOf(Combiner combiner) {
-  switch (combiner) {
-  case Combiner::None:
-  case Combiner::Sum:
-    return Combine::Sum;
-  case Combiner::Product:
-    return Combine::Product;
-  case Combiner::Minimum:
-    return Combine::Minimum;
-  case Combiner::Maximum:
-    return Combine::Maximum;
-  case Combiner::MinimumNumber:
-    return Combine::MinimumNumber;
-  case Combiner::MaximumNumber:
-    return Combine::MaximumNumber;
-  case Combiner::And:
-    return Combine::And;
-  case Combiner::Or:
-    return Combine::Or;
-  case Combiner::Xor:
-    return Combine::Xor;
-  }
-  return Combine::Sum;
-}
 
 ElementType accumulatorOf(ElementType type, Combiner combiner) {
   if (!isFloat(type) || (combiner != Combiner::Sum && combiner != Combiner::Product))

@@ -1,5 +1,6 @@
 #include "target/tsp/Check.h"
 
+#include "base/Mix.h"
 #include "target/tsp/Hazard.h"
 #include "target/tsp/WellFormed.h"
 
@@ -19,10 +20,7 @@ constexpr uint32_t none = ~uint32_t(0);
 constexpr int64_t beforeStart = -1;
 
 uint64_t mix(uint64_t a, uint64_t b) {
-  uint64_t x = a * 0x9e3779b97f4a7c15u + b + 0x7f4a7c159e3779b9u;
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-  return x ^ (x >> 31);
+  return splitMix(a * splitMixIncrement + b + 0x7f4a7c159e3779b9u);
 }
 
 // Where a value comes from: byte plane `part` of what an event emits.

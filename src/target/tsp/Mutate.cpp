@@ -3,6 +3,7 @@
 #include "target/tsp/Check.h"
 
 #include "base/Error.h"
+#include "base/Mix.h"
 
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/StringExtras.h"
@@ -17,16 +18,11 @@ namespace {
 
 using llvm::Twine;
 
-// SplitMix64 (Steele, Lea, Flood 2014): the same sequence everywhere.
+// SplitMix64: the same sequence everywhere.
 class Random {
 public:
   explicit Random(uint64_t seed) : state(seed) {}
-  uint64_t next() {
-    uint64_t z = state += 0x9e3779b97f4a7c15u;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return z ^ (z >> 31);
-  }
+  uint64_t next() { return splitMix(state += splitMixIncrement); }
   uint64_t below(uint64_t count) { return next() % count; }
 
 private:
