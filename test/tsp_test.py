@@ -56,3 +56,15 @@ def test_profile_needs_no_inputs_and_gives_the_same_cycles(program, tmp_path):
     assert "429 cycles" in text
     assert (tmp_path / "t.pftrace").stat().st_size > 0
     assert max(int(line.split(",")[-1]) for line in (tmp_path / "t.csv").read_text().splitlines()[1:]) <= 429
+
+
+def test_one_cause_does_not_flood_the_message(program, tmp_path):
+    text = (tmp_path / "matmul.tspasm").read_text()
+    wrong = text.replace("stream=20 moving=east", "stream=21 moving=east", 1)  # the activations' read
+    assert wrong != text
+    (tmp_path / "wrong.tspasm").write_text(wrong)
+    succeed("asm", tmp_path / "wrong.tspasm", "-o", tmp_path / "wrong.qdl")
+    done = subprocess.run([QUADRILLE, "run", tmp_path / "wrong.qdl", "--random", "1"], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "stream 20 moving east is not driven where it is read" in done.stderr
+    assert len(done.stderr.splitlines()) == 12 and " more" in done.stderr.splitlines()[-1]

@@ -8,10 +8,10 @@
 #include "graph/Model.h"
 #include "graph/onnx/ModelFile.h"
 #include "numerics/Convert.h"
+#include "target/Compare.h"
 
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/ADT/Twine.h"
-#include "llvm/Support/FormatVariadic.h"
 
 #include <algorithm>
 #include <cmath>
@@ -99,8 +99,8 @@ std::string difference(const Tensor &got, const Tensor &expected, const std::str
       continue;
     double bound = tolerance.absolute + tolerance.ofLargest * largest + tolerance.relative * std::fabs(b[i]);
     if (!std::isfinite(b[i]) || !(std::fabs(a[i] - b[i]) <= bound))
-      return "output '" + name + "' element " + std::to_string(i) + " is " + llvm::formatv("{0:g9}", a[i]).str() +
-             ", expected " + llvm::formatv("{0:g9}", b[i]).str();
+      return "output '" + name + "' element " + std::to_string(i) + " is " + target::significant(a[i], 9) +
+             ", expected " + target::significant(b[i], 9);
   }
   return "";
 }

@@ -227,8 +227,12 @@ llvm::Error requireLegal(const Compilation &compilation, llvm::StringRef path) {
   if (verdict->legal())
     return llvm::Error::success();
   std::string message = "the program is not legal:";
-  for (const target::Finding &finding : verdict->findings)
+  // One cause can show in every cycle of a repeated instruction.
+  constexpr size_t shown = 10;
+  for (const target::Finding &finding : llvm::ArrayRef(verdict->findings).take_front(shown))
     message += "\n  " + finding.where + ": " + finding.message;
+  if (verdict->findings.size() > shown)
+    message += "\n  and " + std::to_string(verdict->findings.size() - shown) + " more";
   return mismatchError(message, {path.str(), ""});
 }
 

@@ -11,7 +11,6 @@
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/Twine.h"
 #include "llvm/Support/Format.h"
-#include "llvm/Support/FormatVariadic.h"
 #include "llvm/Support/JSON.h"
 #include "llvm/Support/raw_ostream.h"
 
@@ -239,10 +238,10 @@ llvm::Error runCommand(const RunArguments &arguments) {
        << llvm::format("; peak memory %.0f MiB\n", double(peakResidentBytes()) / (1 << 20));
   }
   if (!agrees)
-    return mismatchError(llvm::formatv("output '{0}' differs from the {1}: relative L2 {2:g3}, tolerance {3:g3}",
-                                       agreement->worst, arguments.expected.empty() ? "reference" : "expected values",
-                                       agreement->relativeL2, tolerance)
-                             .str(),
+    return mismatchError("output '" + agreement->worst + "' differs from the " +
+                             (arguments.expected.empty() ? "reference" : "expected values") + ": relative L2 " +
+                             target::significant(agreement->relativeL2, 3) + ", tolerance " +
+                             target::significant(tolerance, 3),
                          {arguments.model.path, ""});
   return llvm::Error::success();
 }

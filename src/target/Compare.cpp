@@ -6,6 +6,7 @@
 #include <array>
 #include <cassert>
 #include <cmath>
+#include <cstdio>
 #include <cstring>
 #include <limits>
 #include <vector>
@@ -95,6 +96,12 @@ Comparison compare(const Tensor &actual, const Tensor &reference) {
   }
   // Not reached: with the second scale no sum of squares overflows.
   return {std::numeric_limits<double>::infinity(), std::numeric_limits<double>::infinity(), 0, -1};
+}
+
+std::string significant(double value, int digits) {
+  char text[40];
+  std::snprintf(text, sizeof text, "%.*g", digits, value);
+  return text;
 }
 
 bool bitwiseEqual(const Tensor &a, const Tensor &b) {

@@ -4,6 +4,7 @@
 #include "numerics/Tensor.h"
 
 #include <cstdint>
+#include <string>
 
 namespace quadrille::target {
 
@@ -23,6 +24,9 @@ struct Comparison {
 // Types and shapes must be equal (asserted). Sums are pairwise in a fixed order: the result does not depend on the
 // number of threads.
 Comparison compare(const Tensor &actual, const Tensor &reference);
+
+// A figure of a comparison for a message, with so many significant digits ("1.03", "1e-04").
+std::string significant(double value, int digits);
 
 // The same bytes. Tells -0 from 0 and one NaN from another.
 bool bitwiseEqual(const Tensor &a, const Tensor &b);
