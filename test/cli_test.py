@@ -238,3 +238,10 @@ def test_profile_refuses_inputs_that_do_not_fit(tmp_path):
 def test_counts_out_of_range_are_refused(count):
     message = fail(2, "run", MNIST / "model.onnx", "--machine", "host", "--random", 1, f"--batch={count}")
     assert "--batch" in message and len(message) < 200
+
+
+def test_no_mutation_of_a_host_program_is_silent(tmp_path):
+    # Mutations 8 and 10 move the image or channel index of a padded convolution outside its operand.
+    succeed("compile", MNIST / "model.onnx", "--machine", "host", "-o", tmp_path / "m.qdl")
+    report = json.loads(succeed("mutate", tmp_path / "m.qdl", "--count", 60, "--json"))
+    assert report["silent"] == 0

@@ -129,8 +129,15 @@ bool geometryOf(const KernelGraph &graph, const Kernel &kernel, const Contractio
   }
   const Shape &sourceShape = graph.values[source.value].shape;
   Shape sourceSteps = rowMajorStrides(sourceShape);
-  for (auto [access, step] : llvm::zip(source.map, sourceSteps))
-    g.sourceBase += access.offset * step;
+  for (auto [dimension, access] : llvm::enumerate(source.map)) {
+    // oneDNN pads windows; elsewhere a padded read that leaves the operand would read other memory.
+    bool windowed =
+        llvm::any_of(contraction.windows, [&](const Contraction::Window &w) { return w.dimension == dimension; });
+    IndexRange range = indexRange(access, kernel.loops);
+    if (!windowed && (range.first < 0 || range.last >= sourceShape[dimension]))
+      return false;
+    g.sourceBase += access.offset * sourceSteps[dimension];
+  }
   for (auto [access, step] : llvm::zip(weights.map, rowMajorStrides(graph.values[weights.value].shape)))
     g.weightBase += access.offset * step;
   llvm::SmallVector<Contraction::Window, 3> windows = contraction.windows;
