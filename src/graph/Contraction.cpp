@@ -210,4 +210,26 @@ std::optional<Contraction> inferContraction(const KernelGraph &graph, const Kern
   return infer(graph, kernel, first, second);
 }
 
+Numeric defaultNumeric(const KernelGraph &graph, const Kernel &kernel) {
+  std::optional<Contraction> contraction = inferContraction(graph, kernel);
+  ElementType written = graph.values[kernel.writes[0].value].type;
+  ElementType stored = kernel.reads.empty() ? written : graph.values[kernel.reads[0].value].type;
+  Numeric numeric{stored, stored, written, Rounding::NearestEven};
+  if (contraction) {
+    numeric.storage = graph.values[kernel.reads[contraction->lhs].value].type;
+    numeric.multiply = written;
+    for (const BlockInstruction &instruction : kernel.body.instructions)
+      if (instruction.opcode == BlockOpcode::Multiply)
+        numeric.multiply = instruction.type;
+  }
+  Combiner combiner = kernel.writes[0].combiner;
+  bool isNarrow = isFloat(written) && bitWidth(written) <= 16;
+  if ((combiner == Combiner::Sum || combiner == Combiner::Product) && isNarrow) {
+    numeric.accumulate = ElementType::f32;
+    if (contraction)
+      numeric.multiply = ElementType::f32; // products of 16-bit floats are exact in f32
+  }
+  return numeric;
+}
+
 } // namespace quadrille::graph

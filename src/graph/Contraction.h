@@ -31,4 +31,8 @@ struct Contraction {
 // Fails (nullopt) when the kernel is no contraction or a loop has no role.
 std::optional<Contraction> inferContraction(const KernelGraph &graph, const Kernel &kernel);
 
+// The arithmetic of a structured kernel where the model states none: values in their own types; sums and products of
+// 8- and 16-bit floats accumulate in f32.
+Numeric defaultNumeric(const KernelGraph &graph, const Kernel &kernel);
+
 } // namespace quadrille::graph

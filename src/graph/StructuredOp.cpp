@@ -166,10 +166,6 @@ static bool hasWindow(const Kernel &kernel) {
   });
 }
 
-static bool accumulatesWide(ElementType type) {
-  return isFloat(type) && bitWidth(type) <= 16;
-}
-
 void recognizeKind(const KernelGraph &graph, Kernel &kernel, Operation &op) {
   std::optional<Contraction> contraction = inferContraction(graph, kernel);
   bool reduces = llvm::any_of(kernel.loops, [](const Loop &loop) { return loop.reduction; });
@@ -198,22 +194,7 @@ void recognizeKind(const KernelGraph &graph, Kernel &kernel, Operation &op) {
                       numeric.getRounding() == qd::Rounding::Stochastic ? Rounding::Stochastic : Rounding::NearestEven};
     return;
   }
-  ElementType written = graph.values[kernel.writes[0].value].type;
-  ElementType stored = kernel.reads.empty() ? written : graph.values[kernel.reads[0].value].type;
-  kernel.numeric = {stored, stored, written, Rounding::NearestEven};
-  if (contraction) {
-    kernel.numeric.storage = graph.values[kernel.reads[contraction->lhs].value].type;
-    kernel.numeric.multiply = written;
-    for (const BlockInstruction &instruction : kernel.body.instructions)
-      if (instruction.opcode == BlockOpcode::Multiply)
-        kernel.numeric.multiply = instruction.type;
-  }
-  Combiner combiner = kernel.writes[0].combiner;
-  if ((combiner == Combiner::Sum || combiner == Combiner::Product) && accumulatesWide(written)) {
-    kernel.numeric.accumulate = ElementType::f32;
-    if (contraction)
-      kernel.numeric.multiply = ElementType::f32; // products of 16-bit floats are exact in f32
-  }
+  kernel.numeric = defaultNumeric(graph, kernel);
 }
 
 } // namespace quadrille::graph

@@ -11,6 +11,8 @@
 namespace quadrille::host {
 
 llvm::Expected<std::vector<Tensor>> evaluate(const graph::KernelGraph &graph, llvm::ArrayRef<Tensor> inputs) {
+  if (llvm::Error error = requireNumerics(graph))
+    return std::move(error);
   llvm::Expected<std::unique_ptr<Executor>> executor = Executor::create(makePlan(graph));
   if (!executor)
     return executor.takeError();
@@ -18,6 +20,8 @@ llvm::Expected<std::vector<Tensor>> evaluate(const graph::KernelGraph &graph, ll
 }
 
 llvm::Expected<std::vector<Tensor>> evaluatePlain(const graph::KernelGraph &original, llvm::ArrayRef<Tensor> inputs) {
+  if (llvm::Error error = requireNumerics(original))
+    return std::move(error);
   const graph::KernelGraph graph = graph::inlineComposites(original, [](const graph::Kernel &) { return false; });
   if (inputs.size() != graph.inputs.size())
     return userError("the model takes " + llvm::Twine(graph.inputs.size()) + " inputs, found " +

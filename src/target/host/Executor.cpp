@@ -42,9 +42,6 @@ static llvm::Expected<OperationPointer> compileKernel(const KernelGraph &graph, 
 
 llvm::Expected<OperationPointer> Executor::compileStep(const Step &step) const {
   const KernelGraph &graph = plan.graph;
-  for (uint32_t k : step.kernels)
-    if (graph.kernels[k].numeric.rounding == Rounding::Stochastic)
-      return mismatchError("kernel '" + graph.kernels[k].operation + "': the host does not round stochastically");
   const Kernel &kernel = graph.kernels[step.kernels.front()];
   auto isChannelsLast = [&](ValueId value) { return plan.decisions.layouts[value] == Layout::ChannelsLast; };
   bool result = isChannelsLast(graph.kernels[step.kernels.back()].writes[0].value);

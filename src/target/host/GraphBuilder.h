@@ -1,7 +1,7 @@
 // Kernel graphs by hand, for tests and benchmarks.
 #pragma once
 
-#include "graph/KernelGraph.h"
+#include "graph/Contraction.h"
 #include "numerics/Convert.h"
 
 #include <random>
@@ -77,6 +77,7 @@ public:
       y = k.body.append(BlockOpcode::Convert, to, {y});
     k.body.results = {k.body.append(BlockOpcode::Multiply, to, {x, y})};
     k.writes = {{result, std::move(map), graph::Combiner::Sum, scalarOf(to, 0), std::nullopt}};
+    k.numeric = graph::defaultNumeric(graph, k);
     return k;
   }
 };

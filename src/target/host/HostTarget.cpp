@@ -100,8 +100,8 @@ public:
 
   target::Support supports(const graph::KernelGraph &graph, const graph::Kernel &kernel,
                            const machine::Machine &) const override {
-    if (kernel.numeric.rounding == graph::Rounding::Stochastic)
-      return target::Support::no("the host does not round stochastically");
+    if (std::string reason = refusedNumeric(graph, kernel); !reason.empty())
+      return target::Support::no(reason);
     if (kernel.structured() || (kernel.region && kernel.operation != "scan"))
       return target::Support::yes();
     llvm::Expected<OperationPointer> operation = compileUnstructured(graph, kernel);
@@ -119,9 +119,8 @@ public:
       return mismatchError("the host is one machine", {}, "leave out --chips");
     if (!options.precision.empty())
       return mismatchError("the host computes in the model's own types", {}, "leave out --precision");
-    for (const graph::Kernel &kernel : graph.kernels)
-      if (kernel.numeric.rounding == graph::Rounding::Stochastic)
-        return mismatchError("kernel '" + kernel.operation + "': the host does not round stochastically");
+    if (llvm::Error error = requireNumerics(graph))
+      return std::move(error);
     return std::make_unique<HostPlan>(makePlan(graph));
   }
 

@@ -155,21 +155,43 @@ TEST_P(ChannelsLast, ProgramsCarryAndCheckIt) {
 
 INSTANTIATE_TEST_SUITE_P(Types, ChannelsLast, testing::Values(ElementType::f32, ElementType::f16, ElementType::bf16));
 
-TEST(HostRounding, StochasticIsRefused) {
+struct ForeignArithmetic {
+  graph::Numeric numeric;
+  const char *reason;
+};
+class HostNumeric : public testing::TestWithParam<ForeignArithmetic> {};
+
+// What a kernel asks for and the host does not do is refused wherever a graph comes in, never ignored.
+TEST_P(HostNumeric, ForeignArithmeticIsRefused) {
   GraphBuilder b;
-  b.output(relu(b, b.input("x", ElementType::f16, {1, 1, 2, 2})));
-  b.graph.kernels[0].numeric.rounding = Rounding::Stochastic;
+  auto x = b.input("x", ElementType::f32, {2, 3}), y = b.input("y", ElementType::f32, {3, 4});
+  auto z = b.value("z", ElementType::f32, {2, 4});
+  b.contract({{2}, {4}, {3, true}}, {x, loopsMap({0, 2}), {}}, {y, loopsMap({2, 1}), {}}, z, loopsMap({0, 1}));
+  b.output(z);
+  std::vector<Tensor> inputs = {Tensor::zeros(ElementType::f32, {2, 3}), Tensor::zeros(ElementType::f32, {3, 4})};
+  EXPECT_TRUE(static_cast<bool>(evaluate(b.graph, inputs)));
+  b.graph.kernels[0].numeric = GetParam().numeric;
   const target::Target &target = *target::find("host");
   machine::Machine machine = llvm::cantFail(machine::Machine::load("host"));
   target::Support support = target.supports(b.graph, b.graph.kernels[0], machine);
   EXPECT_FALSE(support.supported);
-  EXPECT_THAT(support.reason, HasSubstr("stochastic"));
+  EXPECT_THAT(support.reason, HasSubstr(GetParam().reason));
   auto plan = target.plan(b.graph, machine, {});
   ASSERT_FALSE(static_cast<bool>(plan));
-  EXPECT_THAT(llvm::toString(plan.takeError()), HasSubstr("stochastic"));
-  auto result = evaluate(b.graph, {Tensor::zeros(ElementType::f16, {1, 1, 2, 2})});
-  ASSERT_FALSE(static_cast<bool>(result));
-  EXPECT_THAT(llvm::toString(result.takeError()), HasSubstr("stochastic"));
+  EXPECT_THAT(llvm::toString(plan.takeError()), HasSubstr(GetParam().reason));
+  for (auto *function : {evaluate, evaluatePlain}) {
+    auto result = function(b.graph, inputs);
+    ASSERT_FALSE(static_cast<bool>(result));
+    EXPECT_THAT(llvm::toString(result.takeError()), HasSubstr(GetParam().reason));
+  }
 }
+
+constexpr ElementType f16 = ElementType::f16, f32 = ElementType::f32;
+INSTANTIATE_TEST_SUITE_P(
+    Kinds, HostNumeric,
+    testing::Values(ForeignArithmetic{{f32, f32, f32, Rounding::Stochastic}, "does not round stochastically"},
+                    ForeignArithmetic{{f16, f32, f32, Rounding::NearestEven}, "stores values in their own types"},
+                    ForeignArithmetic{{f32, f16, f32, Rounding::NearestEven}, "computes in the types of the values"},
+                    ForeignArithmetic{{f32, f32, f16, Rounding::NearestEven}, "accumulates in f32 or wider"}));
 
 } // namespace

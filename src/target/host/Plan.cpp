@@ -1,5 +1,6 @@
 #include "target/host/Plan.h"
 
+#include "base/Error.h"
 #include "graph/InlineComposites.h"
 #include "target/host/Convolution.h"
 #include "target/host/Layouts.h"
@@ -281,6 +282,43 @@ void fuseElementwise(KernelGraph &graph) {
     if (!gone[k])
       kept.push_back(std::move(graph.kernels[k]));
   graph.kernels = std::move(kept);
+}
+
+std::string refusedNumeric(const KernelGraph &graph, const Kernel &kernel) {
+  if (kernel.region)
+    for (const Kernel &inner : kernel.region->kernels)
+      if (std::string reason = refusedNumeric(*kernel.region, inner); !reason.empty())
+        return reason;
+  const Numeric &numeric = kernel.numeric;
+  if (numeric.rounding == Rounding::Stochastic)
+    return "the host does not round stochastically";
+  if (!kernel.structured())
+    return "";
+  unsigned narrowest = 64; // bits of the floats that the kernel reads
+  for (const Read &read : kernel.reads)
+    if (ElementType type = graph.values[read.value].type; isFloat(type))
+      narrowest = std::min(narrowest, bitWidth(type));
+  Combiner combiner = kernel.writes[0].combiner;
+  bool accumulates = combiner == Combiner::Sum || combiner == Combiner::Product;
+  bool isRead = llvm::any_of(kernel.reads, [&](const Read &read) { return isFloat(graph.values[read.value].type); });
+  auto isNarrower = [&](ElementType type, unsigned bits) { return isFloat(type) && bitWidth(type) < bits; };
+  auto refused = [](ElementType type, llvm::StringRef what) {
+    return ("the host " + what + ", not in " + nameOf(type)).str();
+  };
+  if (isRead && isNarrower(numeric.storage, narrowest))
+    return refused(numeric.storage, "stores values in their own types");
+  if (isRead && isNarrower(numeric.multiply, narrowest))
+    return refused(numeric.multiply, "computes in the types of the values");
+  if (accumulates && isFloat(graph.values[kernel.writes[0].value].type) && isNarrower(numeric.accumulate, 32))
+    return refused(numeric.accumulate, "accumulates in f32 or wider");
+  return "";
+}
+
+llvm::Error requireNumerics(const KernelGraph &graph) {
+  for (const Kernel &kernel : graph.kernels)
+    if (std::string reason = refusedNumeric(graph, kernel); !reason.empty())
+      return mismatchError("kernel '" + kernel.operation + "': " + reason);
+  return llvm::Error::success();
 }
 
 bool isAlias(const Kernel &kernel) {

@@ -46,6 +46,12 @@ bool isAlias(const graph::Kernel &kernel);
 // For each value the value whose bytes it shares; itself for most. Kernels in order.
 std::vector<graph::ValueId> aliasesOf(const graph::KernelGraph &graph);
 
+// Empty when the host computes in the kernel's arithmetic (KernelGraph.h: Numeric), else why not. The host computes in
+// the types of the values and accumulates floats in f32 or wider; kernels of regions are looked into.
+std::string refusedNumeric(const graph::KernelGraph &graph, const graph::Kernel &kernel);
+// Mismatch error for the first kernel whose arithmetic the host does not have.
+llvm::Error requireNumerics(const graph::KernelGraph &graph);
+
 // Rewrites and decides. Never fails: what cannot be executed is found when it is compiled.
 HostPlan makePlan(const graph::KernelGraph &graph);
 

@@ -257,6 +257,7 @@ TEST_P(Combiners, MatchesTheWalkInEveryForm) {
     k.writes = {{y, out, combiner, {}, {}}};
     k.writes[0].initialScalar =
         combiner == Combiner::Sum ? scalarOf(type, 1) : Scalar{type, neutralBits(combineOf(combiner), type)};
+    k.numeric = defaultNumeric(b.graph, k);
     b.output(y);
     Tensor data = randomTensor(type, form.shape, static_cast<uint32_t>(17 + f));
     if (!isFloat(type)) // small enough that sums and products do not wrap, which the walk in doubles cannot
