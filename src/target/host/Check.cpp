@@ -51,30 +51,22 @@ std::vector<target::Finding> findingsOf(const program::Program &program, const H
   std::vector<bool> producedChannelsLast(graph.values.size(), false);
   auto isChannelsLast = [&](ValueId id) { return decisions.layouts[id] == Layout::ChannelsLast; };
   auto checkLayouts = [&](const std::string &where, const Step &step) {
-    const Kernel &kernel = graph.kernels[step.kernels.front()];
     const Kernel &last = graph.kernels[step.kernels.back()];
-    LayoutForm form = layoutFormOf(graph, kernel);
-    size_t channelsLast = 0;
-    for (auto [r, read] : llvm::enumerate(kernel.reads)) {
-      if (!isChannelsLast(read.value))
-        continue;
-      ++channelsLast;
-      if (!form.anyRead && form.onlyRead != static_cast<unsigned>(r))
-        report(where, "reads " + valueText(read.value) + " channels-last, which its kernel cannot");
+    LayoutForm form = layoutFormOf(graph, step);
+    bool isResult = isChannelsLast(last.writes[0].value);
+    for (auto [r, read] : llvm::enumerate(stepReads(graph, step))) {
+      if (isChannelsLast(read) && !form.reads[r])
+        report(where, "reads " + valueText(read) + " channels-last, which its kernel cannot");
+      if (form.alike[r] && isChannelsLast(read) != isResult)
+        report(where, "mixes channels-last and row-major values");
     }
-    for (const Write &write : kernel.writes)
-      if (write.initial && isChannelsLast(write.initial->value))
-        report(where, "starts from " + valueText(write.initial->value) + " channels-last, which its kernel cannot");
     for (auto [w, write] : llvm::enumerate(last.writes)) {
       if (!isChannelsLast(write.value))
         continue;
-      ++channelsLast;
       producedChannelsLast[write.value] = true;
       if (w != 0 || !form.result)
         report(where, "writes " + valueText(write.value) + " channels-last, which its kernel cannot");
     }
-    if (form.allAlike && channelsLast != 0 && channelsLast != kernel.reads.size() + last.writes.size())
-      report(where, "mixes channels-last and row-major values");
   };
   std::vector<size_t> stepOf(graph.kernels.size(), ~size_t(0));
   std::vector<size_t> produced(graph.values.size(), 0), lastRead(graph.values.size(), 0);
@@ -87,9 +79,8 @@ std::vector<target::Finding> findingsOf(const program::Program &program, const H
     }
     if (step.kernels.size() == 2) {
       const Kernel &first = graph.kernels[step.kernels[0]];
-      if (!convolutionForm(graph, first) ||
-          reluOperand(graph, graph.kernels[step.kernels[1]]) != first.writes[0].value) {
-        report(where, "two kernels run as one only as a convolution and max(x, 0) of its result");
+      if (!convolutionForm(graph, first) || !canFollow(graph, first, graph.kernels[step.kernels[1]])) {
+        report(where, "two kernels run as one only as a convolution and an elementwise kernel over its result");
         continue;
       }
       inside[first.writes[0].value] = true;

@@ -1,5 +1,6 @@
 // Matrix products and convolutions against loops in doubles written here.
 #include "target/host/Evaluate.h"
+#include "target/host/Convolution.h"
 #include "target/host/GraphBuilder.h"
 #include "target/host/Operation.h"
 
@@ -151,7 +152,7 @@ TEST_P(Convolutions, MatchSevenLoops) {
     }
     b.output(y);
     if (type != ElementType::f64) {
-      EXPECT_NE(compileConvolution(b.graph, k), nullptr) << "the fast path must take this form";
+      EXPECT_NE(compileConvolution({&b.graph, &k, nullptr, {}}), nullptr) << "the fast path must take this form";
     }
     std::vector<double> data = doubles(inputs[0]), weights = doubles(inputs[1]), expected;
     std::vector<double> bias = c.bias ? doubles(inputs[2]) : std::vector<double>(c.groups * c.outputs, 0.0);

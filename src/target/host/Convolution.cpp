@@ -3,6 +3,8 @@
 #include "base/Parallel.h"
 #include "graph/Contraction.h"
 #include "numerics/Convert.h"
+#include "target/host/Epilogue.h"
+#include "target/host/Layouts.h"
 
 #include "llvm/ADT/STLExtras.h"
 
@@ -230,41 +232,6 @@ int64_t pointsOf(const Dims &dims) {
   return elementCount(llvm::ArrayRef(dims).drop_front(2));
 }
 
-constexpr int64_t transposedPoints = 32;
-
-// Points [first, last) of one image: channels of `stride` points each, to f32 with the channels of a point together.
-void toChannelsLast(ElementType type, const std::byte *from, int64_t channels, int64_t stride, int64_t first,
-                    int64_t last, float *to) {
-  float buffer[transposedPoints];
-  int64_t width = static_cast<int64_t>(byteWidth(type));
-  for (int64_t point = first; point < last; point += transposedPoints) {
-    int64_t count = std::min(transposedPoints, last - point);
-    for (int64_t c = 0; c < channels; ++c) {
-      widenToF32(type, from + (c * stride + point) * width, buffer, static_cast<size_t>(count));
-      for (int64_t i = 0; i < count; ++i)
-        to[(point + i) * channels + c] = buffer[i];
-    }
-  }
-}
-
-void fromChannelsLast(const float *from, int64_t channels, int64_t stride, int64_t first, int64_t last,
-                      ElementType type, std::byte *to) {
-  float buffer[transposedPoints];
-  int64_t width = static_cast<int64_t>(byteWidth(type));
-  for (int64_t point = first; point < last; point += transposedPoints) {
-    int64_t count = std::min(transposedPoints, last - point);
-    for (int64_t c = 0; c < channels; ++c) {
-      for (int64_t i = 0; i < count; ++i)
-        buffer[i] = from[(point + i) * channels + c];
-      std::byte *place = to + (c * stride + point) * width;
-      if (type == ElementType::f32)
-        std::memcpy(place, buffer, static_cast<size_t>(count) * sizeof(float));
-      else
-        narrowFromF32(type, buffer, place, static_cast<size_t>(count));
-    }
-  }
-}
-
 // What the convolution's kernel says, in oneDNN's terms.
 struct Form {
   Geometry g;
@@ -339,10 +306,12 @@ private:
     return llvm::StringRef(primitive.description.impl_info_str()).starts_with("ref");
   }
   dnnl::memory prepareWeights(const std::byte *weights);
-  void runPiece(int64_t image, const Piece &piece, const float *from, float *to, std::byte *plain);
+  void runPiece(int64_t image, const Piece &piece, const float *from, float *to, std::byte *plain,
+                llvm::ArrayRef<const std::byte *> epilogueReads);
 
   Form form;
-  size_t bias = 0;
+  size_t bias = 0, ownReads = 0; // those of the convolution come before those of the epilogue
+  std::optional<Epilogue> epilogue;
   int64_t sourceElements = 0, weightElements = 0, resultElements = 0;
   bool relu = false, channelsLastSource = false, channelsLastResult = false, isReady = false;
   int64_t pieceRows = 1;
@@ -420,12 +389,27 @@ void ConvolutionOperation::prepare(const ConvolutionRequest &request) {
     return;
   form = *found;
   const Geometry &g = form.g;
-  relu = request.relu;
-  channelsLastSource = request.channelsLastSource;
-  channelsLastResult = request.channelsLastResult;
+  if (request.follower) {
+    relu = reluOperand(graph, *request.follower) == kernel.writes[0].value;
+    if (!relu) {
+      if (!epilogueRead(graph, *request.follower, kernel.writes[0].value) || form.resultType != ElementType::f32)
+        return;
+      llvm::Expected<Epilogue> compiled =
+          Epilogue::compile(graph, *request.follower, kernel.writes[0].value, request.layouts);
+      if (!compiled)
+        return llvm::consumeError(compiled.takeError());
+      epilogue.emplace(std::move(*compiled));
+    }
+  }
+  auto isChannelsLast = [&](ValueId value) {
+    return !request.layouts.empty() && request.layouts[value] == Layout::ChannelsLast;
+  };
+  channelsLastSource = isChannelsLast(kernel.reads[form.source].value);
+  channelsLastResult = isChannelsLast((request.follower ? request.follower : &kernel)->writes[0].value);
   if ((channelsLastSource && !form.plainSource) || (channelsLastResult && !form.plainResult))
     return;
   bias = kernel.reads.size();
+  ownReads = operandsOf(kernel).size();
   sourceElements = elementCount(graph.values[kernel.reads[form.source].value].shape);
   weightElements = elementCount(graph.values[kernel.reads[form.weights].value].shape);
   resultElements = elementCount(graph.values[kernel.writes[0].value].shape);
@@ -490,7 +474,8 @@ dnnl::memory ConvolutionOperation::prepareWeights(const std::byte *from) {
 }
 
 // `from` and `to` are channels-last values of all images; `plain`, if any, is where the result is put row-major.
-void ConvolutionOperation::runPiece(int64_t image, const Piece &piece, const float *from, float *to, std::byte *plain) {
+void ConvolutionOperation::runPiece(int64_t image, const Piece &piece, const float *from, float *to, std::byte *plain,
+                                    llvm::ArrayRef<const std::byte *> epilogueReads) {
   const Geometry &g = form.g;
   const Primitive &primitive = primitives[piece.primitive];
   int64_t sourcePoints = pointsOf(g.sourceDims), resultPoints = pointsOf(g.resultDims);
@@ -515,12 +500,13 @@ void ConvolutionOperation::runPiece(int64_t image, const Piece &piece, const flo
   useOneOpenMpThread();
   primitive.execute.execute(stream(), arguments);
   int64_t count = (lastPoint - firstPoint) * channels;
-  if (relu) // not oneDNN's, which makes zeros of NaNs
+  if (epilogue)
+    epilogue->apply(image, firstPoint, lastPoint, result, epilogueReads);
+  else if (relu) // not oneDNN's, which makes zeros of NaNs
     for (int64_t i = 0; i < count; ++i)
       result[i] = result[i] > 0 || result[i] != result[i] ? result[i] : 0;
   if (plain)
-    fromChannelsLast(to + image * resultPoints * channels, channels, resultPoints, firstPoint, lastPoint,
-                     form.resultType,
+    fromChannelsLast(result, channels, resultPoints, firstPoint, lastPoint, form.resultType,
                      plain + image * resultPoints * channels * static_cast<int64_t>(byteWidth(form.resultType)));
   else if (form.resultType != ElementType::f32)
     roundF32To(form.resultType, result, static_cast<size_t>(count));
@@ -535,14 +521,14 @@ llvm::Error ConvolutionOperation::run(llvm::ArrayRef<const std::byte *> reads, l
     from = reinterpret_cast<const float *>(reads[form.source]);
   } else if (form.plainSource) {
     constexpr int64_t grain = 1 << 15; // elements
-    int64_t pieceOfImage = std::max<int64_t>(transposedPoints, grain / channels);
+    int64_t pieceOfImage = std::max<int64_t>(32, grain / channels);
     int64_t count = (sourcePoints + pieceOfImage - 1) / pieceOfImage;
     parallelFor(g.batch * count, 1, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         int64_t start = i / count * sourcePoints * channels, first = i % count * pieceOfImage;
         toChannelsLast(form.sourceType, reads[form.source] + start * static_cast<int64_t>(byteWidth(form.sourceType)),
                        channels, sourcePoints, first, std::min(first + pieceOfImage, sourcePoints),
-                       sourceBuffer.data() + start);
+                       sourceBuffer.data() + start + first * channels);
       }
     });
   } else {
@@ -567,7 +553,8 @@ llvm::Error ConvolutionOperation::run(llvm::ArrayRef<const std::byte *> reads, l
   auto piecesOfImage = static_cast<int64_t>(pieces.size());
   parallelFor(g.batch * piecesOfImage, 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i)
-      runPiece(i / piecesOfImage, pieces[static_cast<size_t>(i % piecesOfImage)], from, to, plain);
+      runPiece(i / piecesOfImage, pieces[static_cast<size_t>(i % piecesOfImage)], from, to, plain,
+               reads.drop_front(ownReads));
   });
   if (!form.plainResult) {
     float *values = narrowedResult.empty() ? reinterpret_cast<float *>(writes[0]) : narrowedResult.data();
@@ -589,19 +576,20 @@ std::optional<ConvolutionForm> convolutionForm(const KernelGraph &graph, const K
   return ConvolutionForm{form->source, form->plainSource, form->plainResult};
 }
 
+bool canFollow(const KernelGraph &graph, const Kernel &convolution, const Kernel &follower) {
+  ValueId result = convolution.writes[0].value;
+  if (reluOperand(graph, follower) == result)
+    return true;
+  std::optional<Form> form = formOf(graph, convolution);
+  return form && form->plainResult && epilogueRead(graph, follower, result);
+}
+
 OperationPointer compileConvolution(const ConvolutionRequest &request) {
   auto operation = std::make_unique<ConvolutionOperation>();
   operation->prepare(request);
   if (!operation->ready())
     return nullptr;
   return operation;
-}
-
-OperationPointer compileConvolution(const KernelGraph &graph, const Kernel &kernel) {
-  ConvolutionRequest request;
-  request.graph = &graph;
-  request.kernel = &kernel;
-  return compileConvolution(request);
 }
 
 } // namespace quadrille::host

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "target/host/Operation.h"
+#include "target/host/Plan.h"
 
 #include <optional>
 
@@ -19,11 +20,15 @@ std::optional<ConvolutionForm> convolutionForm(const graph::KernelGraph &graph, 
 struct ConvolutionRequest {
   const graph::KernelGraph *graph = nullptr;
   const graph::Kernel *kernel = nullptr;
-  bool relu = false; // max(result, 0) is applied as well
-  bool channelsLastSource = false, channelsLastResult = false;
+  const graph::Kernel *follower = nullptr; // an elementwise kernel over the result, applied as well
+  llvm::ArrayRef<Layout> layouts;          // of every value; empty: all row-major
 };
 
-// Null when the kernel is none or its form does not fit.
+// Whether an elementwise kernel over the result of a convolution can be computed with it.
+bool canFollow(const graph::KernelGraph &graph, const graph::Kernel &convolution, const graph::Kernel &follower);
+
+// Reads of the operation: the operands of the convolution, then the follower's but for the convolution's result. Null
+// when the kernel is no convolution or its form does not fit.
 OperationPointer compileConvolution(const ConvolutionRequest &request);
 
 } // namespace quadrille::host

@@ -30,33 +30,27 @@ size_t Executor::bytesOf(ValueId value) const {
   return static_cast<size_t>(elementCount(v.shape)) * width;
 }
 
-static llvm::Expected<OperationPointer> compileKernel(const KernelGraph &graph, const Kernel &kernel) {
-  if (!kernel.structured())
-    return compileUnstructured(graph, kernel);
-  if (OperationPointer operation = compileConvolution(graph, kernel))
-    return std::move(operation);
-  if (OperationPointer operation = compileMatrixProduct(graph, kernel))
-    return std::move(operation);
-  return compileStructured(graph, kernel);
-}
-
 llvm::Expected<OperationPointer> Executor::compileStep(const Step &step) const {
   const KernelGraph &graph = plan.graph;
+  const std::vector<Layout> &layouts = plan.decisions.layouts;
   const Kernel &kernel = graph.kernels[step.kernels.front()];
-  auto isChannelsLast = [&](ValueId value) { return plan.decisions.layouts[value] == Layout::ChannelsLast; };
-  bool result = isChannelsLast(graph.kernels[step.kernels.back()].writes[0].value);
-  bool any = result || llvm::any_of(kernel.reads, [&](const Read &read) { return isChannelsLast(read.value); });
-  if (!any && step.kernels.size() == 1)
-    return compileKernel(graph, kernel);
-  OperationPointer operation;
-  if (std::optional<ConvolutionForm> form = convolutionForm(graph, kernel))
-    operation = compileConvolution(
-        {&graph, &kernel, step.kernels.size() == 2, isChannelsLast(kernel.reads[form->source].value), result});
-  else
-    operation = compileChannelsLast(graph, kernel);
-  if (!operation)
+  if (!kernel.structured() && kernel.operation != "concat")
+    return compileUnstructured(graph, kernel);
+  ConvolutionRequest request{&graph, &kernel, nullptr, layouts};
+  if (step.kernels.size() == 2)
+    request.follower = &graph.kernels[step.kernels[1]];
+  if (OperationPointer operation = compileConvolution(request))
+    return std::move(operation);
+  if (request.follower)
     return internalError("kernel '" + kernel.operation + "' cannot be executed as the program has it");
-  return std::move(operation);
+  if (layouts[kernel.writes[0].value] == Layout::ChannelsLast)
+    if (OperationPointer operation = compileChannelsLast(graph, kernel))
+      return std::move(operation);
+  if (!kernel.structured())
+    return compileUnstructured(graph, kernel);
+  if (OperationPointer operation = compileMatrixProduct(graph, kernel))
+    return std::move(operation);
+  return compileStructured(graph, kernel, layouts);
 }
 
 llvm::Error Executor::compile() {
@@ -74,7 +68,7 @@ llvm::Error Executor::compile() {
     const Kernel &kernel = graph.kernels[step.kernels.front()];
     if (!kernel.nodes.empty() && kernel.nodes[0] < graph.nodes.size())
       compiled.node = graph.nodes[kernel.nodes[0]].name;
-    for (ValueId value : operandsOf(kernel)) {
+    for (ValueId value : stepReads(graph, step)) {
       if (llvm::Error error = checkWeight(decisions.aliases[value]))
         return atNode(std::move(error), compiled.node);
       compiled.reads.push_back(decisions.aliases[value]);

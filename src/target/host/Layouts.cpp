@@ -1,6 +1,7 @@
 #include "target/host/Layouts.h"
 
 #include "base/Parallel.h"
+#include "graph/Contraction.h"
 #include "numerics/BlockEvaluator.h"
 #include "numerics/Convert.h"
 #include "target/host/Convolution.h"
@@ -176,14 +177,92 @@ bool canBeChannelsLast(const Value &value) {
   return value.shape.size() >= 3 && isFloat(value.type) && value.type != ElementType::f64;
 }
 
-LayoutForm layoutFormOf(const KernelGraph &graph, const Kernel &kernel) {
+Shape stridesOf(const Value &value, Layout layout) {
+  if (layout == Layout::Plain)
+    return rowMajorStrides(value.shape);
+  Shape strides(value.shape.size(), 1);
+  int64_t step = value.shape[1];
+  for (size_t d = value.shape.size(); d-- > 2; step *= value.shape[d])
+    strides[d] = step;
+  strides[0] = step;
+  return strides;
+}
+
+static constexpr int64_t transposedPoints = 32;
+
+void toChannelsLast(ElementType type, const std::byte *from, int64_t channels, int64_t stride, int64_t first,
+                    int64_t last, float *to) {
+  float buffer[transposedPoints];
+  int64_t width = static_cast<int64_t>(byteWidth(type));
+  for (int64_t point = first; point < last; point += transposedPoints) {
+    int64_t count = std::min(transposedPoints, last - point);
+    for (int64_t c = 0; c < channels; ++c) {
+      widenToF32(type, from + (c * stride + point) * width, buffer, static_cast<size_t>(count));
+      for (int64_t i = 0; i < count; ++i)
+        to[(point - first + i) * channels + c] = buffer[i];
+    }
+  }
+}
+
+void fromChannelsLast(const float *from, int64_t channels, int64_t stride, int64_t first, int64_t last,
+                      ElementType type, std::byte *to) {
+  float buffer[transposedPoints];
+  int64_t width = static_cast<int64_t>(byteWidth(type));
+  for (int64_t point = first; point < last; point += transposedPoints) {
+    int64_t count = std::min(transposedPoints, last - point);
+    for (int64_t c = 0; c < channels; ++c) {
+      for (int64_t i = 0; i < count; ++i)
+        buffer[i] = from[(point - first + i) * channels + c];
+      std::byte *place = to + (c * stride + point) * width;
+      if (type == ElementType::f32)
+        std::memcpy(place, buffer, static_cast<size_t>(count) * sizeof(float));
+      else
+        narrowFromF32(type, buffer, place, static_cast<size_t>(count));
+    }
+  }
+}
+
+std::vector<ValueId> stepReads(const KernelGraph &graph, const Step &step) {
+  std::vector<ValueId> reads = operandsOf(graph.kernels[step.kernels.front()]);
+  for (uint32_t k : llvm::ArrayRef(step.kernels).drop_front())
+    for (ValueId operand : operandsOf(graph.kernels[k]))
+      if (operand != graph.kernels[step.kernels.front()].writes[0].value)
+        reads.push_back(operand);
+  return reads;
+}
+
+// A loop nest in f32 goes by strides, so that its operands may have any layout; an elementwise one keeps the layout of
+// its operands.
+static void allowLoopNest(const KernelGraph &graph, const Kernel &kernel, LayoutForm &form) {
+  auto isF32 = [&](ValueId value) { return graph.values[value].type == ElementType::f32; };
+  std::vector<ValueId> operands = operandsOf(kernel);
+  for (auto [r, operand] : llvm::enumerate(operands))
+    form.reads[r] = isF32(operand);
+  if (kernel.writes.size() != 1 || kernel.writes[0].combiner != Combiner::None || !isF32(kernel.writes[0].value) ||
+      llvm::any_of(kernel.loops, [](const Loop &loop) { return loop.reduction; }))
+    return;
+  const Shape &shape = graph.values[kernel.writes[0].value].shape;
+  for (auto [r, read] : llvm::enumerate(kernel.reads))
+    if (form.reads[r] && !read.padding && read.map == kernel.writes[0].map && graph.values[read.value].shape == shape)
+      form.result = form.alike[r] = true;
+}
+
+LayoutForm layoutFormOf(const KernelGraph &graph, const Step &step) {
+  const Kernel &kernel = graph.kernels[step.kernels.front()];
+  size_t reads = stepReads(graph, step).size(), own = operandsOf(kernel).size();
   LayoutForm form;
+  form.reads.assign(reads, false);
+  form.alike.assign(reads, false);
   if (std::optional<ConvolutionForm> convolution = convolutionForm(graph, kernel)) {
-    if (convolution->channelsLastSource)
-      form.onlyRead = convolution->source;
+    form.reads[convolution->source] = convolution->channelsLastSource;
     form.result = convolution->channelsLastResult;
+    std::fill(form.reads.begin() + static_cast<std::ptrdiff_t>(own), form.reads.end(), true); // the follower's
   } else if (concatenatesChannels(graph, kernel) || windowOf(graph, kernel)) {
-    form.anyRead = form.result = form.allAlike = true;
+    form.reads.assign(reads, true);
+    form.alike.assign(reads, true);
+    form.result = true;
+  } else if (kernel.structured() && !inferContraction(graph, kernel)) {
+    allowLoopNest(graph, kernel, form);
   }
   return form;
 }

@@ -11,14 +11,25 @@ namespace quadrille::host {
 // A value of [image, channel, place...] of a float type that f32 holds exactly.
 bool canBeChannelsLast(const graph::Value &value);
 
-// What a kernel can do with channels-last values: each of these reads or writes may be one.
+// Elements between neighbours along each dimension.
+Shape stridesOf(const graph::Value &value, Layout layout);
+
+// Points [first, last) of one image, whose channels lie `stride` points apart, to f32 with the channels of a point
+// together; `to` receives point `first` first. And back.
+void toChannelsLast(ElementType type, const std::byte *from, int64_t channels, int64_t stride, int64_t first,
+                    int64_t last, float *to);
+void fromChannelsLast(const float *from, int64_t channels, int64_t stride, int64_t first, int64_t last,
+                      ElementType type, std::byte *to);
+
+// What a step (one kernel, or a convolution and its follower) can do with channels-last values.
 struct LayoutForm {
-  bool anyRead = false;             // every read
-  std::optional<unsigned> onlyRead; // or this one
-  bool result = false;              // the first write
-  bool allAlike = false;            // reads and result only together
+  std::vector<bool> reads; // for each read of the step (stepReads): it may be one
+  bool result = false;     // so may the first write
+  std::vector<bool> alike; // reads that are channels-last exactly when the result is
 };
-LayoutForm layoutFormOf(const graph::KernelGraph &graph, const graph::Kernel &kernel);
+// The values that a step reads: those of its first kernel, then those of its second but for the first one's result.
+std::vector<graph::ValueId> stepReads(const graph::KernelGraph &graph, const Step &step);
+LayoutForm layoutFormOf(const graph::KernelGraph &graph, const Step &step);
 
 // The value of a kernel max(x, 0), elementwise over x, which is all that it reads.
 std::optional<graph::ValueId> reluOperand(const graph::KernelGraph &graph, const graph::Kernel &kernel);

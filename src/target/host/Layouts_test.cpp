@@ -6,6 +6,7 @@
 #include "target/host/Payload.h"
 #include "target/host/Plan.h"
 
+#include "llvm/ADT/STLExtras.h"
 #include "llvm/Support/raw_ostream.h"
 
 #include <gmock/gmock.h>
@@ -61,6 +62,15 @@ ValueId pool(GraphBuilder &b, ValueId x) {
   k.body.inputs = {type};
   k.body.results = {k.body.append(BlockOpcode::Input, type, {}, 0)};
   return y;
+}
+
+// Of the value of that name: planning renumbers values.
+Layout layoutOf(const HostPlan &plan, llvm::StringRef name) {
+  for (auto [id, value] : llvm::enumerate(plan.graph.values))
+    if (value.name == name)
+      return plan.decisions.layouts[id];
+  ADD_FAILURE() << "no value " << name.str();
+  return Layout::Plain;
 }
 
 class ChannelsLast : public testing::TestWithParam<ElementType> {
@@ -154,6 +164,107 @@ TEST_P(ChannelsLast, ProgramsCarryAndCheckIt) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Types, ChannelsLast, testing::Values(ElementType::f32, ElementType::f16, ElementType::bf16));
+
+// relu(result * scale[channel] + shift + gate[image, channel] + other), as normalisation, gating and a residual give
+// it.
+struct Follower {
+  GraphBuilder b;
+  ValueId x;
+
+  // `otherIsConvolved`: the residual comes from a convolution of its own, channels-last; else it is an input.
+  explicit Follower(bool otherIsConvolved) {
+    constexpr ElementType f32 = ElementType::f32;
+    x = b.input("x", f32, {2, 3, 19, 7});
+    Shape shape = {2, 37, 19, 7};
+    ValueId other = otherIsConvolved ? convolve(b, x, 37, 3, 2) : b.input("other", f32, shape);
+    ValueId y = convolve(b, x, 37, 3, 1);
+    ValueId scale = b.constant("scale", randomTensor(f32, {37}, 3)),
+            shift = b.constant("shift", randomTensor(f32, {1}, 4));
+    ValueId gate = b.input("gate", f32, {2, 37, 1, 1});
+    ValueId follows = b.value("follows", f32, shape);
+    Kernel &k = b.kernel(KernelKind::Map, "normalize");
+    k.loops = {{2}, {37}, {19}, {7}};
+    AccessMap all = loopsMap({0, 1, 2, 3});
+    k.reads = {{scale, loopsMap({1}), {}},
+               {other, all, {}},
+               {y, all, {}},
+               {shift, {{0, {}}}, {}},
+               {gate, {{0, {{0, 1}}}, {0, {{1, 1}}}, {0, {}}, {0, {}}}, {}}};
+    k.writes = {{follows, all, Combiner::None, {}, {}}};
+    k.body.inputs.assign(5, f32);
+    std::vector<Register> in;
+    for (uint64_t r = 0; r < 5; ++r)
+      in.push_back(k.body.append(BlockOpcode::Input, f32, {}, r));
+    Register sum = k.body.append(BlockOpcode::Multiply, f32, {in[2], in[0]});
+    for (unsigned r : {3u, 4u, 1u})
+      sum = k.body.append(BlockOpcode::Add, f32, {sum, in[r]});
+    Register zero = k.body.append(BlockOpcode::Constant, f32);
+    k.body.results = {k.body.append(BlockOpcode::Maximum, f32, {sum, zero})};
+    ValueId last = convolve(b, pool(b, follows), 5, 1, 5);
+    b.output(last);
+  }
+  std::vector<Tensor> inputs() const {
+    std::vector<Tensor> tensors;
+    for (ValueId id : b.graph.inputs)
+      tensors.push_back(randomTensor(ElementType::f32, b.graph.values[id].shape, 20 + id));
+    return tensors;
+  }
+};
+
+class Followers : public testing::TestWithParam<bool> {};
+
+TEST_P(Followers, RunWithTheConvolutionAndEqualThePlainNests) {
+  Follower f(GetParam());
+  ASSERT_EQ(f.b.graph.verify(), "");
+  HostPlan plan = makePlan(f.b.graph);
+  // [the other convolution,] the convolution with its follower, the pool, the last convolution
+  EXPECT_EQ(plan.decisions.steps.size(), GetParam() ? 4u : 3u);
+  EXPECT_EQ(layoutOf(plan, "follows"), Layout::ChannelsLast);
+  std::vector<Tensor> inputs = f.inputs();
+  std::vector<double> expected = doubles(llvm::cantFail(evaluatePlain(f.b.graph, inputs))[0]);
+  std::vector<double> values = doubles(llvm::cantFail(evaluate(f.b.graph, inputs))[0]);
+  ASSERT_EQ(values.size(), expected.size());
+  double norm = 0, error = 0;
+  for (size_t i = 0; i < values.size(); ++i) {
+    norm += expected[i] * expected[i];
+    error += (values[i] - expected[i]) * (values[i] - expected[i]);
+  }
+  EXPECT_LT(std::sqrt(error / norm), 1e-6);
+  EXPECT_GT(norm, 1);
+}
+
+INSTANTIATE_TEST_SUITE_P(OtherIsConvolved, Followers, testing::Bool());
+
+// Elementwise kernels and reductions take channels-last operands as they lie.
+TEST(LoopNests, GoByTheStridesOfTheLayout) {
+  GraphBuilder b;
+  constexpr ElementType f32 = ElementType::f32;
+  ValueId y = convolve(b, b.input("x", f32, {2, 3, 6, 5}), 24, 3, 1);
+  ValueId z = b.value("z", f32, {2, 24, 6, 5}), mean = b.value("mean", f32, {2, 24, 1, 1});
+  Kernel &k = b.kernel(KernelKind::Map, "square"); // y is read twice: no follower
+  k.loops = {{2}, {24}, {6}, {5}};
+  k.reads = {{y, loopsMap({0, 1, 2, 3}), {}}};
+  k.writes = {{z, loopsMap({0, 1, 2, 3}), Combiner::None, {}, {}}};
+  k.body.inputs = {f32};
+  Register p = k.body.append(BlockOpcode::Input, f32, {}, 0);
+  k.body.results = {k.body.append(BlockOpcode::Multiply, f32, {p, p})};
+  Kernel &r = b.kernel(KernelKind::Reduce, "sum");
+  r.loops = {{2}, {24}, {6, true}, {5, true}};
+  r.reads = {{z, loopsMap({0, 1, 2, 3}), {}}};
+  r.writes = {{mean, {{0, {{0, 1}}}, {0, {{1, 1}}}, {0, {}}, {0, {}}}, Combiner::Sum, scalarOf(f32, 0), {}}};
+  r.body.inputs = {f32};
+  r.body.results = {r.body.append(BlockOpcode::Input, f32, {}, 0)};
+  b.output(mean);
+  b.output(convolve(b, y, 4, 1, 7));
+  ASSERT_EQ(b.graph.verify(), "");
+  HostPlan plan = makePlan(b.graph);
+  EXPECT_EQ(layoutOf(plan, "y1"), Layout::ChannelsLast);
+  EXPECT_EQ(layoutOf(plan, "z"), Layout::ChannelsLast);
+  std::vector<Tensor> inputs = {randomTensor(f32, {2, 3, 6, 5}, 1)};
+  auto expected = llvm::cantFail(evaluatePlain(b.graph, inputs)), actual = llvm::cantFail(evaluate(b.graph, inputs));
+  for (size_t o = 0; o < expected.size(); ++o)
+    EXPECT_THAT(doubles(actual[o]), testing::Pointwise(testing::DoubleNear(1e-5), doubles(expected[o])));
+}
 
 struct ForeignArithmetic {
   graph::Numeric numeric;

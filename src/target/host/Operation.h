@@ -12,12 +12,15 @@
 
 namespace quadrille::host {
 
+enum class Layout : uint8_t; // Plan.h
+
 class Operation {
 public:
   virtual ~Operation() = default;
 
-  // `reads` and `writes` point to dense row-major elements, in the order of the kernel's operands: its reads, then the
-  // `initial` reads of its writes; its writes. No write overlaps another operand.
+  // `reads` and `writes` point to dense elements, row-major unless compiled for another layout, in the order of the
+  // kernel's operands: its reads, then the `initial` reads of its writes; its writes. No write overlaps another
+  // operand.
   virtual llvm::Error run(llvm::ArrayRef<const std::byte *> reads, llvm::ArrayRef<std::byte *> writes) = 0;
 };
 
@@ -26,14 +29,12 @@ using OperationPointer = std::unique_ptr<Operation>;
 // The values that a kernel reads: its reads, then the `initial` reads of its writes.
 std::vector<graph::ValueId> operandsOf(const graph::Kernel &kernel);
 
-// A loop nest with any access maps, padding, body and combiner.
-llvm::Expected<OperationPointer> compileStructured(const graph::KernelGraph &graph, const graph::Kernel &kernel);
+// A loop nest with any access maps, padding, body and combiner. `layouts` of every value; empty: all row-major.
+llvm::Expected<OperationPointer> compileStructured(const graph::KernelGraph &graph, const graph::Kernel &kernel,
+                                                   llvm::ArrayRef<Layout> layouts = {});
 
 // A contraction without windows as a (batched) matrix product; null when the kernel is none or its strides do not fit.
 OperationPointer compileMatrixProduct(const graph::KernelGraph &graph, const graph::Kernel &kernel);
-
-// A convolution through oneDNN; null when the kernel is none or its form does not fit.
-OperationPointer compileConvolution(const graph::KernelGraph &graph, const graph::Kernel &kernel);
 
 // Kernels without loops: moves by index, order, cumulative, random bits, scan. User error for an unknown operation.
 llvm::Expected<OperationPointer> compileUnstructured(const graph::KernelGraph &graph, const graph::Kernel &kernel);

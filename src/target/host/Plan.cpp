@@ -169,22 +169,34 @@ void assignSlots(const KernelGraph &graph, Decisions &decisions) {
   decisions.slotCount = static_cast<uint32_t>(slots.size());
 }
 
-// One step for each kernel, or for a convolution and the max(x, 0) that alone reads its result.
+// One step for each kernel, or for a convolution and the elementwise kernel that alone reads its result. Such a step
+// runs where the second kernel stood: what else that reads has been computed by then.
 void makeSteps(const KernelGraph &graph, Decisions &decisions) {
   Uses uses(graph);
-  std::vector<std::optional<uint32_t>> relus(graph.values.size()); // of each value
-  for (auto [k, kernel] : llvm::enumerate(graph.kernels))
-    if (std::optional<ValueId> operand = reluOperand(graph, kernel); operand && uses.readers[*operand] == 1)
-      relus[*operand] = static_cast<uint32_t>(k);
-  std::vector<bool> taken(graph.kernels.size(), false);
+  std::vector<std::optional<uint32_t>> producers(graph.values.size()), leader(graph.kernels.size());
+  std::vector<bool> leads(graph.kernels.size(), false);
   for (auto [k, kernel] : llvm::enumerate(graph.kernels)) {
-    if (isAlias(kernel) || taken[k])
+    if (kernel.writes.size() == 1)
+      producers[kernel.writes[0].value] = static_cast<uint32_t>(k);
+    if (!kernel.structured() || isAlias(kernel))
       continue;
-    decisions.steps.push_back({{static_cast<uint32_t>(k)}});
-    if (kernel.writes.size() != 1 || !relus[kernel.writes[0].value] || !convolutionForm(graph, kernel))
+    // The last convolution among the operands: its result would wait longest.
+    for (const Read &read : kernel.reads) {
+      std::optional<uint32_t> producer = producers[read.value];
+      if (producer && uses.readers[read.value] == 1 && (!leader[k] || *leader[k] < *producer) &&
+          convolutionForm(graph, graph.kernels[*producer]) && canFollow(graph, graph.kernels[*producer], kernel))
+        leader[k] = producer;
+    }
+    if (leader[k])
+      leads[*leader[k]] = true;
+  }
+  for (auto [k, kernel] : llvm::enumerate(graph.kernels)) {
+    if (isAlias(kernel) || leads[k])
       continue;
-    decisions.steps.back().kernels.push_back(*relus[kernel.writes[0].value]);
-    taken[*relus[kernel.writes[0].value]] = true;
+    decisions.steps.emplace_back();
+    if (leader[k])
+      decisions.steps.back().kernels.push_back(*leader[k]);
+    decisions.steps.back().kernels.push_back(static_cast<uint32_t>(k));
   }
 }
 
@@ -196,25 +208,18 @@ void chooseLayouts(const KernelGraph &graph, Decisions &decisions) {
   for (auto [id, root] : llvm::enumerate(decisions.aliases))
     if (root != id)
       refused[root] = refused[id] = true;
-  struct Together { // values of one kernel that must have the same layout
-    llvm::SmallVector<ValueId, 4> values;
-  };
-  std::vector<Together> constraints;
+  // Values of one kernel that must have the same layout.
+  std::vector<llvm::SmallVector<ValueId, 4>> constraints;
   for (const Step &step : decisions.steps) {
-    const Kernel &kernel = graph.kernels[step.kernels.front()];
-    LayoutForm form = layoutFormOf(graph, kernel);
-    for (auto [r, read] : llvm::enumerate(kernel.reads))
-      if (!form.anyRead && form.onlyRead != static_cast<unsigned>(r))
-        refused[read.value] = true;
-    for (const Write &write : kernel.writes)
-      if (write.initial)
-        refused[write.initial->value] = true;
+    LayoutForm form = layoutFormOf(graph, step);
     ValueId result = graph.kernels[step.kernels.back()].writes[0].value;
     produced[result] = form.result;
-    if (form.allAlike) {
-      constraints.push_back({{result}});
-      for (const Read &read : kernel.reads)
-        constraints.back().values.push_back(read.value);
+    constraints.push_back({result});
+    for (auto [r, read] : llvm::enumerate(stepReads(graph, step))) {
+      if (!form.reads[r])
+        refused[read] = true;
+      if (form.alike[r])
+        constraints.back().push_back(read);
     }
   }
   for (auto [id, value] : llvm::enumerate(graph.values))
@@ -222,11 +227,11 @@ void chooseLayouts(const KernelGraph &graph, Decisions &decisions) {
       decisions.layouts[id] = Layout::ChannelsLast;
   for (bool changed = true; changed;) {
     changed = false;
-    for (const Together &together : constraints) {
+    for (llvm::ArrayRef<ValueId> together : constraints) {
       auto isPlain = [&](ValueId value) { return decisions.layouts[value] == Layout::Plain; };
-      if (!llvm::any_of(together.values, isPlain) || llvm::all_of(together.values, isPlain))
+      if (!llvm::any_of(together, isPlain) || llvm::all_of(together, isPlain))
         continue;
-      for (ValueId value : together.values)
+      for (ValueId value : together)
         decisions.layouts[value] = Layout::Plain;
       changed = true;
     }

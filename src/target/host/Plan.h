@@ -17,7 +17,7 @@ enum class Layout : uint8_t {
   ChannelsLast // [image, place..., channel] instead of [image, channel, place...]; f32 holding values of the type
 };
 
-// Kernels that run as one: a convolution and max(x, 0) of its result, or a single kernel.
+// Kernels that run as one: a convolution and an elementwise kernel over its result, or a single kernel.
 struct Step {
   std::vector<uint32_t> kernels;
 };

@@ -13,6 +13,7 @@
 #include "graph/Contraction.h"
 #include "numerics/BlockEvaluator.h"
 #include "numerics/Convert.h"
+#include "target/host/Layouts.h"
 #include "target/host/Operation.h"
 
 #include "llvm/ADT/STLExtras.h"
@@ -192,7 +193,7 @@ struct Odometer {
 
 class StructuredOperation final : public Operation {
 public:
-  llvm::Error prepare(const KernelGraph &graph, const Kernel &kernel);
+  llvm::Error prepare(const KernelGraph &graph, const Kernel &kernel, llvm::ArrayRef<Layout> layouts);
   llvm::Error run(llvm::ArrayRef<const std::byte *> reads, llvm::ArrayRef<std::byte *> writes) override;
 
 private:
@@ -263,7 +264,11 @@ std::vector<ValueId> operandsOf(const Kernel &kernel) {
   return operands;
 }
 
-llvm::Error StructuredOperation::prepare(const KernelGraph &graph, const Kernel &kernel) {
+llvm::Error StructuredOperation::prepare(const KernelGraph &graph, const Kernel &kernel,
+                                         llvm::ArrayRef<Layout> layouts) {
+  auto stridesOfValue = [&](ValueId value) {
+    return stridesOf(graph.values[value], layouts.empty() ? Layout::Plain : layouts[value]);
+  };
   if (kernel.loops.size() > maxLoops)
     return userError("kernel '" + kernel.operation + "' has " + llvm::Twine(kernel.loops.size()) + " loops");
   for (const Loop &loop : kernel.loops)
@@ -276,7 +281,7 @@ llvm::Error StructuredOperation::prepare(const KernelGraph &graph, const Kernel 
 
   // Order: parallel loops by falling stride of the first write, so that it is written front to back.
   const Write &first = kernel.writes[0];
-  Shape firstStrides = rowMajorStrides(graph.values[first.value].shape);
+  Shape firstStrides = stridesOfValue(first.value);
   auto strideOf = [](const AccessMap &map, llvm::ArrayRef<int64_t> strides, unsigned loop) {
     int64_t stride = 0;
     for (auto [access, step] : llvm::zip(map, strides))
@@ -302,7 +307,7 @@ llvm::Error StructuredOperation::prepare(const KernelGraph &graph, const Kernel 
         if (!widest || graph.values[read.value].data.valid() < graph.values[widest->value].data.valid())
           widest = &read;
       if (widest) {
-        Shape strides = rowMajorStrides(graph.values[widest->value].shape);
+        Shape strides = stridesOfValue(widest->value);
         llvm::stable_sort(llvm::make_range(order.begin() + begin, order.end()), [&](unsigned a, unsigned b) {
           return std::abs(strideOf(widest->map, strides, a)) > std::abs(strideOf(widest->map, strides, b));
         });
@@ -314,7 +319,7 @@ llvm::Error StructuredOperation::prepare(const KernelGraph &graph, const Kernel 
 
   auto addAccess = [&](const Read &read) {
     const Value &value = graph.values[read.value];
-    Shape strides = rowMajorStrides(value.shape);
+    Shape strides = stridesOfValue(read.value);
     Access access;
     access.type = value.type;
     for (auto [dimension, step] : llvm::zip(read.map, strides))
@@ -350,7 +355,7 @@ llvm::Error StructuredOperation::prepare(const KernelGraph &graph, const Kernel 
     form.bodyType = body.instructions[body.results[w]].type;
     form.combiner = write.combiner;
     form.accumulator = accumulatorOf(form.type, write.combiner);
-    Shape strides = rowMajorStrides(graph.values[write.value].shape);
+    Shape strides = stridesOfValue(write.value);
     for (auto [dimension, step] : llvm::zip(write.map, strides))
       form.base += dimension.offset * step;
     for (unsigned l : order)
@@ -778,9 +783,10 @@ llvm::Error StructuredOperation::run(llvm::ArrayRef<const std::byte *> reads, ll
   return llvm::Error::success();
 }
 
-llvm::Expected<OperationPointer> compileStructured(const KernelGraph &graph, const Kernel &kernel) {
+llvm::Expected<OperationPointer> compileStructured(const KernelGraph &graph, const Kernel &kernel,
+                                                   llvm::ArrayRef<Layout> layouts) {
   auto operation = std::make_unique<StructuredOperation>();
-  if (llvm::Error error = operation->prepare(graph, kernel))
+  if (llvm::Error error = operation->prepare(graph, kernel, layouts))
     return std::move(error);
   return OperationPointer(std::move(operation));
 }
