@@ -1,5 +1,7 @@
 #include "graph/Contraction.h"
 
+#include "numerics/Convert.h"
+
 #include "llvm/ADT/STLExtras.h"
 
 namespace quadrille::graph {
@@ -49,6 +51,7 @@ public:
   struct Factor {
     unsigned read = 0;
     std::optional<unsigned> zeroPoint;
+    int64_t zeroConstant = 0;
   };
 
   // Matches widen(factor * factor).
@@ -75,7 +78,7 @@ private:
     return static_cast<unsigned>(instruction.immediate);
   }
 
-  // widen(read), or widen(read) - widen(zero point).
+  // widen(read), or widen(read) - widen(zero point), or widen(read) - integer constant.
   bool matchFactor(Register reg, Factor &factor) const {
     const BlockInstruction &instruction = definition(reg);
     if (instruction.opcode != BlockOpcode::Subtract) {
@@ -84,8 +87,13 @@ private:
       return read.has_value();
     }
     std::optional<unsigned> read = matchRead(instruction.operands[0]);
-    factor.zeroPoint = matchRead(instruction.operands[1]);
     factor.read = read.value_or(0);
+    if (const BlockInstruction &zero = definition(instruction.operands[1]);
+        zero.opcode == BlockOpcode::Constant && isInteger(zero.type)) {
+      convert(zero.type, &zero.immediate, ElementType::i64, &factor.zeroConstant, 1);
+      return read.has_value();
+    }
+    factor.zeroPoint = matchRead(instruction.operands[1]);
     return read && factor.zeroPoint;
   }
 
@@ -108,6 +116,8 @@ static std::optional<Contraction> infer(const KernelGraph &graph, const Kernel &
   result.rhs = rhs.read;
   result.lhsZeroPoint = lhs.zeroPoint;
   result.rhsZeroPoint = rhs.zeroPoint;
+  result.lhsZeroConstant = lhs.zeroConstant;
+  result.rhsZeroConstant = rhs.zeroConstant;
   const Read &left = kernel.reads[lhs.read], &right = kernel.reads[rhs.read];
   const AccessMap &leftMap = left.map, &rightMap = right.map;
 

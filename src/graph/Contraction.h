@@ -24,6 +24,8 @@ struct Contraction {
   llvm::SmallVector<Window, 3> windows;
   // Reads that give the zero points of lhs and rhs (scalar or one for each n), for integer contractions.
   std::optional<unsigned> lhsZeroPoint, rhsZeroPoint;
+  // Zero points that are known and equal for the whole operand stand in the body instead.
+  int64_t lhsZeroConstant = 0, rhsZeroConstant = 0;
 
   bool isConvolution() const { return !windows.empty(); }
 };

@@ -534,6 +534,10 @@ private:
       os << " lhs_zero_point " << *contraction->lhsZeroPoint;
     if (contraction->rhsZeroPoint)
       os << " rhs_zero_point " << *contraction->rhsZeroPoint;
+    if (contraction->lhsZeroConstant)
+      os << " lhs_zero " << contraction->lhsZeroConstant;
+    if (contraction->rhsZeroConstant)
+      os << " rhs_zero " << contraction->rhsZeroConstant;
     os << ')';
   }
 

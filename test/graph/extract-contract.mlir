@@ -146,6 +146,30 @@ func.func @quantized(%a: tensor<4x16xui8>, %b: tensor<16x8xi8>, %za: tensor<ui8>
   return %y : tensor<4x8xi32>
 }
 
+// Zero points that are known stand in the body: u8 - 128 and i8 + 3.
+// CHECK-LABEL: graph "known_zeros"
+// CHECK: contract "matmul" {{.*}} roles(lhs 0 rhs 1 m [d0] n [d1] k [d2] lhs_zero 128 rhs_zero -3) numeric(u8 i32 i32)
+func.func @known_zeros(%a: tensor<4x16xui8>, %b: tensor<16x8xi8>) -> tensor<4x8xi32> {
+  %zero = arith.constant dense<0> : tensor<4x8xi32>
+  %y = linalg.generic {
+      indexing_maps = [affine_map<(m, n, k) -> (m, k)>, affine_map<(m, n, k) -> (k, n)>, affine_map<(m, n, k) -> (m, n)>],
+      iterator_types = ["parallel", "parallel", "reduction"]}
+      ins(%a, %b : tensor<4x16xui8>, tensor<16x8xi8>) outs(%zero : tensor<4x8xi32>) {
+  ^bb0(%l: ui8, %r: i8, %acc: i32):
+    %lz = arith.constant 128 : i32
+    %rz = arith.constant -3 : i32
+    %l8 = qd.bitcast %l : ui8 -> i8
+    %l32 = arith.extui %l8 : i8 to i32
+    %r32 = arith.extsi %r : i8 to i32
+    %ls = arith.subi %l32, %lz : i32
+    %rs = arith.subi %r32, %rz : i32
+    %p = arith.muli %ls, %rs : i32
+    %s = arith.addi %acc, %p : i32
+    linalg.yield %s : i32
+  } -> tensor<4x8xi32>
+  return %y : tensor<4x8xi32>
+}
+
 // A product with a constant is still a contraction: the constant stays an operand.
 // CHECK-LABEL: graph "ones"
 // CHECK: constant v2: f32[16,8] = 1

@@ -236,7 +236,11 @@ TensorRef Emitter::nest(const Nest &nest, LaneBody body) {
   for (const DimensionAccess &access : nest.write)
     shape.push_back(nest.loops[access.terms[0].first].extent);
 
-  // Operands of one element become constants of the body.
+  // Operands whose elements are all equal become constants of the body, but for the factors of a product: it stays one.
+  auto inBody = [&](const Nest::Operand &read) -> std::optional<Scalar> {
+    bool isFactor = nest.numeric && (&read == &nest.reads[0] || &read == &nest.reads[1]) && read.tensor.rank() > 0;
+    return isFactor ? std::nullopt : splatOf(read.tensor);
+  };
   llvm::SmallVector<mlir::Value> inputs;
   llvm::SmallVector<mlir::AffineMap> maps;
   auto block = std::make_unique<mlir::Block>();
@@ -245,7 +249,7 @@ TensorRef Emitter::nest(const Nest &nest, LaneBody body) {
   mlir::OpBuilder::InsertionGuard guard(b);
   b.setInsertionPointToEnd(block.get());
   for (const Nest::Operand &read : nest.reads) {
-    if (std::optional<Scalar> splat = splatOf(read.tensor)) {
+    if (std::optional<Scalar> splat = inBody(read)) {
       lanes.push_back(constantLane(*this, splat->type, splat->bits));
       continue;
     }
@@ -277,7 +281,7 @@ TensorRef Emitter::nest(const Nest &nest, LaneBody body) {
   };
   bound(nest.write);
   for (const Nest::Operand &read : nest.reads)
-    if (!splatOf(read.tensor))
+    if (!inBody(read))
       bound(read.map);
   AccessMap window;
   Shape windowShape;

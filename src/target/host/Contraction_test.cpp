@@ -1,8 +1,9 @@
 // Matrix products and convolutions against loops in doubles written here.
-#include "target/host/Evaluate.h"
 #include "target/host/Convolution.h"
+#include "target/host/Evaluate.h"
 #include "target/host/GraphBuilder.h"
 #include "target/host/Operation.h"
+#include "target/host/Product.h"
 
 #include "base/Parallel.h"
 
@@ -28,10 +29,9 @@ std::vector<Tensor> run(const KernelGraph &graph, std::vector<Tensor> inputs) {
   return *outputs;
 }
 
-// The generic execution of the graph's only kernel.
-Tensor runGeneric(const KernelGraph &graph, std::vector<Tensor> inputs) {
+// One execution of the graph's only kernel.
+Tensor runOperation(const KernelGraph &graph, Operation &operation, const std::vector<Tensor> &inputs) {
   const Kernel &kernel = graph.kernels[0];
-  OperationPointer operation = llvm::cantFail(compileStructured(graph, kernel));
   std::vector<const std::byte *> reads;
   for (ValueId value : operandsOf(kernel)) {
     for (size_t i = 0; i < inputs.size(); ++i)
@@ -41,8 +41,14 @@ Tensor runGeneric(const KernelGraph &graph, std::vector<Tensor> inputs) {
   const Value &value = graph.values[kernel.writes[0].value];
   Tensor result = Tensor::uninitialized(value.type, value.shape);
   std::byte *write = result.mutableBytes();
-  llvm::cantFail(operation->run(reads, {write}));
+  llvm::cantFail(operation.run(reads, {write}));
   return result;
+}
+
+// The generic execution of the graph's only kernel.
+Tensor runGeneric(const KernelGraph &graph, const std::vector<Tensor> &inputs) {
+  OperationPointer operation = llvm::cantFail(compileStructured(graph, graph.kernels[0]));
+  return runOperation(graph, *operation, inputs);
 }
 
 TEST(MatrixProduct, HandExample) {
@@ -125,11 +131,16 @@ TEST_P(Convolutions, MatchSevenLoops) {
   ConvolutionCase c = GetParam();
   int64_t outH = (c.height + c.padBefore + c.padAfter - c.dilation * (c.tapsH - 1) - 1) / c.stride + 1;
   int64_t outW = (c.width + c.padBefore + c.padAfter - c.dilation * (c.tapsW - 1) - 1) / c.stride + 1;
-  for (ElementType type : {ElementType::f32, ElementType::f16, ElementType::bf16, ElementType::f64}) {
+  for (ElementType type :
+       {ElementType::f32, ElementType::f16, ElementType::bf16, ElementType::f64, ElementType::i32, ElementType::u8}) {
+    SCOPED_TRACE(nameOf(type).str());
+    bool isByte = type == ElementType::u8; // times i8, with zero points: 7 is known, -3 is an operand
+    ElementType resultType = isByte ? ElementType::i32 : type;
+    double sourceZero = isByte ? 7 : 0, weightZero = isByte ? -3 : 0;
     GraphBuilder b;
     ValueId x = b.input("x", type, {c.batch, c.groups * c.inputs, c.height, c.width});
-    ValueId w = b.input("w", type, {c.groups * c.outputs, c.inputs, c.tapsH, c.tapsW});
-    ValueId y = b.value("y", type, {c.batch, c.groups, c.outputs, outH, outW});
+    ValueId w = b.input("w", isByte ? ElementType::i8 : type, {c.groups * c.outputs, c.inputs, c.tapsH, c.tapsW});
+    ValueId y = b.value("y", resultType, {c.batch, c.groups, c.outputs, outH, outW});
     // loops: n g o h w i kh kw
     Kernel &k = b.contract(
         {{c.batch}, {c.groups}, {c.outputs}, {outH}, {outW}, {c.inputs, true}, {c.tapsH, true}, {c.tapsW, true}},
@@ -139,23 +150,43 @@ TEST_P(Convolutions, MatchSevenLoops) {
                            : std::vector<std::pair<unsigned, int64_t>>{{5, 1}}},
           {-c.padBefore, {{3, c.stride}, {6, c.dilation}}},
           {-c.padBefore, {{4, c.stride}, {7, c.dilation}}}},
-         scalarOf(type, 0)},
+         scalarOf(type, sourceZero)},
         {w, {{0, {{1, c.outputs}, {2, 1}}}, {0, {{5, 1}}}, {0, {{6, 1}}}, {0, {{7, 1}}}}, {}}, y,
         loopsMap({0, 1, 2, 3, 4}));
     std::vector<Tensor> inputs = {randomTensor(type, b.graph.values[x].shape, 1),
-                                  randomTensor(type, b.graph.values[w].shape, 2)};
+                                  randomTensor(b.graph.values[w].type, b.graph.values[w].shape, 2)};
+    if (type == ElementType::i32) // products stay far from 2^31
+      for (Tensor &input : inputs)
+        for (int64_t i = 0; i < input.elements(); ++i)
+          input.mutableData<int32_t>()[i] %= 1000;
+    if (isByte) {
+      ValueId zero = b.input("zero", ElementType::i8, {});
+      inputs.push_back(Tensor::of<int8_t>(ElementType::i8, {}, {-3}));
+      k.reads.push_back({zero, {}, {}});
+      constexpr ElementType i32 = ElementType::i32;
+      BlockExpression body;
+      body.inputs = {type, ElementType::i8, ElementType::i8};
+      auto wide = [&](unsigned r) {
+        return body.append(BlockOpcode::Convert, i32, {body.append(BlockOpcode::Input, body.inputs[r], {}, r)});
+      };
+      Register left =
+          body.append(BlockOpcode::Subtract, i32, {wide(0), body.append(BlockOpcode::Constant, i32, {}, 7)});
+      Register right = body.append(BlockOpcode::Subtract, i32, {wide(1), wide(2)});
+      body.results = {body.append(BlockOpcode::Multiply, i32, {left, right})};
+      k.body = body;
+    }
     if (c.bias) {
-      ValueId bias = b.input("bias", type, {c.groups * c.outputs});
+      ValueId bias = b.input("bias", resultType, {c.groups * c.outputs});
       k.writes[0].initialScalar.reset();
       k.writes[0].initial = Read{bias, {{0, {{1, c.outputs}, {2, 1}}}}, {}};
-      inputs.push_back(randomTensor(type, {c.groups * c.outputs}, 3));
+      inputs.push_back(randomTensor(resultType, {c.groups * c.outputs}, 3));
     }
     b.output(y);
-    if (type != ElementType::f64) {
+    if (isFloat(type) && type != ElementType::f64) {
       EXPECT_NE(compileConvolution({&b.graph, &k, nullptr, {}}), nullptr) << "the fast path must take this form";
     }
     std::vector<double> data = doubles(inputs[0]), weights = doubles(inputs[1]), expected;
-    std::vector<double> bias = c.bias ? doubles(inputs[2]) : std::vector<double>(c.groups * c.outputs, 0.0);
+    std::vector<double> bias = c.bias ? doubles(inputs.back()) : std::vector<double>(c.groups * c.outputs, 0.0);
     for (int64_t n = 0; n < c.batch; ++n)
       for (int64_t m = 0; m < c.groups * c.outputs; ++m)
         for (int64_t h = 0; h < outH; ++h)
@@ -169,8 +200,9 @@ TEST_P(Convolutions, MatchSevenLoops) {
                   if (row < 0 || row >= c.height || column < 0 || column >= c.width)
                     continue;
                   int64_t channel = m / c.outputs * c.inputs + i;
-                  sum += data[((n * c.groups * c.inputs + channel) * c.height + row) * c.width + column] *
-                         weights[((m * c.inputs + i) * c.tapsH + p) * c.tapsW + q];
+                  sum +=
+                      (data[((n * c.groups * c.inputs + channel) * c.height + row) * c.width + column] - sourceZero) *
+                      (weights[((m * c.inputs + i) * c.tapsH + p) * c.tapsW + q] - weightZero);
                 }
             expected.push_back(sum);
           }
@@ -178,19 +210,25 @@ TEST_P(Convolutions, MatchSevenLoops) {
     for (unsigned threads : {1u, 2u}) {
       setThreadCount(threads);
       auto actual = run(b.graph, inputs);
+      OperationPointer patches = compileWindowedProduct(b.graph, k);
+      ASSERT_NE(patches, nullptr) << "products of patches must take every form";
+      Tensor ofPatches = runOperation(b.graph, *patches, inputs);
       setThreadCount(0);
       ASSERT_EQ(actual.size(), 1u);
       std::vector<std::byte> bytes(actual[0].bytes().begin(), actual[0].bytes().end());
+      bytes.insert(bytes.end(), ofPatches.bytes().begin(), ofPatches.bytes().end());
       if (first.empty())
         first = bytes;
       EXPECT_EQ(bytes, first) << "threads change the result";
-      std::vector<double> values = doubles(actual[0]);
-      ASSERT_EQ(values.size(), expected.size());
       double terms = static_cast<double>(c.inputs * c.tapsH * c.tapsW + 1);
       double relative = type == ElementType::f16 ? 0x1p-11 : type == ElementType::bf16 ? 0x1p-8 : 0;
-      double absolute = terms * terms * (type == ElementType::f64 ? 0x1p-53 : 0x1p-24);
-      for (size_t i = 0; i < values.size(); ++i)
-        ASSERT_NEAR(values[i], expected[i], absolute + relative * std::abs(expected[i])) << "element " << i;
+      double absolute = !isFloat(type) ? 0 : terms * terms * (type == ElementType::f64 ? 0x1p-53 : 0x1p-24);
+      for (const Tensor *result : {&actual[0], &ofPatches}) {
+        std::vector<double> values = doubles(*result);
+        ASSERT_EQ(values.size(), expected.size());
+        for (size_t i = 0; i < values.size(); ++i)
+          ASSERT_NEAR(values[i], expected[i], absolute + relative * std::abs(expected[i])) << "element " << i;
+      }
     }
   }
 }
@@ -202,6 +240,9 @@ INSTANTIATE_TEST_SUITE_P(All, Convolutions,
                                          ConvolutionCase{1, 1, 17, 9, 12, 12, 3, 3, 1, 2, 2, 2, true},
                                          ConvolutionCase{2, 4, 3, 2, 8, 9, 3, 3, 1, 1, 1, 1, true},
                                          ConvolutionCase{1, 16, 1, 1, 14, 14, 3, 3, 2, 1, 1, 1, true},
-                                         ConvolutionCase{1, 5, 1, 2, 7, 7, 3, 3, 1, 1, 0, 1, false}));
+                                         ConvolutionCase{1, 5, 1, 2, 7, 7, 3, 3, 1, 1, 0, 1, false},
+                                         // many points, and more channels than two blocks of them
+                                         ConvolutionCase{1, 1, 3, 150, 40, 33, 1, 1, 1, 1, 0, 0, false},
+                                         ConvolutionCase{1, 1, 70, 140, 6, 5, 3, 3, 1, 1, 1, 1, true}));
 
 } // namespace

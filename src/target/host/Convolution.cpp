@@ -5,6 +5,7 @@
 #include "numerics/Convert.h"
 #include "target/host/Epilogue.h"
 #include "target/host/Layouts.h"
+#include "target/host/Product.h"
 
 #include "llvm/ADT/STLExtras.h"
 
@@ -61,15 +62,6 @@ struct Geometry {
   int64_t taps = 1;
   bool biased = false;
 };
-
-int64_t strideAlong(const KernelGraph &graph, ValueId value, const AccessMap &map, unsigned loop) {
-  int64_t sum = 0;
-  for (auto [access, step] : llvm::zip(map, rowMajorStrides(graph.values[value].shape)))
-    for (auto [term, coefficient] : access.terms)
-      if (term == loop)
-        sum += coefficient * step;
-  return sum;
-}
 
 bool geometryOf(const KernelGraph &graph, const Kernel &kernel, const Contraction &contraction, Geometry &g) {
   if (contraction.windows.empty() || contraction.windows.size() > 3)

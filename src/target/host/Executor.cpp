@@ -3,6 +3,7 @@
 #include "base/Error.h"
 #include "target/host/Convolution.h"
 #include "target/host/Layouts.h"
+#include "target/host/Product.h"
 
 #include "llvm/ADT/STLExtras.h"
 
@@ -49,6 +50,8 @@ llvm::Expected<OperationPointer> Executor::compileStep(const Step &step) const {
   if (!kernel.structured())
     return compileUnstructured(graph, kernel);
   if (OperationPointer operation = compileMatrixProduct(graph, kernel))
+    return std::move(operation);
+  if (OperationPointer operation = compileWindowedProduct(graph, kernel))
     return std::move(operation);
   return compileStructured(graph, kernel, layouts);
 }

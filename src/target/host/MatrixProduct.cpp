@@ -3,8 +3,8 @@
 #include "base/Parallel.h"
 #include "graph/Contraction.h"
 #include "numerics/Convert.h"
-#include "numerics/Gemm.h"
 #include "target/host/Operation.h"
+#include "target/host/Product.h"
 
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/SmallVector.h"
@@ -25,49 +25,24 @@ struct ProductLoop {
   Strides stride;
 };
 
-enum class Form { F32, F64, Narrow, Integer8, I16, I32, I64 };
-
-std::optional<Form> formOf(ElementType lhs, ElementType rhs, ElementType result) {
-  auto isByte = [](ElementType type) { return type == ElementType::i8 || type == ElementType::u8; };
-  if (isFloat(lhs) && isFloat(rhs) && isFloat(result)) {
-    if (lhs == ElementType::f64 && rhs == ElementType::f64)
-      return Form::F64;
-    if (lhs == ElementType::f64 || rhs == ElementType::f64 || result == ElementType::f64)
-      return std::nullopt;
-    return lhs == ElementType::f32 && rhs == ElementType::f32 ? Form::F32 : Form::Narrow;
-  }
-  bool result32 = result == ElementType::i32 || result == ElementType::u32;
-  if (isByte(lhs) && isByte(rhs) && result32)
-    return Form::Integer8;
-  if (lhs == ElementType::i16 && rhs == lhs && result32)
-    return Form::I16;
-  // Modulo 2^bits the sign of operands of the result's width does not matter.
-  if ((lhs == ElementType::i32 || lhs == ElementType::u32) && rhs == lhs && result32)
-    return Form::I32;
-  if ((lhs == ElementType::i64 || lhs == ElementType::u64) && rhs == lhs && result == lhs)
-    return Form::I64;
-  return std::nullopt;
-}
-
 class MatrixProduct final : public Operation {
 public:
   bool prepare(const KernelGraph &graph, const Kernel &kernel);
   llvm::Error run(llvm::ArrayRef<const std::byte *> reads, llvm::ArrayRef<std::byte *> writes) override;
 
 private:
-  Form form = Form::F32;
+  ProductForm form = ProductForm::F32;
   ElementType lhsType = ElementType::f32, rhsType = ElementType::f32, resultType = ElementType::f32;
   ElementType sumType = ElementType::f32;
   unsigned lhs = 0, rhs = 1;
-  std::optional<unsigned> lhsZero, rhsZero;
-  ElementType lhsZeroType = ElementType::i8, rhsZeroType = ElementType::i8;
+  ScalarZeroPoint lhsZero, rhsZero;
   int64_t lhsBase = 0, rhsBase = 0;
   GemmShape shape;
   bool swapped = false;                    // the transposed product, when the result runs along the rows
   llvm::SmallVector<ProductLoop, 4> outer; // walked outside; those of the sum accumulate
   llvm::SmallVector<bool, 4> outerAccumulates;
   int64_t results = 0;
-  OperationPointer initial; // fills the result before the product is added
+  OperationPointer initial; // fills the result before the product is added (compileStart)
   size_t initialRead = 0;
   Tensor sums; // where the result is narrower than the sum
 };
@@ -76,17 +51,10 @@ private:
 
 static Strides stridesOf(const KernelGraph &graph, const Kernel &kernel, const Contraction &contraction,
                          unsigned loop) {
-  auto stride = [&](ValueId value, const AccessMap &map) {
-    Shape strides = rowMajorStrides(graph.values[value].shape);
-    int64_t sum = 0;
-    for (auto [access, step] : llvm::zip(map, strides))
-      for (auto [term, coefficient] : access.terms)
-        if (term == loop)
-          sum += coefficient * step;
-    return sum;
-  };
   const Read &lhs = kernel.reads[contraction.lhs], &rhs = kernel.reads[contraction.rhs];
-  return {stride(lhs.value, lhs.map), stride(rhs.value, rhs.map), stride(kernel.writes[0].value, kernel.writes[0].map)};
+  const Write &write = kernel.writes[0];
+  return {strideAlong(graph, lhs.value, lhs.map, loop), strideAlong(graph, rhs.value, rhs.map, loop),
+          strideAlong(graph, write.value, write.map, loop)};
 }
 
 // The loops as few nested ones, outermost first.
@@ -124,31 +92,17 @@ bool MatrixProduct::prepare(const KernelGraph &graph, const Kernel &kernel) {
   const Write &write = kernel.writes[0];
   const Value &result = graph.values[write.value];
   resultType = result.type;
-  std::optional<Form> found = formOf(lhsType, rhsType, resultType);
+  std::optional<ProductForm> found = productFormOf(lhsType, rhsType, resultType);
   if (!found)
     return false;
   form = *found;
-  sumType = form == Form::F64 ? ElementType::f64 : isFloat(resultType) ? ElementType::f32 : resultType;
+  sumType = sumTypeOf(form, resultType);
   results = elementCount(result.shape);
-  auto scalarZero = [&](std::optional<unsigned> read, ElementType &type) {
-    if (!read)
-      return true;
-    const Value &value = graph.values[kernel.reads[*read].value];
-    type = value.type;
-    return form == Form::Integer8 && elementCount(value.shape) == 1;
-  };
-  lhsZero = contraction->lhsZeroPoint;
-  rhsZero = contraction->rhsZeroPoint;
-  if (!scalarZero(lhsZero, lhsZeroType) || !scalarZero(rhsZero, rhsZeroType))
+  if (!lhsZero.assign(graph, kernel, contraction->lhsZeroPoint, contraction->lhsZeroConstant, form) ||
+      !rhsZero.assign(graph, kernel, contraction->rhsZeroPoint, contraction->rhsZeroConstant, form))
     return false;
-  auto baseOf = [&](const Read &read) {
-    int64_t base = 0;
-    for (auto [access, step] : llvm::zip(read.map, rowMajorStrides(graph.values[read.value].shape)))
-      base += access.offset * step;
-    return base;
-  };
-  lhsBase = baseOf(left);
-  rhsBase = baseOf(right);
+  lhsBase = baseOf(graph, left);
+  rhsBase = baseOf(graph, right);
 
   auto loopsOf = [&](llvm::ArrayRef<unsigned> loops) {
     llvm::SmallVector<ProductLoop, 4> list;
@@ -225,48 +179,10 @@ bool MatrixProduct::prepare(const KernelGraph &graph, const Kernel &kernel) {
     return false;
   shape.accumulate = llvm::is_contained(outerAccumulates, true);
 
-  // What the sum starts from: zero, or values laid into the result first by a map of their own.
-  bool zero = !write.initial && write.initialScalar &&
-              doubleFromBits(write.initialScalar->type, write.initialScalar->bits) == 0;
-  if (!zero || shape.accumulate) {
-    KernelGraph start;
-    start.values.push_back({"result", sumType, result.shape, ValueRole::Intermediate, {}, {}});
-    Kernel copy;
-    std::vector<unsigned> renamed(kernel.loops.size(), 0);
-    for (auto [l, loop] : llvm::enumerate(kernel.loops))
-      if (!loop.reduction) {
-        renamed[l] = static_cast<unsigned>(copy.loops.size());
-        copy.loops.push_back(loop);
-      }
-    auto rename = [&](AccessMap map) {
-      for (DimensionAccess &access : map)
-        for (auto &[loop, coefficient] : access.terms)
-          loop = renamed[loop];
-      return map;
-    };
-    Register value;
-    if (write.initial) {
-      start.values.push_back(graph.values[write.initial->value]);
-      copy.reads.push_back({1, rename(write.initial->map), write.initial->padding});
-      ElementType type = start.values[1].type;
-      copy.body.inputs = {type};
-      value = copy.body.append(BlockOpcode::Input, type, {}, 0);
-      if (type != sumType)
-        value = copy.body.append(BlockOpcode::Convert, sumType, {value});
-    } else {
-      uint64_t bits = 0;
-      if (write.initialScalar)
-        convert(write.initialScalar->type, &write.initialScalar->bits, sumType, &bits, 1);
-      value = copy.body.append(BlockOpcode::Constant, sumType, {}, bits);
-    }
-    copy.body.results = {value};
-    copy.writes.push_back({0, rename(write.map), Combiner::None, {}, {}});
-    llvm::Expected<OperationPointer> compiled = compileStructured(start, copy);
-    if (!compiled) {
-      llvm::consumeError(compiled.takeError());
+  if (!startsFromZero(write) || shape.accumulate) {
+    initial = compileStart(graph, kernel, sumType);
+    if (!initial)
       return false;
-    }
-    initial = std::move(*compiled);
     initialRead = kernel.reads.size();
     shape.accumulate = true;
   }
@@ -284,13 +200,7 @@ llvm::Error MatrixProduct::run(llvm::ArrayRef<const std::byte *> reads, llvm::Ar
     if (llvm::Error error = initial->run(start, {to}))
       return error;
   }
-  auto zeroPoint = [&](std::optional<unsigned> read, ElementType type) {
-    int32_t value = 0;
-    if (read)
-      convert(type, reads[*read], ElementType::i32, &value, 1);
-    return value;
-  };
-  int32_t lhsZeroValue = zeroPoint(lhsZero, lhsZeroType), rhsZeroValue = zeroPoint(rhsZero, rhsZeroType);
+  int32_t lhsZeroValue = lhsZero.value(reads), rhsZeroValue = rhsZero.value(reads);
   int64_t trips = 1;
   for (const ProductLoop &loop : outer)
     trips *= loop.extent;
@@ -303,39 +213,11 @@ llvm::Error MatrixProduct::run(llvm::ArrayRef<const std::byte *> reads, llvm::Ar
       rhsOffset += i * loop.stride.rhs;
       resultOffset += i * loop.stride.result;
     }
-    const void *a = reads[lhs] + lhsOffset * static_cast<int64_t>(byteWidth(lhsType));
-    const void *b = reads[rhs] + rhsOffset * static_cast<int64_t>(byteWidth(rhsType));
-    ElementType typeA = lhsType, typeB = rhsType;
-    int32_t zeroA = lhsZeroValue, zeroB = rhsZeroValue;
-    if (swapped) {
+    ProductOperand a = {lhsType, reads[lhs] + lhsOffset * static_cast<int64_t>(byteWidth(lhsType)), lhsZeroValue};
+    ProductOperand b = {rhsType, reads[rhs] + rhsOffset * static_cast<int64_t>(byteWidth(rhsType)), rhsZeroValue};
+    if (swapped)
       std::swap(a, b);
-      std::swap(typeA, typeB);
-      std::swap(zeroA, zeroB);
-    }
-    void *c = to + resultOffset * static_cast<int64_t>(byteWidth(sumType));
-    switch (form) {
-    case Form::F32:
-      gemmF32(shape, static_cast<const float *>(a), static_cast<const float *>(b), static_cast<float *>(c));
-      break;
-    case Form::F64:
-      gemmF64(shape, static_cast<const double *>(a), static_cast<const double *>(b), static_cast<double *>(c));
-      break;
-    case Form::Narrow:
-      gemmNarrow(shape, typeA, a, typeB, b, static_cast<float *>(c));
-      break;
-    case Form::Integer8:
-      gemmInteger8(shape, typeA, a, zeroA, typeB, b, zeroB, static_cast<int32_t *>(c));
-      break;
-    case Form::I16:
-      gemmI16(shape, static_cast<const int16_t *>(a), static_cast<const int16_t *>(b), static_cast<int32_t *>(c));
-      break;
-    case Form::I32:
-      gemmI32(shape, static_cast<const int32_t *>(a), static_cast<const int32_t *>(b), static_cast<int32_t *>(c));
-      break;
-    case Form::I64:
-      gemmI64(shape, static_cast<const int64_t *>(a), static_cast<const int64_t *>(b), static_cast<int64_t *>(c));
-      break;
-    }
+    multiply(form, shape, a, b, to + resultOffset * static_cast<int64_t>(byteWidth(sumType)));
   }
   if (sumType != resultType)
     parallelFor(results, 1 << 15, [&](int64_t begin, int64_t end) {

@@ -15,6 +15,7 @@
 #include "numerics/Convert.h"
 #include "target/host/Layouts.h"
 #include "target/host/Operation.h"
+#include "target/host/Strided.h"
 
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/SmallVector.h"
@@ -67,70 +68,6 @@ ElementType accumulatorOf(ElementType type, Combiner combiner) {
   if (!isFloat(type) || (combiner != Combiner::Sum && combiner != Combiner::Product))
     return type;
   return bitWidth(type) >= 32 ? ElementType::f64 : ElementType::f32;
-}
-
-void fill(std::byte *destination, uint64_t bits, size_t width, int64_t count) {
-  switch (width) {
-  case 1:
-    std::memset(destination, static_cast<int>(bits & 0xff), static_cast<size_t>(count));
-    return;
-  case 2:
-    std::fill_n(reinterpret_cast<uint16_t *>(destination), count, static_cast<uint16_t>(bits));
-    return;
-  case 4:
-    std::fill_n(reinterpret_cast<uint32_t *>(destination), count, static_cast<uint32_t>(bits));
-    return;
-  default:
-    std::fill_n(reinterpret_cast<uint64_t *>(destination), count, bits);
-  }
-}
-
-template <typename T> void copyStridedAs(std::byte *to, const std::byte *from, int64_t stride, int64_t count) {
-  auto *destination = reinterpret_cast<T *>(to);
-  for (int64_t i = 0; i < count; ++i)
-    std::memcpy(destination + i, from + i * stride * static_cast<int64_t>(sizeof(T)), sizeof(T)); // maybe unaligned
-}
-
-// `count` elements that lie `stride` apart, to dense ones.
-void copyStrided(std::byte *to, const std::byte *from, int64_t stride, size_t width, int64_t count) {
-  if (stride == 1) {
-    std::memcpy(to, from, static_cast<size_t>(count) * width);
-    return;
-  }
-  switch (width) {
-  case 1:
-    return copyStridedAs<uint8_t>(to, from, stride, count);
-  case 2:
-    return copyStridedAs<uint16_t>(to, from, stride, count);
-  case 4:
-    return copyStridedAs<uint32_t>(to, from, stride, count);
-  default:
-    return copyStridedAs<uint64_t>(to, from, stride, count);
-  }
-}
-
-template <typename T> void scatterStridedAs(std::byte *to, int64_t stride, const std::byte *from, int64_t count) {
-  auto *destination = reinterpret_cast<T *>(to);
-  auto *source = reinterpret_cast<const T *>(from);
-  for (int64_t i = 0; i < count; ++i)
-    destination[i * stride] = source[i];
-}
-
-void scatterStrided(std::byte *to, int64_t stride, const std::byte *from, size_t width, int64_t count) {
-  if (stride == 1) {
-    std::memcpy(to, from, static_cast<size_t>(count) * width);
-    return;
-  }
-  switch (width) {
-  case 1:
-    return scatterStridedAs<uint8_t>(to, stride, from, count);
-  case 2:
-    return scatterStridedAs<uint16_t>(to, stride, from, count);
-  case 4:
-    return scatterStridedAs<uint32_t>(to, stride, from, count);
-  default:
-    return scatterStridedAs<uint64_t>(to, stride, from, count);
-  }
 }
 
 // The body with every loop_index replaced by a further i64 read, so that loops can be reordered and collapsed.
