@@ -40,7 +40,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   std::vector<std::byte> bytes(size); // of its own, so that reading past the end is noticed
   if (size != 0)
     std::memcpy(bytes.data(), data, size);
-  if (auto tensor = driver::parseNpy(bytes, "array"))
+  if (auto tensor = driver::parseNpy(bytes, {"array", ""}))
     requireWhole(*tensor);
   else
     requireUsersFault(tensor.takeError());

@@ -75,6 +75,15 @@ def test_wrong_expected_values_are_noticed(tmp_path):
     (["run", MNIST / "model.onnx", "--machine", "host", "--random", "1", "--shape", "N"], ["--shape", "NAME=VALUE"]),
     (["inspect", MNIST / "test_data_set_0/input_0.pb"], ["input_0.pb"]),
     (["disasm", MNIST / "model.onnx"], ["model.onnx"]),
+    (["run", MNIST / "model.onnx", "--machine", "host", "--random=-1"], ["--random", "-1", "from 0 to"]),
+    (["run", MNIST / "model.onnx", "--machine", "host", "--random", "18446744073709551616"], ["--random", "from 0 to"]),
+    (["mutate", "m.qdl", "--seed=-1"], ["--seed", "from 0 to"]),
+    (["run", MNIST / "model.onnx", "--machine", "host", "--random", "1", "-o", ""], ["--output", "name is empty"]),
+    (["run", MNIST / "model.onnx", "--machine", "host", "--random", "1", "--trace", ""], ["--trace", "name is empty"]),
+    (["compile", MNIST / "model.onnx", "--machine", "host", "-o", ""], ["--output", "name is empty"]),
+    (["inspect", ""], ["MODEL", "name is empty"]),
+    (["run", MNIST / "model.onnx", "--machine", "unit-tsp", "--random", "1", "--precision", "i9"],
+     ["--precision", "i9", "f32", "bf16", "i8"]),
     (["frobnicate"], []),
     (["run", "--no-such-option"], []),
 ])
@@ -98,13 +107,16 @@ def test_unknown_operator_is_named_with_its_node(tmp_path):
     assert "Frobnicate" in text and "third" in text
 
 
-def test_absent_weights_inspect_but_do_not_run():
+def test_absent_weights_inspect_and_compile_but_do_not_run(tmp_path):
     model = ROOT / "models/shape_only/resnet18.onnx"
     report = json.loads(succeed("inspect", model, "--json"))
     assert report["parameters"] == 11684712 and report["absent_weights"] == 32  # models/README.md
     # ResNet-18: 1.82 G multiply-accumulates at 224x224 (He et al. 2016, table 1: 1.8 x 10^9).
     assert 3.6e9 < report["flops"] < 3.75e9
-    assert "missing" in fail(2, "run", model, "--machine", "host", "--random", "1")
+    succeed("compile", model, "--machine", "host", "-o", tmp_path / "m.qdl")
+    for run in [model, "--machine", "host"], [tmp_path / "m.qdl"]:
+        message = fail(2, "run", *run, "--random", "1")
+        assert str(run[0]) in message and "weight" in message and "missing" in message
 
 
 def test_inspect_counts_operators():
@@ -215,6 +227,43 @@ def test_program_moves_with_its_model(tmp_path):
     assert "compiled program already" in fail(2, "compile", "b/m.qdl", "--output", "c.qdl", cwd=tmp_path)
 
 
+def reshape_to_bound_shape(path):
+    """x[2,6] reshaped to the shape that a second input says."""
+    graph = helper.make_graph([helper.make_node("Reshape", ["x", "shape"], ["y"])], "g",
+                              [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 6]),
+                               helper.make_tensor_value_info("shape", TensorProto.INT64, [2])],
+                              [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["a", "b"])])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+
+
+def test_bound_files_move_with_the_program(tmp_path):
+    for folder in ["a", "elsewhere"]:
+        (tmp_path / folder).mkdir()
+    reshape_to_bound_shape(tmp_path / "a/m.onnx")
+    np.save(tmp_path / "a/3", np.array([3, 4]))
+    (tmp_path / "a/3.npy").rename(tmp_path / "a/3")  # a name that reads as a number
+    np.save(tmp_path / "elsewhere/shape.npy", np.array([3, 4]))
+    for name, given in [("beside", "a/3"), ("outside", "elsewhere/shape.npy")]:
+        succeed("compile", "a/m.onnx", "--machine", "host", "--bind", f"shape={given}", "-o", f"a/{name}.qdl", cwd=tmp_path)
+        for here in [tmp_path / "a", tmp_path / "elsewhere", "/"]:
+            assert "agrees" in succeed("run", tmp_path / f"a/{name}.qdl", "--random", 1, "--check", cwd=here)
+    (tmp_path / "a").rename(tmp_path / "b")
+    assert "agrees" in succeed("run", "b/beside.qdl", "--random", 1, "--check", cwd=tmp_path)
+    (tmp_path / "b/3").unlink()
+    assert "--bind shape" in fail(2, "run", "b/beside.qdl", "--random", 1, "--check", cwd=tmp_path)
+
+
+def test_unreadable_arrays_say_why(tmp_path):
+    run = ["run", MNIST / "model.onnx", "--machine", "host", "--input"]
+    np.save(tmp_path / "big.npy", np.ones((1, 1, 28, 28), ">f4"))
+    np.savez(tmp_path / "big.npz", Input3=np.ones((1, 1, 28, 28), ">f4"))
+    assert "big.npy: " in fail(2, *run, tmp_path / "big.npy")
+    message = fail(2, *run, tmp_path / "big.npz")
+    assert "big.npz: Input3" in message and "big-endian" in message and "x.astype(x.dtype.newbyteorder('<'))" in message
+    np.save(tmp_path / "objects.npy", np.array([{}]), allow_pickle=True)
+    assert "Python objects" in fail(2, *run, tmp_path / "objects.npy")
+
+
 def test_program_text_from_devices_and_pipes(tmp_path):
     assert "not a regular file" in fail(2, "asm", "/dev/zero", "--output", tmp_path / "z.qdl")
     os.mkfifo(tmp_path / "pipe")
@@ -223,6 +272,7 @@ def test_program_text_from_devices_and_pipes(tmp_path):
     succeed("asm", "-", "--output", tmp_path / "z.qdl", input=text)
     succeed("asm", ROOT / "examples/tsp/matmul.tspasm", "--output", tmp_path / "file.qdl")
     assert (tmp_path / "z.qdl").read_bytes() == (tmp_path / "file.qdl").read_bytes()
+    assert "'i9'" in fail(2, "asm", "-", "--output", tmp_path / "p.qdl", input=text.replace('.precision "i8"', '.precision "i9"'))
 
 
 def test_profile_refuses_inputs_that_do_not_fit(tmp_path):

@@ -9,6 +9,7 @@
 #include "graph/onnx/ModelFile.h"
 #include "numerics/Convert.h"
 #include "target/Compare.h"
+#include "target/Compile.h"
 
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/ADT/Twine.h"
@@ -161,18 +162,9 @@ llvm::Expected<Outcome> runDataSet(const std::string &modelPath, const onnx::Gra
   auto graph = graph::loadModel(modelPath, *options);
   if (!graph)
     return graph.takeError();
-  auto plan = target.plan(*graph, machine, {});
-  if (!plan)
-    return plan.takeError();
-  auto program = target.emit(*graph, **plan, machine);
+  auto program = target::compile(target, *graph, machine, {});
   if (!program)
     return program.takeError();
-  auto verdict = target.check(*program);
-  if (!verdict)
-    return verdict.takeError();
-  if (!verdict->legal())
-    return internalError("check refuses the compiled program: " + verdict->findings[0].where + ": " +
-                         verdict->findings[0].message);
   auto result = target.simulate(*program, values, {});
   if (!result)
     return result.takeError();

@@ -4,6 +4,8 @@
 #include "base/File.h"
 #include "driver/Inputs.h"
 #include "driver/Progress.h"
+#include "program/Data.h"
+#include "target/Compile.h"
 #include "target/host/Evaluate.h"
 
 #include "llvm/ADT/SmallString.h"
@@ -25,8 +27,8 @@ static uint64_t hashOf(const MappedFile &file) {
   return llvm::xxh3_64bits(llvm::ArrayRef(reinterpret_cast<const uint8_t *>(file.bytes().data()), file.bytes().size()));
 }
 
-// A scalar literal ("16000", "0.5", "true") or a file with one array.
-static llvm::Expected<Tensor> parseBinding(llvm::StringRef name, llvm::StringRef value) {
+// "16000", "0.5" or "true".
+static std::optional<Tensor> parseLiteral(llvm::StringRef value) {
   int64_t integer;
   double real;
   if (!value.getAsInteger(10, integer))
@@ -35,9 +37,16 @@ static llvm::Expected<Tensor> parseBinding(llvm::StringRef name, llvm::StringRef
     return Tensor::of<uint8_t>(ElementType::boolean, {}, {static_cast<uint8_t>(value == "true")});
   if (!value.getAsDouble(real))
     return Tensor::of<float>(ElementType::f32, {}, {static_cast<float>(real)});
+  return std::nullopt;
+}
+
+// A literal or a file with one array.
+static llvm::Expected<Tensor> parseBinding(llvm::StringRef name, llvm::StringRef value) {
+  if (std::optional<Tensor> literal = parseLiteral(value))
+    return std::move(*literal);
   auto tensors = readTensorFile(value);
   if (!tensors)
-    return tensors.takeError();
+    return atNode(tensors.takeError(), ("--bind " + name).str());
   if (auto it = tensors->find(name.str()); it != tensors->end())
     return it->second;
   if (tensors->size() != 1)
@@ -119,7 +128,12 @@ llvm::Expected<Compilation> compileOrOpen(const ModelArguments &arguments, const
       return userError(
           "a compiled program has its machine, shapes, precision and chips fixed", {arguments.path, ""},
           "leave out --machine, --batch, --shape, --bind, --precision and --chips, or give the ONNX model");
-    return openProgram(arguments.path);
+    auto opened = openProgram(arguments.path);
+    if (!opened)
+      return opened.takeError();
+    if (llvm::Error error = target::requireLegal(*opened->target, opened->program))
+      return inFile(std::move(error), arguments.path);
+    return opened;
   }
   if (arguments.machine.empty())
     return userError("a model needs --machine NAME", {arguments.path, ""}, "`quadrille machines` lists them");
@@ -141,11 +155,7 @@ llvm::Expected<Compilation> compileOrOpen(const ModelArguments &arguments, const
   auto graph = graph::loadModel(arguments.path, *options);
   if (!graph)
     return graph.takeError();
-  target::CompileOptions compileOptions{arguments.precision, arguments.chips};
-  auto plan = (*target)->plan(*graph, *machine, compileOptions);
-  if (!plan)
-    return inFile(plan.takeError(), arguments.path);
-  auto program = (*target)->emit(*graph, **plan, *machine);
+  auto program = target::compile(**target, *graph, *machine, {arguments.precision, arguments.chips});
   if (!program)
     return inFile(program.takeError(), arguments.path);
 
@@ -166,6 +176,32 @@ llvm::Expected<Compilation> compileOrOpen(const ModelArguments &arguments, const
   return result;
 }
 
+std::string referenceTo(llvm::StringRef file, llvm::StringRef program) {
+  if (program != "-")
+    if (auto below = program::pathBelow(file, llvm::sys::path::parent_path(program)))
+      return *below;
+  llvm::SmallString<256> absolute = file;
+  llvm::sys::fs::make_absolute(absolute);
+  return absolute.str().str();
+}
+
+std::string bindingReference(llvm::StringRef value, llvm::StringRef program) {
+  if (parseLiteral(value))
+    return value.str();
+  std::string file = referenceTo(value, program);
+  return parseLiteral(file) ? "./" + file : file;
+}
+
+// A program and the files that it names stay together when they are moved together: the program's folder comes first,
+// then the path as it was given to the compiler.
+static std::string resolveReference(llvm::StringRef reference, llvm::StringRef program) {
+  if (program.empty() || llvm::sys::path::is_absolute(reference))
+    return reference.str();
+  llvm::SmallString<256> beside(llvm::sys::path::parent_path(program));
+  llvm::sys::path::append(beside, reference);
+  return llvm::sys::fs::exists(beside) ? beside.str().str() : reference.str();
+}
+
 llvm::Error loadReferenceGraph(Compilation &compilation) {
   if (compilation.graph)
     return llvm::Error::success();
@@ -173,30 +209,23 @@ llvm::Error loadReferenceGraph(Compilation &compilation) {
     return userError("the program names no model to check against", {},
                      "give the right outputs with --expected FILE, or compile it from an ONNX model");
   const program::ModelReference &reference = *compilation.program.model;
-  // A program and its model that move together stay together: the program's folder comes first, then the path as it was
-  // given to the compiler. The hash decides whether it is the model.
-  llvm::SmallString<256> modelPath(reference.path);
-  if (!compilation.programPath.empty() && llvm::sys::path::is_relative(modelPath)) {
-    llvm::SmallString<256> beside(llvm::sys::path::parent_path(compilation.programPath));
-    llvm::sys::path::append(beside, reference.path);
-    if (llvm::sys::fs::exists(beside))
-      modelPath = beside;
-  }
+  // The hash decides whether it is the model.
+  std::string modelPath = resolveReference(reference.path, compilation.programPath);
   auto file = MappedFile::open(modelPath);
   if (!file)
     return file.takeError();
   if (hashOf(**file) != reference.hash)
-    return userError("the model has changed since the program was compiled from it", {modelPath.str().str(), ""},
-                     "compile again");
+    return userError("the model has changed since the program was compiled from it", {modelPath, ""}, "compile again");
   ModelArguments arguments;
-  arguments.path = modelPath.str().str();
+  arguments.path = modelPath;
   for (const auto &[name, value] : reference.dimensions)
     if (name == "--batch")
       arguments.batch = value;
     else
       arguments.shapes.push_back(name + "=" + std::to_string(value));
   for (const auto &[name, value] : reference.bindings)
-    arguments.bindings.push_back(name + "=" + value);
+    arguments.bindings.push_back(name + "=" +
+                                 (parseLiteral(value) ? value : resolveReference(value, compilation.programPath)));
   // Shapes that example inputs gave to symbolic dimensions are those of the program's inputs.
   std::map<std::string, Shape> shapes;
   for (const program::Variable &variable : compilation.program.variables)
@@ -212,28 +241,17 @@ llvm::Error loadReferenceGraph(Compilation &compilation) {
   return llvm::Error::success();
 }
 
+llvm::ArrayRef<llvm::StringLiteral> precisions() {
+  static constexpr llvm::StringLiteral known[] = {"f32", "f16", "bf16", "cb16", "i8"};
+  return known;
+}
+
 double defaultTolerance(llvm::StringRef precision) {
   if (precision == "f16")
     return 1e-2;
   if (precision == "bf16" || precision == "cb16")
     return 4e-2;
   return 1e-4;
-}
-
-llvm::Error requireLegal(const Compilation &compilation, llvm::StringRef path) {
-  auto verdict = compilation.target->check(compilation.program);
-  if (!verdict)
-    return inFile(verdict.takeError(), path);
-  if (verdict->legal())
-    return llvm::Error::success();
-  std::string message = "the program is not legal:";
-  // One cause can show in every cycle of a repeated instruction.
-  constexpr size_t shown = 10;
-  for (const target::Finding &finding : llvm::ArrayRef(verdict->findings).take_front(shown))
-    message += "\n  " + finding.where + ": " + finding.message;
-  if (verdict->findings.size() > shown)
-    message += "\n  and " + std::to_string(verdict->findings.size() - shown) + " more";
-  return mismatchError(message, {path.str(), ""});
 }
 
 } // namespace quadrille::driver

@@ -18,7 +18,7 @@ struct Compilation {
   machine::Machine machine;
   const target::Target *target = nullptr;
   program::Program program;
-  double compileSeconds = 0; // import, plan and emit; 0 for a saved program
+  double compileSeconds = 0; // import, plan, emit and check; 0 for a saved program
   std::string programPath;   // of a saved program
 };
 
@@ -32,20 +32,28 @@ llvm::Expected<const target::Target *> targetOf(const machine::Machine &machine)
 llvm::Expected<bool> isProgramFile(llvm::StringRef path);
 
 // Compiles a model, or opens a program (for which machine, batch, shapes, precision and chips are fixed: giving them is
-// a user error). The shapes of `examples` give a model's symbolic dimensions their values.
+// a user error); an illegal program is a mismatch error that lists the findings. The shapes of `examples` give a
+// model's symbolic dimensions their values.
 llvm::Expected<Compilation> compileOrOpen(const ModelArguments &arguments, const target::NamedTensors &examples = {});
 
-// Opens a program file; the machine comes from the program.
+// Opens a program file; the machine comes from the program, whose legality is not checked.
 llvm::Expected<Compilation> openProgram(llvm::StringRef path);
 
 // The graph behind a compilation: its own, or the model that the saved program names, imported again with the recorded
 // dimensions and bindings after its hash has been compared.
 llvm::Error loadReferenceGraph(Compilation &compilation);
 
+// What --precision takes.
+llvm::ArrayRef<llvm::StringLiteral> precisions();
+
 // The largest relative L2 error against the reference that is agreement in arithmetic of this precision.
 double defaultTolerance(llvm::StringRef precision);
 
-// Checks the program; illegal programs are mismatch errors that list the findings.
-llvm::Error requireLegal(const Compilation &compilation, llvm::StringRef path);
+// A file that a model or program of the user refers to, as a program that is saved as `program` keeps it: relative to
+// the program's folder if it lies in there, so that both can be moved together; absolute otherwise.
+std::string referenceTo(llvm::StringRef file, llvm::StringRef program);
+
+// What a program keeps of --bind: literals as they are, files by their reference.
+std::string bindingReference(llvm::StringRef value, llvm::StringRef program);
 
 } // namespace quadrille::driver

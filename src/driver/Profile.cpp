@@ -22,8 +22,6 @@ llvm::Error profileCommand(const ProfileArguments &arguments) {
   auto compilation = compileOrOpen(arguments.model, *given);
   if (!compilation)
     return compilation.takeError();
-  if (llvm::Error error = requireLegal(*compilation, arguments.model.path))
-    return error;
   auto timeline = compilation->target->estimate(compilation->program);
   if (!timeline)
     return inFile(timeline.takeError(), arguments.model.path);

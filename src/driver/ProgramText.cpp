@@ -5,14 +5,11 @@
 #include "driver/Inputs.h"
 #include "driver/Outputs.h"
 #include "driver/Progress.h"
-#include "program/Data.h"
 #include "target/Mutate.h"
 
-#include "llvm/ADT/SmallString.h"
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/ADT/Twine.h"
 #include "llvm/Support/FileSystem.h"
-#include "llvm/Support/Path.h"
 #include "llvm/Support/raw_ostream.h"
 
 namespace quadrille::driver {
@@ -121,17 +118,6 @@ llvm::Error mutateCommand(const MutateArguments &arguments) {
   return llvm::Error::success();
 }
 
-// The model's path as the program keeps it: relative to the program's folder if it lies in there, so that both can be
-// moved together; absolute otherwise.
-static std::string referenceTo(llvm::StringRef model, llvm::StringRef program) {
-  if (program != "-")
-    if (auto below = program::pathBelow(model, llvm::sys::path::parent_path(program)))
-      return *below;
-  llvm::SmallString<256> absolute = model;
-  llvm::sys::fs::make_absolute(absolute);
-  return absolute.str().str();
-}
-
 llvm::Error compileCommand(const CompileArguments &arguments) {
   if (llvm::Error error = requireSeparateFiles(arguments.model.path, {{"--output", arguments.output}}, false))
     return error;
@@ -143,10 +129,10 @@ llvm::Error compileCommand(const CompileArguments &arguments) {
   auto compilation = compileOrOpen(arguments.model);
   if (!compilation)
     return compilation.takeError();
-  if (llvm::Error error = requireLegal(*compilation, arguments.model.path))
-    return error;
   program::ModelReference &model = *compilation->program.model;
   model.path = referenceTo(model.path, arguments.output);
+  for (auto &[name, value] : model.bindings)
+    value = bindingReference(value, arguments.output);
   return compilation->program.save(arguments.output);
 }
 

@@ -121,8 +121,6 @@ llvm::Error runCommand(const RunArguments &arguments) {
   auto inputs = bindInputs(inputPorts(compilation->program, "inference"), std::move(*given), arguments.inputs.random);
   if (!inputs)
     return inFile(inputs.takeError(), arguments.model.path);
-  if (llvm::Error error = requireLegal(*compilation, arguments.model.path))
-    return error;
 
   auto begin = Clock::now();
   auto estimate = compilation->target->estimate(compilation->program);

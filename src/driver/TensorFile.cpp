@@ -1,6 +1,5 @@
 #include "driver/TensorFile.h"
 
-#include "base/Error.h"
 #include "base/File.h"
 #include "graph/onnx/ModelFile.h"
 #include "numerics/Convert.h"
@@ -32,8 +31,19 @@ constexpr NumpyType numpyTypes[] = {
     {"|V2", ElementType::u16}, {"|V1", ElementType::u8},
 };
 
-llvm::Error damaged(llvm::StringRef name, const llvm::Twine &what) {
-  return userError("not a readable NumPy array: " + what, {name.str(), ""}, "write it with numpy.save or numpy.savez");
+llvm::Error damaged(const Where &where, const llvm::Twine &what,
+                    const llvm::Twine &remedy = "write it with numpy.save or numpy.savez") {
+  return userError("not a readable NumPy array: " + what, where, remedy);
+}
+
+// Types that NumPy has and Quadrille has not.
+llvm::Error unsupportedType(const Where &where, llvm::StringRef name) {
+  if (name.starts_with(">"))
+    return damaged(where, "big-endian numbers ('" + name + "') are not supported",
+                   "convert them with x.astype(x.dtype.newbyteorder('<'))");
+  if (name == "|O")
+    return damaged(where, "Python objects ('|O') are not numbers", "convert them with x.astype(numpy.float32)");
+  return damaged(where, "arrays of type '" + name + "' are not supported", "convert them with x.astype(numpy.float32)");
 }
 
 // The value after 'key': in the header's dictionary literal, up to `end` (exclusive), or nullopt.
@@ -130,9 +140,9 @@ llvm::Expected<NamedTensors> readNpz(std::shared_ptr<const MappedFile> file) {
     bool intact = stream && zip_fclose(stream) == 0 && checked;
     if (!intact || got != static_cast<zip_int64_t>(bytes.size()))
       return userError("damaged entry", {name, entry.str()});
-    llvm::Expected<Tensor> tensor = parseNpy(bytes, entry);
+    llvm::Expected<Tensor> tensor = parseNpy(bytes, {name, entry.str()});
     if (!tensor)
-      return inFile(tensor.takeError(), name);
+      return tensor.takeError();
     entry.consume_back(".npy");
     tensors.emplace(entry.str(), std::move(*tensor));
   }
@@ -141,32 +151,32 @@ llvm::Expected<NamedTensors> readNpz(std::shared_ptr<const MappedFile> file) {
 
 } // namespace
 
-llvm::Expected<Tensor> parseNpy(llvm::ArrayRef<std::byte> bytes, llvm::StringRef name) {
+llvm::Expected<Tensor> parseNpy(llvm::ArrayRef<std::byte> bytes, const Where &where) {
   llvm::StringRef text(reinterpret_cast<const char *>(bytes.data()), bytes.size());
   if (!text.starts_with(npyMagic) || text.size() < 10)
-    return damaged(name, "no NumPy header");
+    return damaged(where, "no NumPy header");
   unsigned version = static_cast<unsigned char>(text[6]);
   size_t headerBegin = version == 1 ? 10 : 12;
   if (version < 1 || version > 3 || text.size() < headerBegin)
-    return damaged(name, "format version " + llvm::Twine(version) + " is not known");
+    return damaged(where, "format version " + llvm::Twine(version) + " is not known");
   size_t headerSize = version == 1 ? llvm::support::endian::read16le(text.data() + 8)
                                    : llvm::support::endian::read32le(text.data() + 8);
   if (headerSize > text.size() - headerBegin)
-    return damaged(name, "truncated header");
+    return damaged(where, "truncated header");
   llvm::StringRef header = text.substr(headerBegin, headerSize);
 
   auto description = headerField(header, "descr", ",");
   auto order = headerField(header, "fortran_order", ",");
   auto extents = headerField(header, "shape", ")");
   if (!description || !order || !extents || !extents->consume_front("("))
-    return damaged(name, "header without descr, fortran_order or shape");
+    return damaged(where, "header without descr, fortran_order or shape");
   std::optional<ElementType> type;
   llvm::StringRef numpyName = description->trim("' ");
   for (const NumpyType &entry : numpyTypes)
     if (entry.description == numpyName)
       type = entry.type;
   if (!type)
-    return damaged(name, "arrays of type '" + numpyName + "' are not supported");
+    return unsupportedType(where, numpyName);
 
   Shape shape;
   uint64_t count = 1;
@@ -178,13 +188,13 @@ llvm::Expected<Tensor> parseNpy(llvm::ArrayRef<std::byte> bytes, llvm::StringRef
     uint64_t extent;
     if (piece.trim().getAsInteger(10, extent) || extent > (uint64_t(1) << 48) ||
         __builtin_mul_overflow(count, extent, &count) || count > (uint64_t(1) << 48))
-      return damaged(name, "bad shape (" + *extents + ")");
+      return damaged(where, "bad shape (" + *extents + ")");
     shape.push_back(static_cast<int64_t>(extent));
   }
   llvm::ArrayRef<std::byte> data = bytes.drop_front(headerBegin + headerSize);
   if (data.size() != count * byteWidth(*type))
-    return damaged(name, "the shape (" + *extents + ") needs " + llvm::Twine(count * byteWidth(*type)) +
-                             " bytes, found " + llvm::Twine(data.size()));
+    return damaged(where, "the shape (" + *extents + ") needs " + llvm::Twine(count * byteWidth(*type)) +
+                              " bytes, found " + llvm::Twine(data.size()));
   bool columnMajor = order->trim() == "True";
   Tensor tensor = columnMajor ? fromColumnMajor(*type, shape, data) : Tensor::uninitialized(*type, shape);
   if (!columnMajor && !data.empty())
@@ -204,7 +214,7 @@ llvm::Expected<NamedTensors> readTensorFile(llvm::StringRef path) {
     return readNpz(*file);
   NamedTensors tensors;
   if (text.starts_with(npyMagic)) {
-    auto tensor = parseNpy((*file)->bytes(), path);
+    auto tensor = parseNpy((*file)->bytes(), {path.str(), ""});
     if (!tensor)
       return tensor.takeError();
     tensors.emplace("", std::move(*tensor));

@@ -1,6 +1,7 @@
 // Arrays in files: NumPy's .npz and .npy, and ONNX TensorProto files (.pb).
 #pragma once
 
+#include "base/Error.h"
 #include "numerics/Tensor.h"
 
 #include "llvm/ADT/StringRef.h"
@@ -22,7 +23,7 @@ llvm::Expected<NamedTensors> readTensorFile(llvm::StringRef path);
 // Writes an .npz (uncompressed, as numpy.savez does), atomically. Floats that NumPy has no type for are widened to f32.
 llvm::Error writeTensorFile(llvm::StringRef path, const NamedTensors &tensors);
 
-// Parses one .npy image; `name` is for messages.
-llvm::Expected<Tensor> parseNpy(llvm::ArrayRef<std::byte> bytes, llvm::StringRef name);
+// Parses one .npy image; `where` is for messages.
+llvm::Expected<Tensor> parseNpy(llvm::ArrayRef<std::byte> bytes, const Where &where);
 
 } // namespace quadrille::driver

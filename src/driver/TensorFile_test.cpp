@@ -16,7 +16,7 @@ std::string npy(const std::string &dictionary, const std::string &data) {
 }
 
 llvm::Expected<Tensor> parse(const std::string &image) {
-  return parseNpy({reinterpret_cast<const std::byte *>(image.data()), image.size()}, "a.npy");
+  return parseNpy({reinterpret_cast<const std::byte *>(image.data()), image.size()}, {"a.npy", ""});
 }
 
 std::string messageOf(const std::string &image) {
@@ -40,11 +40,11 @@ TEST(TensorFile, DamagedArraysAreRefused) {
             "a.npy: not a readable NumPy array: the shape (2,) needs 8 bytes, found 4; write it with numpy.save or "
             "numpy.savez");
   EXPECT_EQ(messageOf(npy("{'descr': '|O', 'fortran_order': False, 'shape': (2,), }", "")),
-            "a.npy: not a readable NumPy array: arrays of type '|O' are not supported; write it with numpy.save or "
-            "numpy.savez");
+            "a.npy: not a readable NumPy array: Python objects ('|O') are not numbers; convert them with "
+            "x.astype(numpy.float32)");
   EXPECT_EQ(messageOf(npy("{'descr': '>f4', 'fortran_order': False, 'shape': (), }", "1234")),
-            "a.npy: not a readable NumPy array: arrays of type '>f4' are not supported; write it with numpy.save or "
-            "numpy.savez");
+            "a.npy: not a readable NumPy array: big-endian numbers ('>f4') are not supported; convert them with "
+            "x.astype(x.dtype.newbyteorder('<'))");
   EXPECT_EQ(messageOf(npy("{'descr': '<f4', 'fortran_order': False, 'shape': (4294967296, 4294967296), }", "")),
             "a.npy: not a readable NumPy array: bad shape (4294967296, 4294967296); write it with numpy.save or "
             "numpy.savez");

@@ -2,6 +2,7 @@
 #include "base/Error.h"
 #include "base/Parallel.h"
 #include "driver/Commands.h"
+#include "driver/Compilation.h"
 
 #include "llvm/Support/ErrorHandling.h"
 #include "llvm/Support/raw_ostream.h"
@@ -21,24 +22,35 @@ constexpr int internalExit = static_cast<int>(Fault::Internal);
 // An upper bound that no count needs catches numbers beyond 64 bits, which CLI11 would saturate.
 const CLI::Range positiveCount(int64_t(1), int64_t(1) << 40, "COUNT");
 
+// CLI11 would take -1 for 2^64 - 1.
+const CLI::Validator seed(
+    [](std::string &text) -> std::string {
+      uint64_t number;
+      return llvm::StringRef(text).getAsInteger(10, number) ? text + " is not an integer from 0 to 2^64 - 1" : "";
+    },
+    "SEED");
+
+const CLI::Validator fileName([](std::string &text) { return text.empty() ? "the file name is empty" : ""; }, "FILE");
+
 void addModelOptions(CLI::App *app, ModelArguments &model, const std::string &what, bool machine) {
-  app->add_option("MODEL", model.path, what)->required();
+  app->add_option("MODEL", model.path, what)->required()->check(fileName);
   if (machine) {
     app->add_option("--machine,-m", model.machine, "machine name or YAML file (see `quadrille machines`)");
-    app->add_option("--precision", model.precision, "f32, f16, bf16 or i8; default: the machine's");
+    app->add_option("--precision", model.precision, "arithmetic of the contractions; default: the machine's")
+        ->check(CLI::IsMember(std::vector<std::string>(precisions().begin(), precisions().end())));
     app->add_option("--chips", model.chips, "number of chips; default: as many as needed")->check(positiveCount);
   }
   app->add_option("--batch", model.batch, "value of the batch dimension")->check(positiveCount);
   app->add_option("--shape", model.shapes, "value of a symbolic dimension, NAME=VALUE")->type_name("NAME=VALUE");
   app->add_option("--bind", model.bindings, "bind an input to a constant, NAME=NUMBER or NAME=FILE")
       ->type_name("NAME=VALUE");
-  app->add_option("--dump-ir", model.dumpDirectory, "write the IR after every pass to this directory");
+  app->add_option("--dump-ir", model.dumpDirectory, "write the IR after every pass to this directory")->check(fileName);
 }
 
 void addInputOptions(CLI::App *app, InputArguments &inputs) {
   app->add_option("--input,-i", inputs.files, "inputs: .npz, .npy, or .pb (ONNX tensor); NAME=FILE for a single array")
       ->type_name("FILE");
-  app->add_option("--random", inputs.random, "random values for the inputs that no file gives")->type_name("SEED");
+  app->add_option("--random", inputs.random, "random values for the inputs that no file gives")->check(seed);
 }
 
 [[noreturn]] void internalDefect(const char *what) {
@@ -67,22 +79,22 @@ int main(int argc, char **argv) {
   runApp->add_flag("--check", run.check, "compare the outputs with the reference");
   runApp->add_option("--expected", run.expected, "compare with the outputs in these files instead")->type_name("FILE");
   runApp->add_option("--tolerance", run.tolerance, "largest relative L2 error that passes --check");
-  runApp->add_option("--output,-o", run.output, "write the outputs (.npz)");
-  runApp->add_option("--trace", run.trace, "write a Perfetto trace");
+  runApp->add_option("--output,-o", run.output, "write the outputs (.npz)")->check(fileName);
+  runApp->add_option("--trace", run.trace, "write a Perfetto trace")->check(fileName);
   runApp->add_option("--repeat", run.repeat, "execute this often and report the median time")->check(positiveCount);
   runApp->add_flag("--json", run.json, "print one JSON object");
 
   CompileArguments compile;
   CLI::App *compileApp = app.add_subcommand("compile", "compile a model to a program (.qdl)");
   addModelOptions(compileApp, compile.model, "ONNX file", true);
-  compileApp->add_option("--output,-o", compile.output, "program file")->required();
+  compileApp->add_option("--output,-o", compile.output, "program file")->required()->check(fileName);
 
   ProfileArguments profile;
   CLI::App *profileApp = app.add_subcommand("profile", "where time goes, before anything runs on hardware");
   addModelOptions(profileApp, profile.model, "ONNX file or compiled program (.qdl)", true);
   addInputOptions(profileApp, profile.inputs);
-  profileApp->add_option("--trace", profile.trace, "write a Perfetto trace");
-  profileApp->add_option("--csv", profile.csv, "write the spans as CSV");
+  profileApp->add_option("--trace", profile.trace, "write a Perfetto trace")->check(fileName);
+  profileApp->add_option("--csv", profile.csv, "write the spans as CSV")->check(fileName);
   profileApp->add_flag("--json", profile.json, "print one JSON object");
 
   InspectArguments inspect;
@@ -98,16 +110,17 @@ int main(int argc, char **argv) {
 
   TextArguments assemble, disassemble;
   CLI::App *assembleApp = app.add_subcommand("asm", "assemble program text to a program");
-  assembleApp->add_option("FILE", assemble.input, "program text, - for standard input")->required();
-  assembleApp->add_option("--output,-o", assemble.output, "program file")->required();
+  assembleApp->add_option("FILE", assemble.input, "program text, - for standard input")->required()->check(fileName);
+  assembleApp->add_option("--output,-o", assemble.output, "program file")->required()->check(fileName);
   CLI::App *disassembleApp = app.add_subcommand("disasm", "print a program as text");
-  disassembleApp->add_option("PROGRAM", disassemble.input, "compiled program (.qdl)")->required();
-  disassembleApp->add_option("--output,-o", disassemble.output, "text file (default: standard output)");
+  disassembleApp->add_option("PROGRAM", disassemble.input, "compiled program (.qdl)")->required()->check(fileName);
+  disassembleApp->add_option("--output,-o", disassemble.output, "text file (default: standard output)")
+      ->check(fileName);
 
   MutateArguments mutate;
   CLI::App *mutateApp = app.add_subcommand("mutate", "flip one field at a time and see that somebody notices");
-  mutateApp->add_option("PROGRAM", mutate.program, "compiled program (.qdl)")->required();
-  mutateApp->add_option("--seed", mutate.seed, "first mutation (default 1)");
+  mutateApp->add_option("PROGRAM", mutate.program, "compiled program (.qdl)")->required()->check(fileName);
+  mutateApp->add_option("--seed", mutate.seed, "first mutation (default 1)")->check(seed);
   mutateApp->add_option("--count", mutate.count, "number of mutations (default 100)")->check(positiveCount);
   mutateApp->add_flag("--all", mutate.all, "list every mutation");
   mutateApp->add_flag("--json", mutate.json, "print one JSON object");

@@ -83,6 +83,8 @@ std::string verify(const Variable &variable) {
 std::string Program::verify() const {
   if (target.empty())
     return "the target has no name";
+  if (!precision.empty() && precision != "none" && !elementTypeNamed(precision))
+    return "precision '" + precision + "' is not an element type";
   if (chips < 1 || batch < 0)
     return "the number of chips or the batch is out of range";
   // Names are unique, except that an ONNX graph may return an input or a constant under its own name.

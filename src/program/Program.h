@@ -80,7 +80,7 @@ public:
   std::string target;           // "tsp"
   std::string machine;          // self-contained YAML (machine::Machine::print)
   std::string compilerRevision; // of the compiler that wrote it
-  std::string precision;        // arithmetic of the contractions: "f32", "f16", "bf16", "i8"
+  std::string precision;        // arithmetic of the contractions: the name of an element type, or "none"
   int64_t chips = 1;            // that the program runs on
   int64_t batch = 1;            // samples in one run of an entry point; 0 when the model has no batch dimension
   std::optional<ModelReference> model;

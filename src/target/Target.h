@@ -36,7 +36,7 @@ struct Support {
 };
 
 struct CompileOptions {
-  std::string precision; // "" = the machine's default; else "f32", "f16", "bf16", "i8"
+  std::string precision; // "" = the machine's default; else "f32", "f16", "bf16", "cb16", "i8"
   int64_t chips = 0;     // 0 = as many as the plan needs
 };
 
