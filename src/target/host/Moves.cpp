@@ -38,6 +38,14 @@ int64_t product(llvm::ArrayRef<int64_t> extents) {
   return elementCount(extents);
 }
 
+// Shapes are compared and not numbers of elements: those of a result that does not exist can wrap.
+Shape joined(std::initializer_list<llvm::ArrayRef<int64_t>> parts) {
+  Shape shape;
+  for (llvm::ArrayRef<int64_t> part : parts)
+    shape.insert(shape.end(), part.begin(), part.end());
+  return shape;
+}
+
 // Indices of i32 or i64, counted from the end where negative.
 struct Indices {
   bool wide = true;
@@ -230,9 +238,10 @@ Compiled compileGather(const KernelGraph &graph, const Kernel &kernel) {
       product(llvm::ArrayRef(data.shape).drop_front(*axis + 1)) * static_cast<int64_t>(byteWidth(data.type));
   int64_t outer = product(llvm::ArrayRef(data.shape).take_front(*axis));
   int64_t extent = data.shape[*axis], picks = elementCount(at.shape);
-  if (elementCount(resultValue(graph, kernel).shape) * static_cast<int64_t>(byteWidth(data.type)) !=
-          outer * picks * inner ||
-      resultValue(graph, kernel).type != data.type)
+  const Value &to = resultValue(graph, kernel);
+  if (to.shape != joined({llvm::ArrayRef(data.shape).take_front(*axis), at.shape,
+                          llvm::ArrayRef(data.shape).drop_front(*axis + 1)}) ||
+      to.type != data.type)
     return wrongOperands(kernel, "the result's shape or type does not fit");
   return makeOperation([=, index = *index](llvm::ArrayRef<const std::byte *> reads,
                                            llvm::ArrayRef<std::byte *> writes) {
@@ -315,7 +324,8 @@ Compiled compileGatherNd(const KernelGraph &graph, const Kernel &kernel) {
   Shape extents(data.shape.begin() + batchRank, data.shape.begin() + batchRank + depth);
   int64_t batchBytes = elementCount(extents) * slice;
   const Value &to = resultValue(graph, kernel);
-  if (elementCount(to.shape) * static_cast<int64_t>(byteWidth(to.type)) != batch * picks * slice ||
+  if (to.shape !=
+          joined({llvm::ArrayRef(at.shape).drop_back(), llvm::ArrayRef(data.shape).drop_front(batchRank + depth)}) ||
       to.type != data.type)
     return wrongOperands(kernel, "the result's shape or type does not fit");
   return makeOperation(
@@ -411,7 +421,7 @@ Compiled compileScatterNd(const KernelGraph &graph, const Kernel &kernel) {
   size_t depth = static_cast<size_t>(at.shape.back());
   int64_t picks = product(llvm::ArrayRef(at.shape).drop_back());
   int64_t slice = product(llvm::ArrayRef(data.shape).drop_front(depth));
-  if (elementCount(updates.shape) != picks * slice)
+  if (updates.shape != joined({llvm::ArrayRef(at.shape).drop_back(), llvm::ArrayRef(data.shape).drop_front(depth)}))
     return wrongOperands(kernel, "updates do not fit the indices");
   return makeOperation([=, index = *index, type = data.type, extents = data.shape](
                            llvm::ArrayRef<const std::byte *> reads, llvm::ArrayRef<std::byte *> writes) -> llvm::Error {

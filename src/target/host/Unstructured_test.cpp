@@ -1,6 +1,7 @@
 // Unstructured kernels; expected values by hand from the definitions in graph/dialect/QdOps.td.
 #include "target/host/Evaluate.h"
 #include "target/host/GraphBuilder.h"
+#include "target/host/Indexed.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -111,6 +112,25 @@ TEST(Unstructured, GatherNd) {
   EXPECT_THAT(k.with("batch_dims", int64_t(0))(), ElementsAre(0, 3)); // ONNX's GatherND, example 1
   OneKernel batched("gather_nd", {floats({2, 2, 2}, {0, 1, 2, 3, 4, 5, 6, 7}), longs({2, 1}, {1, 0})}, {{f32, {2, 2}}});
   EXPECT_THAT(batched.with("batch_dims", int64_t(1))(), ElementsAre(2, 3, 4, 5)); // example 5
+}
+
+// 2^32 picks from 2^32 rows are 2^64 elements, which are not the none of the result.
+TEST(Unstructured, SizesThatWrapAreNoFit) {
+  constexpr int64_t many = int64_t(1) << 32;
+  auto errorOf = [](Compiled (*compile)(const KernelGraph &, const Kernel &), std::vector<Shape> operands, Shape result,
+                    std::map<std::string, Attribute> attributes) {
+    GraphBuilder b;
+    Kernel &kernel = b.plain("kernel", {}, {});
+    for (auto [i, shape] : llvm::enumerate(operands))
+      kernel.reads.push_back({b.value("", i == 1 ? i64 : ElementType::u8, shape), {}, {}});
+    kernel.writes.push_back({b.value("", ElementType::u8, std::move(result)), {}, Combiner::None, {}, {}});
+    kernel.attributes = std::move(attributes);
+    Compiled compiled = compile(b.graph, kernel);
+    return compiled ? "" : llvm::toString(compiled.takeError());
+  };
+  EXPECT_THAT(errorOf(compileGather, {{many, 1}, {many}}, {0}, {{"axis", int64_t(1)}}), HasSubstr("does not fit"));
+  EXPECT_THAT(errorOf(compileGatherNd, {{1, many}, {many, 1}}, {0}, {}), HasSubstr("does not fit"));
+  EXPECT_THAT(errorOf(compileScatterNd, {{1, many}, {many, 1}, {0}}, {1, many}, {}), HasSubstr("do not fit"));
 }
 
 TEST(Unstructured, ScatterElementsAppliesInOrder) {
