@@ -4,6 +4,7 @@
 #include "graph/StructuredOp.h"
 #include "graph/TranslateBody.h"
 #include "graph/dialect/QdDialect.h"
+#include "numerics/Convert.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
@@ -224,7 +225,9 @@ llvm::Expected<ValueId> Extractor::materializeConstant(mlir::Value value, DenseE
   std::byte *destination = data.mutableBytes();
   size_t width = byteWidth(element);
   if (bitWidth(element) >= 8) {
-    std::memcpy(destination, elements.getRawData().data(), data.byteSize());
+    llvm::ArrayRef<char> source = elements.getRawData(); // of no elements: null, which memcpy must not get
+    if (!source.empty())
+      std::memcpy(destination, source.data(), source.size());
   } else {
     // MLIR packs bools; sub-byte integers take a byte, sign- or zero-extended.
     size_t index = 0;
@@ -567,15 +570,25 @@ llvm::Error Extractor::extractStructured(linalg::LinalgOp op) {
     if (!argument.use_empty() && !reduces) {
       if (llvm::Error error = readOperand(init, argument))
         return error;
-    } else if (!argument.use_empty()) {
+    } else if (std::optional<Scalar> settled = argument.use_empty() ? constantScalar(yielded[index]) : std::nullopt;
+               reduces && (settled || !argument.use_empty())) {
       ElementType type = *qd::elementTypeOf(getElementTypeOrSelf(init.get().getType()));
-      std::optional<Reduction> reduction = matchReduction(argument, yielded[index], type);
-      if (!reduction)
-        return errorAt(*op, "its body is no reduction by sum, product, minimum, maximum, and, or, xor");
-      write.combiner = reduction->combiner;
-      yielded[index] = reduction->element;
-      skipped.insert(reduction->skipped.begin(), reduction->skipped.end());
-      if (std::optional<Scalar> scalar = splatScalar(init.get())) {
+      if (yielded[index] == argument) {
+        // Folding has left nothing of the operands (a sum of zeros): the result is the initial value.
+        write.combiner = isFloat(type) ? Combiner::Sum : Combiner::Or;
+        translator.bind(argument, translator.addConstant({type, isFloat(type) ? bitsFromDouble(type, -0.0) : 0}));
+      } else if (settled) {
+        // Or nothing of the initial value (a product of zeros): it is the constant that every step yields.
+        write.combiner = isFloat(type) ? Combiner::Maximum : Combiner::Or;
+      } else {
+        std::optional<Reduction> reduction = matchReduction(argument, yielded[index], type);
+        if (!reduction)
+          return errorAt(*op, "its body is no reduction by sum, product, minimum, maximum, and, or, xor");
+        write.combiner = reduction->combiner;
+        yielded[index] = reduction->element;
+        skipped.insert(reduction->skipped.begin(), reduction->skipped.end());
+      }
+      if (std::optional<Scalar> scalar = settled ? settled : splatScalar(init.get())) {
         write.initialScalar = scalar;
       } else {
         llvm::Expected<Read> initial = readInitial(init.get(), std::move(*map), folded);

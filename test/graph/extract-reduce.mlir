@@ -135,3 +135,26 @@ func.func @pool(%x: tensor<1x4x8x8xf32>) -> (tensor<1x4x4x4xf32>, tensor<1x4x4x4
       ins(%x, %w : tensor<1x4x8x8xf32>, tensor<2x2xf32>) outs(%init0 : tensor<1x4x4x4xf32>) -> tensor<1x4x4x4xf32>
   return %max, %sum : tensor<1x4x4x4xf32>, tensor<1x4x4x4xf32>
 }
+
+// What canonicalization leaves of a sum of zeros (its initial value) and of a product of zeros (zero).
+// CHECK-LABEL: graph "settled"
+// CHECK:       reduce "reduce_or" loops(d0:4, d1:8 reduction) reads() writes(v4[d0]: i32[4] "result0" or from v2[d0], v5[d0]: i32[4] "result1" or from 7)
+// CHECK-NEXT:  %0:i32 = constant 0x0
+// CHECK-NEXT:  %1:i32 = constant 0x7
+// CHECK-NEXT:  return %0, %1
+// CHECK-NEXT:  reduce "reduce_sum" loops(d0:4, d1:8 reduction) reads() writes(v6[d0]: f32[4] "result2" sum from v3[d0])
+// CHECK-NEXT:  %0:f32 = constant 0x80000000
+func.func @settled(%a: tensor<4x8xi32>, %f: tensor<4x8xf32>, %i: tensor<4xi32>, %g: tensor<4xf32>) -> (tensor<4xi32>, tensor<4xi32>, tensor<4xf32>) {
+  %0:2 = linalg.generic {indexing_maps = [#in, #out, #out], iterator_types = ["parallel", "reduction"]}
+      ins(%a : tensor<4x8xi32>) outs(%i, %i : tensor<4xi32>, tensor<4xi32>) {
+  ^bb0(%x: i32, %o0: i32, %o1: i32):
+    %c = arith.constant 7 : i32
+    linalg.yield %o0, %c : i32, i32
+  } -> (tensor<4xi32>, tensor<4xi32>)
+  %1 = linalg.generic {indexing_maps = [#in, #out], iterator_types = ["parallel", "reduction"]}
+      ins(%f : tensor<4x8xf32>) outs(%g : tensor<4xf32>) {
+  ^bb0(%x: f32, %o0: f32):
+    linalg.yield %o0 : f32
+  } -> tensor<4xf32>
+  return %0#0, %0#1, %1 : tensor<4xi32>, tensor<4xi32>, tensor<4xf32>
+}
