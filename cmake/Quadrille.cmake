@@ -12,6 +12,8 @@ if(QUADRILLE_SANITIZE)
   target_compile_options(quadrille_options INTERFACE
     -fsanitize=${QUADRILLE_SANITIZE} -fno-sanitize=vptr -fno-sanitize-recover=all -fno-omit-frame-pointer)
   target_link_options(quadrille_options INTERFACE -fsanitize=${QUADRILLE_SANITIZE})
+  target_sources(quadrille_options INTERFACE
+    $<$<STREQUAL:$<TARGET_PROPERTY:TYPE>,EXECUTABLE>:${CMAKE_SOURCE_DIR}/cmake/SanitizerOptions.cpp>)
   if(QUADRILLE_FUZZ)
     target_compile_options(quadrille_options INTERFACE -fsanitize=fuzzer-no-link)
   endif()

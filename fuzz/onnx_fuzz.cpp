@@ -1,14 +1,13 @@
 // Bytes as a model file and as a tensor file. Besides not crashing: what is accepted must be what protobuf itself
 // reads.
+#include "ModelMutator.h"
+
 #include "graph/onnx/FunctionTable.h"
 #include "graph/onnx/ModelFile.h"
-
-#include <onnx/onnx_pb.h>
 
 #include <cstdlib>
 #include <cstring>
 #include <memory>
-#include <random>
 #include <string>
 #include <vector>
 
@@ -104,144 +103,4 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   else
     llvm::consumeError(tensor.takeError());
   return 0;
-}
-
-//===--------------------------------------------------------------------------------------------------------------===//
-// Mutation of models as models: bytes alone seldom give two nodes the same output or a function a circle.
-//===--------------------------------------------------------------------------------------------------------------===//
-
-extern "C" size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t maximumSize);
-
-namespace {
-
-using google::protobuf::FieldDescriptor;
-using google::protobuf::Message;
-using google::protobuf::Reflection;
-
-class ModelMutator {
-public:
-  explicit ModelMutator(unsigned seed) : random(seed) {}
-
-  void mutate(Message &model) {
-    for (size_t rounds = 1 + pick(3); rounds != 0; --rounds) {
-      messages.clear();
-      strings.clear();
-      collect(model);
-      mutateOne(*messages[pick(messages.size())]); // may free others: a oneof's other members
-    }
-  }
-
-private:
-  size_t pick(size_t count) { return random() % count; }
-
-  void collect(Message &message) {
-    messages.push_back(&message);
-    std::vector<const FieldDescriptor *> fields;
-    const Reflection &reflection = *message.GetReflection();
-    reflection.ListFields(message, &fields);
-    for (const FieldDescriptor *field : fields) {
-      if (field->cpp_type() == FieldDescriptor::CPPTYPE_STRING) {
-        if (!field->is_repeated())
-          strings.push_back(reflection.GetString(message, field));
-        else
-          for (int i = 0; i < reflection.FieldSize(message, field); ++i)
-            strings.push_back(reflection.GetRepeatedString(message, field, i));
-      } else if (field->cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE) {
-        if (!field->is_repeated())
-          collect(*reflection.MutableMessage(&message, field));
-        else
-          for (int i = 0; i < reflection.FieldSize(message, field); ++i)
-            collect(*reflection.MutableRepeatedMessage(&message, field, i));
-      }
-    }
-  }
-
-  int64_t number() {
-    constexpr int64_t notable[] = {
-        -1, 0, 1, 2, 3, 4, 8, 17, 21, 22, 26, 64, 65, 255, 65536, INT32_MAX, int64_t(1) << 60, INT64_MAX, INT64_MIN};
-    return notable[pick(std::size(notable))];
-  }
-
-  std::string text() {
-    return strings.empty() || pick(8) == 0 ? std::string(pick(20), 'a') : strings[pick(strings.size())];
-  }
-
-  void mutateOne(Message &message) {
-    const google::protobuf::Descriptor &type = *message.GetDescriptor();
-    if (type.field_count() == 0)
-      return;
-    const FieldDescriptor *field = type.field(static_cast<int>(pick(type.field_count())));
-    const Reflection &reflection = *message.GetReflection();
-    int size = field->is_repeated() ? reflection.FieldSize(message, field) : 0;
-    if (size >= 2 && pick(3) == 0) {
-      reflection.SwapElements(&message, field, static_cast<int>(pick(size)), static_cast<int>(pick(size)));
-      return;
-    }
-    bool change = size > 0 && pick(2) == 0; // an element instead of adding one
-    int at = size > 0 ? static_cast<int>(pick(size)) : 0;
-    switch (field->cpp_type()) {
-    case FieldDescriptor::CPPTYPE_MESSAGE:
-      if (!field->is_repeated()) {
-        reflection.MutableMessage(&message, field);
-      } else if (size < 100) {
-        std::string copy = size ? reflection.GetRepeatedMessage(message, field, at).SerializeAsString() : "";
-        reflection.AddMessage(&message, field)->ParseFromString(copy);
-      }
-      return;
-    case FieldDescriptor::CPPTYPE_STRING:
-      if (!field->is_repeated())
-        reflection.SetString(&message, field, text());
-      else if (change)
-        reflection.SetRepeatedString(&message, field, at, text());
-      else
-        reflection.AddString(&message, field, text());
-      return;
-    case FieldDescriptor::CPPTYPE_INT64:
-      if (!field->is_repeated())
-        reflection.SetInt64(&message, field, number());
-      else if (change)
-        reflection.SetRepeatedInt64(&message, field, at, number());
-      else
-        reflection.AddInt64(&message, field, number());
-      return;
-    case FieldDescriptor::CPPTYPE_INT32:
-      if (!field->is_repeated())
-        reflection.SetInt32(&message, field, static_cast<int32_t>(number()));
-      else if (change)
-        reflection.SetRepeatedInt32(&message, field, at, static_cast<int32_t>(number()));
-      else
-        reflection.AddInt32(&message, field, static_cast<int32_t>(number()));
-      return;
-    case FieldDescriptor::CPPTYPE_FLOAT:
-      if (field->is_repeated())
-        reflection.AddFloat(&message, field, static_cast<float>(number()));
-      return;
-    case FieldDescriptor::CPPTYPE_ENUM: {
-      const google::protobuf::EnumDescriptor &values = *field->enum_type();
-      if (!field->is_repeated())
-        reflection.SetEnum(&message, field, values.value(static_cast<int>(pick(values.value_count()))));
-      return;
-    }
-    default:
-      return;
-    }
-  }
-
-  std::minstd_rand random;
-  std::vector<Message *> messages;
-  std::vector<std::string> strings;
-};
-
-} // namespace
-
-extern "C" size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t maximumSize, unsigned seed) {
-  onnx::ModelProto model;
-  if (seed % 2 == 0 || !model.ParseFromArray(data, static_cast<int>(size)) || !model.has_graph())
-    return LLVMFuzzerMutate(data, size, maximumSize);
-  ModelMutator(seed).mutate(model);
-  std::string bytes = model.SerializeAsString();
-  if (bytes.size() > maximumSize)
-    return LLVMFuzzerMutate(data, size, maximumSize);
-  std::memcpy(data, bytes.data(), bytes.size());
-  return bytes.size();
 }

@@ -13,6 +13,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
+#include <google/protobuf/text_format.h>
 #include <onnx/defs/parser.h>
 
 namespace quadrille::graph {
@@ -21,11 +22,7 @@ namespace {
 using testing::ElementsAre;
 using testing::HasSubstr;
 
-std::unique_ptr<const ModelFile> parse(int opset, const std::string &graph) {
-  std::string text = "<ir_version: 8, opset_import: [\"\" : " + std::to_string(opset) + "]>\n" + graph;
-  onnx::ModelProto model;
-  onnx::Common::Status status = onnx::OnnxParser::Parse(model, text.c_str());
-  EXPECT_TRUE(status.IsOK()) << status.ErrorMessage();
+std::unique_ptr<const ModelFile> fileOf(const onnx::ModelProto &model) {
   auto bytes = std::make_shared<std::string>(model.SerializeAsString());
   llvm::Expected<std::unique_ptr<const ModelFile>> file =
       ModelFile::read({reinterpret_cast<const std::byte *>(bytes->data()), bytes->size()}, bytes, "test.onnx");
@@ -33,6 +30,14 @@ std::unique_ptr<const ModelFile> parse(int opset, const std::string &graph) {
     return std::move(*file);
   ADD_FAILURE() << report(file.takeError()).message;
   return nullptr;
+}
+
+std::unique_ptr<const ModelFile> parse(int opset, const std::string &graph) {
+  std::string text = "<ir_version: 8, opset_import: [\"\" : " + std::to_string(opset) + "]>\n" + graph;
+  onnx::ModelProto model;
+  onnx::Common::Status status = onnx::OnnxParser::Parse(model, text.c_str());
+  EXPECT_TRUE(status.IsOK()) << status.ErrorMessage();
+  return fileOf(model);
 }
 
 ImportOptions withHost() {
@@ -189,6 +194,53 @@ TEST(Shapes, TooLargeAreRefused) {
 //===--------------------------------------------------------------------------------------------------------------===//
 // Batch
 //===--------------------------------------------------------------------------------------------------------------===//
+
+// What the kernel graph's verification would refuse is the model's fault and names the node.
+TEST(Limits, OfTheKernelGraphAreTheModelsFault) {
+  EXPECT_THAT(errorOf(17, R"(g (float[0,2199023255552] x) => (float[0,2199023255552] y) { y = Relu(x) })"),
+              HasSubstr("input 'x': a tensor of shape [0,2199023255552] is too large"));
+  EXPECT_THAT(errorOf(17, R"(g (float[1,1,8388608] x) => (float[1,1,4] y) <float[1,1,1] w = {1}>
+                            { y = Conv<strides = [2097152]>(x, w) })"),
+              HasSubstr("strides over 2^20"));
+  EXPECT_THAT(errorOf(17, R"(g (float[8388608] x) => (float[4] y)
+                            <int64[1] start = {0}, int64[1] end = {8388608}, int64[1] axis = {0}, int64[1] step = {2097152}>
+                            { y = Slice(x, start, end, axis, step) })"),
+              HasSubstr("a step of 2097152 elements"));
+}
+
+// A weight whose data nobody has can claim any size; what is too large is refused wherever the weight is used.
+TEST(Limits, OfWeightsNameTheWeight) {
+  for (const char *uses :
+       {"node { op_type: 'Relu' input: 'w' output: 'y' } output { name: 'y' }", "output { name: 'w' }",
+        "node { op_type: 'Add' input: 'x' input: 'w' output: 'y' } "
+        "output { name: 'y' }"}) {
+    std::string text =
+        "ir_version: 8 opset_import { version: 17 } graph { input { name: 'x' type { tensor_type { elem_type: 1 shape "
+        "{} "
+        "} } } initializer { name: 'w' data_type: 1 dims: 2199023255552 data_location: EXTERNAL external_data { key: "
+        "'location' value: 'absent.bin' } } ";
+    onnx::ModelProto model;
+    ASSERT_TRUE(google::protobuf::TextFormat::ParseFromString(text + uses + " }", &model));
+    llvm::Expected<ImportedModel> imported = importModel(*fileOf(model), withHost());
+    ASSERT_FALSE(static_cast<bool>(imported));
+    EXPECT_EQ(report(imported.takeError()).message,
+              "test.onnx: weight 'w': a tensor of shape [2199023255552] is too large");
+  }
+}
+
+// 65536 elements under a window of 32768 are 2^30 steps: left to the target.
+TEST(Limits, LargeWorkIsNotFolded) {
+  auto graph = import(17, R"(g () => (float[1,1,32769] y)
+      <int64 zero = {0}, int64 count = {65536}, int64 one = {1}, int64[3] shape = {1, 1, 65536}> {
+        numbers = Range(zero, count, one)
+        single = Cast<to = 1>(numbers)
+        image = Reshape(single, shape)
+        y = MaxPool<kernel_shape = [32768]>(image)
+      })");
+  ASSERT_TRUE(static_cast<bool>(graph)) << report(graph.takeError()).message;
+  ASSERT_EQ(graph->kernels.size(), 1u);
+  EXPECT_EQ(graph->kernels[0].kind, KernelKind::Window);
+}
 
 TEST(Batch, FixedByTheInputIsRefused) {
   ImportOptions options = withHost();

@@ -17,12 +17,16 @@ Lane constantLane(Emitter &emitter, ElementType type, uint64_t bits); // Lane.cp
 
 // Constants of more elements are weights of their own; constants of at most this many can be folded.
 constexpr int64_t smallConstant = 4096;
-// No tensor of a model has more elements; a lying shape must not overflow what is computed from it.
-constexpr int64_t maximumElements = int64_t(1) << 48;
+// No tensor of a model has more elements, no loop nest more points and no index more than KernelGraph::verify takes; a
+// lying shape must not overflow what is computed from it.
+constexpr int64_t maximumElements = int64_t(1) << 40;
+constexpr int64_t maximumPoints = int64_t(1) << 60;
+constexpr int64_t maximumOffset = int64_t(1) << 40, maximumCoefficient = int64_t(1) << 20;
+// Of all constants that are computed at import; a file of a few bytes can ask for many.
+constexpr int64_t maximumComputedBytes = int64_t(2) << 30;
 
 mlir::RankedTensorType Emitter::State::typeOf(ElementType type, llvm::ArrayRef<int64_t> shape) {
-  if (product(shape) > maximumElements)
-    refuse("a tensor of shape " + shapeText(shape) + " is too large");
+  product(shape); // refuses what is too large
   return mlir::RankedTensorType::get(shape, qd::mlirTypeOf(builder.getContext(), type));
 }
 
@@ -117,7 +121,15 @@ TensorRef Emitter::constant(Tensor tensor) {
   return state.add(std::move(data));
 }
 
+TensorRef Emitter::State::computed(Tensor tensor) {
+  computedBytes += static_cast<int64_t>(tensor.byteSize());
+  if (computedBytes > maximumComputedBytes)
+    refuse("the constants that are computed at import take more than " + llvm::Twine(maximumComputedBytes) + " bytes");
+  return Emitter(*this).constant(std::move(tensor));
+}
+
 TensorRef Emitter::weight(const WeightData &source, llvm::StringRef name) {
+  product(source.shape); // refuses what is too large; of absent data any shape can be claimed
   TensorData data;
   data.type = source.type;
   data.shape = source.shape;
@@ -130,7 +142,7 @@ TensorRef Emitter::weight(const WeightData &source, llvm::StringRef name) {
 }
 
 TensorRef Emitter::integers(llvm::ArrayRef<int64_t> values) {
-  return constant(Tensor::of<int64_t>(ElementType::i64, {static_cast<int64_t>(values.size())}, values));
+  return state.computed(Tensor::of<int64_t>(ElementType::i64, {static_cast<int64_t>(values.size())}, values));
 }
 
 TensorRef Emitter::scalar(ElementType type, double number) {
@@ -151,7 +163,7 @@ TensorRef Emitter::fill(Shape shape, Scalar element) {
     size_t width = byteWidth(element.type);
     for (int64_t i = 0; i < elements; ++i)
       std::memcpy(tensor.mutableBytes() + static_cast<size_t>(i) * width, &element.bits, width);
-    data.constant = std::move(tensor);
+    data.constant = state.computed(std::move(tensor)).constant();
   }
   data.shape = std::move(shape);
   return state.add(std::move(data));
@@ -229,7 +241,25 @@ static qd::Rounding roundingOf(Rounding rounding) {
   return rounding == Rounding::Stochastic ? qd::Rounding::Stochastic : qd::Rounding::NearestEven;
 }
 
+// What KernelGraph::verify would find, while it is known which node asks for it.
+static void refuseHugeNest(const Nest &nest) {
+  int64_t points = 1;
+  for (const Loop &loop : nest.loops)
+    if (loop.extent < 0 || llvm::MulOverflow(points, std::max<int64_t>(loop.extent, 1), points) ||
+        points > maximumPoints)
+      refuse("more than 2^60 steps of computation");
+  for (const Nest::Operand &read : nest.reads)
+    for (const DimensionAccess &access : read.map) {
+      bool huge = access.offset < -maximumOffset || access.offset > maximumOffset;
+      for (auto [loop, coefficient] : access.terms)
+        huge |= coefficient < -maximumCoefficient || coefficient > maximumCoefficient;
+      if (huge)
+        refuse("strides over 2^20 or offsets over 2^40 elements");
+    }
+}
+
 TensorRef Emitter::nest(const Nest &nest, LaneBody body) {
+  refuseHugeNest(nest);
   mlir::OpBuilder &b = state.builder;
   mlir::Location location = state.location;
   Shape shape;
@@ -437,6 +467,8 @@ TensorRef Emitter::slice(TensorRef operand, llvm::ArrayRef<int64_t> starts, llvm
   if (forward) {
     llvm::SmallVector<mlir::OpFoldResult> offsets, sizes, strides;
     for (size_t d = 0; d < extents.size(); ++d) {
+      if (!steps.empty() && extents[d] > 1 && steps[d] > maximumCoefficient)
+        refuse("a step of " + llvm::Twine(steps[d]) + " elements");
       offsets.push_back(state.builder.getIndexAttr(starts[d]));
       sizes.push_back(state.builder.getIndexAttr(extents[d]));
       // The step of a single element is free: 1 keeps it inside.
@@ -546,13 +578,14 @@ std::vector<int64_t> normalAxes(llvm::ArrayRef<int64_t> axes, int64_t rank) {
 
 int64_t product(llvm::ArrayRef<int64_t> extents) {
   int64_t result = 1;
-  for (int64_t extent : extents)
-    if (extent == 0)
-      return 0;
-  for (int64_t extent : extents)
-    if (llvm::MulOverflow(result, extent, result) || result > maximumElements)
+  for (int64_t extent : extents) {
+    if (extent < 0)
+      refuse("a tensor cannot have shape " + shapeText(extents));
+    // Also where another extent is 0.
+    if (llvm::MulOverflow(result, std::max<int64_t>(extent, 1), result) || result > maximumElements)
       refuse("a tensor of shape " + shapeText(extents) + " is too large");
-  return result;
+  }
+  return llvm::is_contained(extents, 0) ? 0 : result;
 }
 
 std::string shapeText(llvm::ArrayRef<int64_t> shape) {
@@ -562,18 +595,20 @@ std::string shapeText(llvm::ArrayRef<int64_t> shape) {
   return text + "]";
 }
 
-std::vector<int64_t> integersOf(const Tensor &tensor) {
-  Tensor wide = quadrille::convert(tensor, ElementType::i64);
-  std::vector<int64_t> values(wide.elements());
-  std::memcpy(values.data(), wide.bytes().data(), wide.byteSize());
+template <typename T> static std::vector<T> valuesOf(const Tensor &tensor, ElementType type) {
+  Tensor wide = quadrille::convert(tensor, type);
+  std::vector<T> values(wide.elements());
+  if (!values.empty()) // memcpy takes no null, not even for no bytes
+    std::memcpy(values.data(), wide.bytes().data(), wide.byteSize());
   return values;
 }
 
+std::vector<int64_t> integersOf(const Tensor &tensor) {
+  return valuesOf<int64_t>(tensor, ElementType::i64);
+}
+
 std::vector<double> numbersOf(const Tensor &tensor) {
-  Tensor wide = quadrille::convert(tensor, ElementType::f64);
-  std::vector<double> values(wide.elements());
-  std::memcpy(values.data(), wide.bytes().data(), wide.byteSize());
-  return values;
+  return valuesOf<double>(tensor, ElementType::f64);
 }
 
 } // namespace quadrille::graph::importer

@@ -29,6 +29,8 @@ struct Emitter::State {
     return TensorRef(&arena.back());
   }
   TensorRef add(mlir::Value value);
+  // A constant that the importer has computed; together they may not take too much memory.
+  TensorRef computed(Tensor tensor);
   TensorData &change(TensorRef tensor) { return const_cast<TensorData &>(*tensor.get()); } // it stands in the arena
   mlir::Value valueOf(TensorRef tensor); // materialises constants in the current isolated block
   mlir::RankedTensorType typeOf(ElementType type, llvm::ArrayRef<int64_t> shape);
@@ -42,6 +44,7 @@ struct Emitter::State {
   mlir::Location location;
   std::deque<TensorData> arena;
   llvm::SmallVector<IsolatedBlock> isolated;
+  int64_t computedBytes = 0; // of constants that the file does not hold
 };
 
 } // namespace quadrille::graph::importer

@@ -64,6 +64,27 @@ namespace {
 
 // Results of at most this many elements are computed at import when all operands are known.
 constexpr int64_t maximumFoldedElements = 65536;
+// And when computing them takes at most this many steps: small operands can ask for large work (pooling with padding).
+constexpr double maximumFoldedWork = 1 << 26;
+
+// Points of all loop nests and elements of all values, regions as often as they run.
+double workOf(const KernelGraph &graph) {
+  double work = 0;
+  for (const Value &value : graph.values)
+    work += static_cast<double>(elementCount(value.shape));
+  for (const Kernel &kernel : graph.kernels) {
+    double points = 1, times = 1;
+    for (const Loop &loop : kernel.loops)
+      points *= static_cast<double>(loop.extent);
+    work += points;
+    if (auto trip = kernel.attributes.find("trip_count"); trip != kernel.attributes.end())
+      if (const int64_t *count = std::get_if<int64_t>(&trip->second))
+        times = static_cast<double>(*count);
+    if (kernel.region)
+      work += times * workOf(*kernel.region);
+  }
+  return work;
+}
 
 // Names of a graph, or of a local function's body. A name without a tensor depends on a node that was refused.
 struct Scope {
@@ -189,7 +210,11 @@ llvm::Error Importer::addInitializers(const onnx::GraphProto &graph, Scope &scop
     llvm::Expected<WeightData> data = file.weight(tensor);
     if (!data)
       return atNode(inFile(data.takeError(), file.path()), "weight '" + tensor.name() + "'");
-    scope.values[tensor.name()] = Emitter(state).weight(*data, tensor.name());
+    try {
+      scope.values[tensor.name()] = Emitter(state).weight(*data, tensor.name());
+    } catch (const Refusal &refusal) {
+      return userError(refusal.message, {file.path().str(), "weight '" + tensor.name() + "'"}, refusal.remedy);
+    }
   }
   if (graph.sparse_initializer_size())
     return userError("sparse weights are not supported",
@@ -343,6 +368,8 @@ llvm::Expected<std::optional<std::vector<TensorRef>>> Importer::fold(const onnx:
   llvm::Expected<KernelGraph> graph = extractKernels(*scratch);
   if (!graph)
     return atNode(inFile(graph.takeError(), file.path()), where(node, scope).node);
+  if (workOf(*graph) > maximumFoldedWork)
+    return std::nullopt;
   std::vector<Tensor> inputs;
   for (TensorRef argument : arguments)
     inputs.push_back(argument.constant());
@@ -352,7 +379,7 @@ llvm::Expected<std::optional<std::vector<TensorRef>>> Importer::fold(const onnx:
   size_t next = 0;
   for (TensorRef &result : *folded)
     if (result && !result->isConstant())
-      result = Emitter(state).constant((*tensors)[next++]);
+      result = state.computed((*tensors)[next++]);
   return folded;
 }
 
@@ -695,8 +722,12 @@ llvm::Error Importer::run() {
 
 llvm::Expected<ImportedModel> importModel(const ModelFile &file, const ImportOptions &options) {
   ImportedModel model;
-  if (llvm::Error error = Importer(file, options, *model.storage).run())
-    return std::move(error);
+  try {
+    if (llvm::Error error = Importer(file, options, *model.storage).run())
+      return std::move(error);
+  } catch (const Refusal &refusal) { // outside any operator
+    return userError(refusal.message, {file.path().str(), ""}, refusal.remedy);
+  }
   return model;
 }
 
