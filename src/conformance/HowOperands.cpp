@@ -19,7 +19,7 @@ llvm::ArrayRef<unsigned> howOperands(llvm::StringRef operation) {
       {"Expand", {1}},          // shape
       {"HammingWindow", {0}},   // size
       {"HannWindow", {0}},      // size
-      {"Loop", {0}},            // trip count
+      {"Loop", {0, 1}},         // trip count; whether it runs at all
       {"MaxUnpool", {2}},       // output_shape
       {"MelWeightMatrix", {0, 1, 2, 3, 4}},
       {"OneHot", {1}},      // depth

@@ -16,18 +16,40 @@ using namespace quadrille::conformance;
 
 namespace {
 
-llvm::Error run(const std::string &data, const std::string &machineName, const std::string &listPath,
+// The line that names the test, else the first one that names the reason of its failure.
+const Known *find(const KnownFailures &known, const std::string &name, llvm::StringRef reason) {
+  if (auto listed = known.byName.find(name); listed != known.byName.end())
+    return &listed->second;
+  for (const Known &entry : known.byReason)
+    if (reason.contains(entry.reason))
+      return &entry;
+  return nullptr;
+}
+
+// DIRECTORY/MACHINE.txt, else DIRECTORY/ARCHITECTURE.txt, else none.
+std::string listFor(const machine::Machine &machine, const std::string &directory) {
+  for (const std::string &name : {std::string(machine.name()), std::string(machine.architecture())})
+    if (std::string path = directory + "/" + name + ".txt"; std::filesystem::exists(path))
+      return path;
+  return "";
+}
+
+llvm::Error run(const std::string &data, const std::string &machineName, const std::string &lists,
                 const std::string &filter, const std::string &writeList, bool verbose) {
   auto machine = machine::Machine::load(machineName);
   if (!machine)
     return machine.takeError();
-  KnownFailures known;
-  if (!listPath.empty()) {
-    auto read = readKnownFailures(listPath);
-    if (!read)
-      return read.takeError();
-    known = std::move(*read);
-  }
+  // What the reference does not pass need not be listed for other machines again.
+  KnownFailures known, ofReference;
+  if (!lists.empty())
+    for (auto [list, path] : {std::pair{&known, listFor(*machine, lists)}, {&ofReference, lists + "/host.txt"}}) {
+      if (path.empty())
+        continue;
+      auto read = readKnownFailures(path);
+      if (!read)
+        return read.takeError();
+      *list = std::move(*read);
+    }
   std::vector<std::string> names;
   std::error_code code;
   for (const auto &entry : std::filesystem::directory_iterator(data, code))
@@ -48,26 +70,36 @@ llvm::Error run(const std::string &data, const std::string &machineName, const s
       llvm::errs() << name << '\n';
     Result result = runTest(data + "/" + name, *machine);
     bool passes = result.outcome == Outcome::Passed || result.outcome == Outcome::Folded;
-    auto listed = known.find(name);
+    auto fail = [&](const std::string &why) {
+      llvm::outs() << "FAILED " << name << ": " << why << '\n';
+      result.outcome = Outcome::Failed;
+    };
     if (!passes)
       list += name + "\t" + (result.outcome == Outcome::Unsupported ? "unsupported" : "expected") + "\t" +
               result.reason + "\n";
-    if (listed == known.end()) {
-      if (!passes && result.outcome != Outcome::Unsupported)
-        llvm::outs() << "FAILED " << name << ": " << result.reason << '\n';
-    } else if (passes) {
-      llvm::outs() << "FAILED " << name << ": passes, but is listed as not passing: remove the stale entry\n";
-      result.outcome = Outcome::Failed;
-    } else {
-      result.outcome = listed->second.unsupported ? Outcome::Unsupported : Outcome::ExpectedFailure;
-    }
+    const Known *listed = find(known, name, result.reason);
+    if (listed)
+      listed->used = true;
+    if (listed && passes)
+      fail("passes, but is listed as not passing: remove the stale entry");
+    else if (!passes && !listed)
+      listed = find(ofReference, name, result.reason);
+    if (!passes && listed)
+      result.outcome = listed->unsupported ? Outcome::Unsupported : Outcome::ExpectedFailure;
+    else if (!passes)
+      fail(result.reason);
     ++counts[result.outcome];
   }
-  for (const auto &[name, entry] : known)
-    if (!seen.count(name)) {
-      llvm::outs() << "FAILED " << name << ": listed, but there is no such test\n";
-      ++counts[Outcome::Failed];
-    }
+  auto stale = [&](llvm::StringRef name, llvm::StringRef why) {
+    llvm::outs() << "FAILED " << name << ": " << why << '\n';
+    ++counts[Outcome::Failed];
+  };
+  for (const auto &[name, entry] : known.byName)
+    if (!seen.count(name))
+      stale(name, "listed, but there is no such test");
+  for (const Known &entry : known.byReason)
+    if (!entry.used && filter.empty())
+      stale("*", "no test fails because of '" + entry.reason + "': remove the stale entry");
   if (!writeList.empty())
     if (llvm::Error error = writeFileAtomically(writeList, [&](llvm::raw_pwrite_stream &os) {
           os << "# Node tests that do not pass on " << machine->name() << ": name, unsupported or expected, reason.\n"
@@ -89,11 +121,12 @@ llvm::Error run(const std::string &data, const std::string &machineName, const s
 
 int main(int argc, char **argv) {
   CLI::App app{"The ONNX node tests on a machine"};
-  std::string data, machine = "host", list, filter, writeList;
+  std::string data, machine = "host", lists, filter, writeList;
   bool verbose = false;
   app.add_option("DATA", data, "folder with one folder for each test")->required();
   app.add_option("--machine,-m", machine, "machine (default: host)");
-  app.add_option("--list", list, "tests known not to pass");
+  app.add_option("--lists", lists,
+                 "folder with a list of the tests known not to pass, MACHINE.txt or ARCHITECTURE.txt");
   app.add_option("--filter", filter, "only tests whose name contains this");
   app.add_option("--write-list", writeList, "write the tests that do not pass, with their reasons");
   app.add_flag("--verbose,-v", verbose, "name each test before it runs");
@@ -102,7 +135,7 @@ int main(int argc, char **argv) {
   } catch (const CLI::ParseError &error) {
     return app.exit(error) == 0 ? 0 : static_cast<int>(Fault::User);
   }
-  if (llvm::Error error = run(data, machine, list, filter, writeList, verbose)) {
+  if (llvm::Error error = run(data, machine, lists, filter, writeList, verbose)) {
     Reported reported = report(std::move(error));
     llvm::outs().flush();
     llvm::errs() << "quadrille-conformance: " << reported.message << '\n';

@@ -184,23 +184,6 @@ static void hardmax(OperatorContext &c) {
   c.result(c.reshape(hot, operand.shape()));
 }
 
-// Inference: the identity; the mask is all true.
-static void dropout(OperatorContext &c) {
-  c.ignoreAttribute("ratio");
-  c.ignoreAttribute("seed");
-  c.ignoreAttribute("consumed_inputs");
-  if (c.opset < 7 && !c.flag("is_test"))
-    refuseUnsupported("training mode (is_test = 0) draws random numbers");
-  TensorRef operand = c.operand(0);
-  if (c.opset >= 12 && c.optional(2) && c.knownInteger(2, "training_mode") != 0) {
-    if (!c.optional(1) || numbersOf(c.known(1, "ratio"))[0] != 0)
-      refuseUnsupported("training mode draws random numbers");
-  }
-  c.result(0, operand);
-  if (c.wants(1))
-    c.result(1, c.fill(c.opset < 10 ? operand.type() : ElementType::boolean, operand.shape(), 1));
-}
-
 void addActivations(OperatorTable &table) {
   table.add("Relu", relu);
   table.add("LeakyRelu", leakyRelu);
@@ -221,7 +204,6 @@ void addActivations(OperatorTable &table) {
   table.add("Softmax", softmax);
   table.add("LogSoftmax", logSoftmax);
   table.add("Hardmax", hardmax);
-  table.add("Dropout", dropout);
 }
 
 } // namespace quadrille::graph::importer

@@ -2,6 +2,8 @@
 #include "graph/import/Product.h"
 #include "graph/import/Window.h"
 
+#include <algorithm>
+
 namespace quadrille::graph::importer {
 
 // Loops: n, [group], [channel in group], spatial..., [input channel in group], taps... Loops of extent 1 that only the
@@ -308,7 +310,75 @@ static void convTranspose(OperatorContext &c) {
   c.result(bias ? addBias(c, result, bias, "conv_transpose.bias") : result);
 }
 
+// The sum of overlapping blocks: [N, C * taps, blocks] to [N, C, image...]. Each element of the image sums the elements
+// of the blocks that cover it, gathered by indices that shapes alone decide; index taps * blocks reads zero.
+static void col2Im(OperatorContext &c) {
+  TensorRef x = c.operand(0);
+  std::vector<int64_t> image = c.knownIntegers(1, "image_shape"), block = c.knownIntegers(2, "block_shape");
+  size_t rank = image.size();
+  std::vector<int64_t> dilations = c.integerList("dilations", std::vector<int64_t>(rank, 1)),
+                       strides = c.integerList("strides", std::vector<int64_t>(rank, 1)),
+                       pads = c.integerList("pads", std::vector<int64_t>(2 * rank, 0));
+  if (x.rank() != 3 || rank < 1 || block.size() != rank || dilations.size() != rank || strides.size() != rank ||
+      pads.size() != 2 * rank)
+    refuse("an operand of shape " + shapeText(x.shape()) + " with image_shape " + shapeText(image) +
+           " and block_shape " + shapeText(block));
+  constexpr int64_t most = int64_t(1) << 31;
+  std::vector<int64_t> counts;
+  for (size_t d = 0; d < rank; ++d) {
+    for (int64_t number : {image[d], block[d], dilations[d], strides[d]})
+      if (number < 1 || number > most)
+        refuse("an extent, dilation or stride is " + llvm::Twine(number));
+    if (pads[d] < 0 || pads[rank + d] < 0 || pads[d] > most || pads[rank + d] > most)
+      refuse("a negative padding");
+    int64_t slack = image[d] + pads[d] + pads[rank + d] - (block[d] - 1) * dilations[d] - 1;
+    counts.push_back(slack < 0 ? 0 : slack / strides[d] + 1);
+  }
+  int64_t taps = product(block), blocks = product(counts), elements = product(image);
+  if (x.dim(1) % taps != 0 || x.dim(2) != blocks)
+    refuse("an operand of shape " + shapeText(x.shape()) + " instead of [N, C * " + llvm::Twine(taps) + ", " +
+           llvm::Twine(blocks) + "]");
+  if (product({taps, blocks}) > int64_t(1) << 26)
+    refuseUnsupported(llvm::Twine(blocks) + " blocks of " + llvm::Twine(taps) + " elements");
+  // For every element of the image, where its addends lie.
+  std::vector<llvm::SmallVector<int64_t, 4>> sources(static_cast<size_t>(elements));
+  size_t width = 1;
+  for (int64_t tap = 0; tap < taps; ++tap)
+    for (int64_t number = 0; number < blocks; ++number) {
+      int64_t position = 0, extent = 1, tapRest = tap, blockRest = number;
+      bool inside = true;
+      for (size_t d = rank; d-- > 0;) {
+        int64_t at = blockRest % counts[d] * strides[d] + tapRest % block[d] * dilations[d] - pads[d];
+        inside &= at >= 0 && at < image[d];
+        position += at * extent;
+        extent *= image[d];
+        tapRest /= block[d];
+        blockRest /= counts[d];
+      }
+      if (!inside)
+        continue;
+      sources[position].push_back(tap * blocks + number);
+      width = std::max(width, sources[position].size());
+    }
+  std::vector<int64_t> indices;
+  indices.reserve(sources.size() * width);
+  for (const auto &addends : sources) {
+    indices.insert(indices.end(), addends.begin(), addends.end());
+    indices.insert(indices.end(), width - addends.size(), taps * blocks);
+  }
+  int64_t rows = product({x.dim(0), x.dim(1) / taps}), addends = static_cast<int64_t>(width);
+  TensorRef columns = c.pad(c.reshape(x, {rows, taps * blocks}), {0, 0}, {0, 1}, 0.0);
+  TensorRef gathered = c.reshape(c.gather(columns, c.integers(indices), 1), {rows, elements, addends});
+  ElementType wide = isFloat(x.type()) ? Emitter::accumulatorOf(x.type()) : x.type();
+  TensorRef sum =
+      c.reduce("col2im", gathered, {2}, false, Combiner::Sum, [&](llvm::ArrayRef<Lane> v) { return v[0].to(wide); });
+  Shape shape = {x.dim(0), x.dim(1) / taps};
+  shape.insert(shape.end(), image.begin(), image.end());
+  c.result(c.reshape(c.convert(sum, x.type()), shape));
+}
+
 void addConvolutions(OperatorTable &table) {
+  table.add("Col2Im", col2Im);
   table.add("Conv", conv);
   table.add("ConvInteger", convInteger);
   table.add("ConvTranspose", convTranspose);

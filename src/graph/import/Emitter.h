@@ -83,6 +83,7 @@ public:
   // Truncates and saturates from floats to integers, wraps between integers; to bool: not equal to zero.
   Lane to(ElementType type) const;
   Lane toSaturating(ElementType type) const; // clamps to the finite range of `type`
+  Lane bitcast(ElementType type) const;      // the same bits; both types have one width
 
   Lane operator-() const;
 
@@ -229,6 +230,9 @@ public:
   std::pair<TensorRef, TensorRef> topK(TensorRef operand, int64_t k, int64_t axis, bool largest);
   TensorRef argReduce(TensorRef operand, int64_t axis, bool maximum, bool lastIndex); // keeps the dimension, i64
   TensorRef cumulative(TensorRef operand, int64_t axis, Combiner combiner, bool exclusive, bool reverse);
+
+  // Words 0, 1, ... of the stream of `seed` (numerics/Convert.h), u32.
+  TensorRef randomBits(const Shape &shape, int64_t seed);
 
   // A named group of operations; `body` gets the operands as seen inside and returns the results.
   using Region = llvm::function_ref<std::vector<TensorRef>(llvm::ArrayRef<TensorRef>)>;

@@ -1,6 +1,8 @@
 // Indexed access, order and regions: the operations of qd.
 #include "graph/import/EmitterState.h"
 
+#include "llvm/ADT/ScopeExit.h"
+
 namespace quadrille::graph::importer {
 
 static qd::Reduction reductionOf(Combiner combiner) {
@@ -83,6 +85,16 @@ TensorRef Emitter::cumulative(TensorRef operand, int64_t axis, Combiner combiner
       state.location, state.typeOf(operand.type(), operand.shape()), state.valueOf(operand),
       static_cast<uint64_t>(axis), combiner == Combiner::Product ? qd::Accumulation::Product : qd::Accumulation::Sum,
       exclusive, reverse);
+  return state.add(op.getResult());
+}
+
+TensorRef Emitter::randomBits(const Shape &shape, int64_t seed) {
+  if (state.loopDepth != 0)
+    refuseUnsupported("random numbers in the body of a loop: every step would draw the same ones");
+  if (product(shape) == 0)
+    return fill(ElementType::u32, shape, 0);
+  auto op = state.builder.create<qd::RandomBitsOp>(state.location, state.typeOf(ElementType::u32, shape), mlir::Value(),
+                                                   state.builder.getI64IntegerAttr(seed), 0);
   return state.add(op.getResult());
 }
 
@@ -179,6 +191,8 @@ std::vector<TensorRef> Emitter::scan(llvm::ArrayRef<TensorRef> initial, llvm::Ar
   collect(1, sequences);
   collect(2, captures);
   mlir::Region region;
+  ++state.loopDepth;
+  auto leave = llvm::make_scope_exit([&] { --state.loopDepth; });
   llvm::SmallVector<mlir::Type> types = emitRegion(state, region, arguments, body);
   for (size_t i = initial.size(); i < types.size(); ++i) { // slices, stacked
     auto type = llvm::cast<mlir::RankedTensorType>(types[i]);

@@ -157,6 +157,12 @@ private:
 
 } // namespace
 
+// Why the importer has no function for an operator.
+static std::string whyUnknown(llvm::StringRef operation) {
+  llvm::StringRef reason = importer::whyInexpressible(operation);
+  return reason.empty() ? "the operator is not known" : reason.str();
+}
+
 llvm::Error Importer::failure(const Refusal &refusal, const onnx::NodeProto &node, const Scope &scope) {
   if (!refusal.unsupported)
     return userError(refusal.message, where(node, scope), refusal.remedy);
@@ -267,7 +273,7 @@ llvm::Error Importer::addNode(const onnx::NodeProto &node, Scope &scope) {
 
   importer::OperatorFunction function = importer::OperatorTable::get().find(operation);
   if (!function) {
-    unsupported.push_back({nameOf(node, scope), operation, "the operator is not known"});
+    unsupported.push_back({nameOf(node, scope), operation, whyUnknown(operation)});
     refuseNode(node, scope);
     return llvm::Error::success();
   }
@@ -738,7 +744,7 @@ static void collectUnknown(const ModelFile &file, const Nodes &nodes, const std:
       return collectUnknown(file, function->node(), prefix + node.name() + "/", unknown);
     std::string operation = qualifiedOperator(node);
     if (!llvm::is_contained({"If", "Loop", "Scan"}, operation) && !importer::OperatorTable::get().find(operation))
-      unknown.push_back({prefix + node.name(), operation, "the operator is not known"});
+      unknown.push_back({prefix + node.name(), operation, whyUnknown(operation)});
   });
 }
 
@@ -746,6 +752,10 @@ std::vector<UnsupportedNode> unknownOperators(const ModelFile &file) {
   std::vector<UnsupportedNode> unknown;
   collectUnknown(file, file.model().graph().node(), "", unknown);
   return unknown;
+}
+
+std::string whyInexpressible(llvm::StringRef qualifiedOperator) {
+  return importer::whyInexpressible(qualifiedOperator).str();
 }
 
 std::vector<std::string> importableOperators() {

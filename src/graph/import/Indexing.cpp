@@ -119,28 +119,31 @@ static void oneHot(OperatorContext &c) {
   }));
 }
 
-// Sequence i of each batch: the first `lengths` elements reversed.
+// Sequence i of each batch: the first `lengths` elements reversed. Elements are picked by their number within the first
+// two dimensions; a length that the sequence does not have picks an element that is not there.
 static void reverseSequence(OperatorContext &c) {
-  TensorRef x = c.operand(0);
+  TensorRef x = c.operand(0), lengths = c.operand(1);
   int64_t time = c.integer("time_axis", 0), batch = c.integer("batch_axis", 1);
   if (x.rank() < 2 || time + batch != 1 || time < 0 || time > 1)
     refuse("time_axis and batch_axis are not 0 and 1");
-  std::vector<int64_t> lengths = c.knownIntegers(1, "sequence_lens");
-  if (static_cast<int64_t>(lengths.size()) != x.dim(batch))
-    refuse(llvm::Twine(lengths.size()) + " lengths for a batch of " + llvm::Twine(x.dim(batch)));
-  if (x.dim(0) * x.dim(1) > 1 << 22)
-    refuseUnsupported("more than 4 Mi sequence elements");
-  std::vector<int64_t> indices;
-  for (int64_t i = 0; i < x.dim(0); ++i)
-    for (int64_t j = 0; j < x.dim(1); ++j) {
-      int64_t t = time == 0 ? i : j, b = time == 0 ? j : i;
-      if (lengths[b] < 0 || lengths[b] > x.dim(time))
-        refuse("length " + llvm::Twine(lengths[b]) + " of " + llvm::Twine(x.dim(time)) + " elements");
-      int64_t source = t < lengths[b] ? lengths[b] - 1 - t : t;
-      indices.push_back(time == 0 ? source : b);
-      indices.push_back(time == 0 ? b : source);
-    }
-  c.result(c.gatherNd(x, c.reshape(c.integers(indices), {x.dim(0), x.dim(1), 2}), 0));
+  if (lengths.shape() != Shape{x.dim(batch)} || !isInteger(lengths.type()))
+    refuse("sequence_lens of shape " + shapeText(lengths.shape()) + " for a batch of " + llvm::Twine(x.dim(batch)));
+  int64_t elements = product({x.dim(0), x.dim(1)}), steps = x.dim(time);
+  Nest nest;
+  nest.operation = "reverse_sequence.index";
+  nest.loops = {{x.dim(0), false}, {x.dim(1), false}};
+  nest.reads = {{lengths, {at(static_cast<unsigned>(batch))}}};
+  nest.write = identityAccess(2);
+  TensorRef indices = c.nest(nest, [&](llvm::ArrayRef<Lane> v) {
+    Lane t = loopIndex(c, static_cast<unsigned>(time)), b = loopIndex(c, static_cast<unsigned>(batch));
+    Lane length = v[0].to(ElementType::i64);
+    Lane source = select(t < length, length - 1.0 - t, t);
+    Lane flat = time == 0 ? source * static_cast<double>(x.dim(1)) + b : b * static_cast<double>(x.dim(1)) + source;
+    return select((length >= 0.0) & (length <= static_cast<double>(steps)), flat, flat.constantInteger(elements));
+  });
+  Shape rows(x.shape().begin() + 2, x.shape().end());
+  rows.insert(rows.begin(), elements);
+  c.result(c.gather(c.reshape(x, rows), indices, 0));
 }
 
 void addIndexing(OperatorTable &table) {

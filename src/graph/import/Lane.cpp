@@ -119,6 +119,13 @@ Lane Lane::to(ElementType type) const {
   return made(from); // the same bits, signed or not
 }
 
+Lane Lane::bitcast(ElementType type) const {
+  Emitter::State &s = emitter->state;
+  mlir::Type target = s.signlessType(type);
+  mlir::Value from = valueIn(*this);
+  return lane(*this, type, from.getType() == target ? from : s.builder.create<qd::BitcastOp>(s.location, target, from));
+}
+
 static double largestFinite(ElementType type) {
   switch (type) {
   case ElementType::f8e4m3fn:

@@ -12,6 +12,12 @@ static void identity(OperatorContext &c) {
   c.result(c.operand(0));
 }
 
+// An operand that is a tensor is one that is there. Optionals themselves are not had.
+static void optionalHasElement(OperatorContext &c) {
+  uint8_t there = c.optional(0) ? 1 : 0;
+  c.result(c.constant(Tensor::of<uint8_t>(ElementType::boolean, {}, {there})));
+}
+
 // A shape that stands in the file and whose leading extent is neither the batch nor left open fixes the batch.
 static void refuseFixedBatch(OperatorContext &c, TensorRef x, llvm::ArrayRef<int64_t> target) {
   TensorRef shape = c.optional(1);
@@ -347,6 +353,19 @@ static void pad(OperatorContext &c) {
   c.result(x);
 }
 
+// The same bits as elements of another type of their width. A bool is a byte, 0 or 1.
+static void bitCast(OperatorContext &c) {
+  TensorRef x = c.operand(0);
+  std::optional<ElementType> type = c.elementType("to");
+  if (!type)
+    refuse("required attribute 'to' is missing");
+  auto width = [](ElementType t) { return t == ElementType::boolean ? 8 : bitWidth(t); };
+  if (width(x.type()) != width(*type))
+    refuse("elements of " + llvm::Twine(width(x.type())) + " bits cannot be seen as " + nameOf(*type));
+  bool truth = x.type() == ElementType::boolean || *type == ElementType::boolean;
+  c.result(c.map("BitCast", {x}, [&](llvm::ArrayRef<Lane> v) { return truth ? v[0].to(*type) : v[0].bitcast(*type); }));
+}
+
 static void cast(OperatorContext &c) {
   TensorRef x = c.operand(0);
   std::optional<ElementType> type;
@@ -450,6 +469,8 @@ static void trilu(OperatorContext &c) {
 
 void addMovement(OperatorTable &table) {
   table.add("Identity", identity);
+  table.add("OptionalGetElement", identity);
+  table.add("OptionalHasElement", optionalHasElement);
   table.add("Reshape", reshape);
   table.add("Flatten", flatten);
   table.add("Squeeze", squeeze);
@@ -462,6 +483,7 @@ void addMovement(OperatorTable &table) {
   table.add("Tile", tile);
   table.add("Pad", pad);
   table.add("Cast", cast);
+  table.add("BitCast", bitCast);
   table.add("CastLike", cast);
   table.add("DepthToSpace", depthToSpace);
   table.add("SpaceToDepth", spaceToDepth);

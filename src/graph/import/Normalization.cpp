@@ -15,30 +15,65 @@ static TensorRef channelwise(OperatorContext &c, TensorRef parameter, TensorRef 
   return c.reshape(parameter, shape);
 }
 
+// (x - mean) / sqrt(variance + epsilon) * scale + shift, one number for each channel.
+static TensorRef normalizedByChannel(OperatorContext &c, llvm::ArrayRef<TensorRef> operands, double epsilon) {
+  ElementType type = operands[0].type(), wide = Emitter::accumulatorOf(type);
+  return c.map("BatchNormalization", operands, [&](llvm::ArrayRef<Lane> v) {
+    Lane x = v[0].to(wide), s = v[1].to(wide), b = v[2].to(wide), m = v[3].to(wide), var = v[4].to(wide);
+    return (s * ((x - m) / squareRoot(var + epsilon)) + b).to(type);
+  });
+}
+
+// Statistics of the batch take the place of the given ones, which move towards them.
+static void batchNormalizationInTraining(OperatorContext &c, TensorRef x, TensorRef scale, TensorRef shift,
+                                         double epsilon, double momentum) {
+  std::vector<int64_t> axes;
+  double count = 1;
+  for (int64_t axis = 0; axis < x.rank(); ++axis)
+    if (axis != 1) {
+      axes.push_back(axis);
+      count *= static_cast<double>(x.dim(axis));
+    }
+  if (x.rank() < 2 || count == 0)
+    refuse("an operand of shape " + shapeText(x.shape()) + " has no statistics");
+  ElementType wide = Emitter::accumulatorOf(x.type());
+  auto mean = [&](TensorRef tensor, LaneBody body) {
+    TensorRef sum = c.reduce("BatchNormalization.statistics", tensor, axes, true, Combiner::Sum, body);
+    return c.map("BatchNormalization.statistics", {sum}, [&](llvm::ArrayRef<Lane> v) { return v[0] / count; });
+  };
+  TensorRef average = mean(x, [&](llvm::ArrayRef<Lane> v) { return v[0].to(wide); });
+  TensorRef centered =
+      c.map("BatchNormalization.center", {x, average}, [&](llvm::ArrayRef<Lane> v) { return v[0].to(wide) - v[1]; });
+  TensorRef variance = mean(centered, [](llvm::ArrayRef<Lane> v) { return v[0] * v[0]; });
+  c.result(0, normalizedByChannel(c, {x, scale, shift, average, variance}, epsilon));
+  for (unsigned i = 0; i < 2; ++i) {
+    TensorRef current = c.reshape(i == 0 ? average : variance, {x.dim(1)}), running = c.operand(3 + i);
+    if (c.wants(1 + i))
+      c.result(1 + i, c.map("BatchNormalization.running", {running, current}, [&](llvm::ArrayRef<Lane> v) {
+        return (v[0].to(wide) * momentum + v[1] * (1 - momentum)).to(running.type());
+      }));
+    if (c.opset < 14 && c.wants(3 + i)) // what the gradient needs
+      c.result(3 + i, c.convert(current, running.type()));
+  }
+}
+
 static void batchNormalization(OperatorContext &c) {
   TensorRef x = c.operand(0);
   c.requireFloat(x);
-  double epsilon = c.real("epsilon", 1e-5);
-  c.ignoreAttribute("momentum");
+  double epsilon = c.real("epsilon", 1e-5), momentum = c.real("momentum", 0.9);
   c.ignoreAttribute("consumed_inputs");
   if (c.opset < 9 && !c.flag("spatial", true))
     refuseUnsupported("spatial = 0: statistics for each position");
-  if ((c.opset >= 14 && c.flag("training_mode")) || (c.opset < 7 && !c.flag("is_test")))
-    refuseUnsupported("training mode");
-  for (unsigned i = 1; i < c.resultCount(); ++i)
-    if (c.wants(i))
-      refuseUnsupported("output " + llvm::Twine(i) + " of training mode");
+  // From operator set 7 to 13 a node that has results for training was exported in training.
+  bool training = c.opset >= 14  ? c.flag("training_mode")
+                  : c.opset >= 7 ? c.wants(1) || c.wants(2) || c.wants(3) || c.wants(4)
+                                 : !c.flag("is_test");
   TensorRef scale = channelwise(c, c.operand(1), x, "scale"), shift = channelwise(c, c.operand(2), x, "B"),
             mean = channelwise(c, c.operand(3), x, "mean"), variance = channelwise(c, c.operand(4), x, "var");
-  ElementType wide = Emitter::accumulatorOf(x.type());
+  if (training)
+    return batchNormalizationInTraining(c, x, scale, shift, epsilon, momentum);
   c.result(c.composite1("batch_normalization", {x, scale, shift, mean, variance}, {{"epsilon", epsilon}},
-                        [&](llvm::ArrayRef<TensorRef> in) {
-                          return c.map("BatchNormalization", in, [&](llvm::ArrayRef<Lane> v) {
-                            Lane x = v[0].to(wide), s = v[1].to(wide), b = v[2].to(wide), m = v[3].to(wide),
-                                 var = v[4].to(wide);
-                            return (s * ((x - m) / squareRoot(var + epsilon)) + b).to(v[0].type());
-                          });
-                        }));
+                        [&](llvm::ArrayRef<TensorRef> in) { return normalizedByChannel(c, in, epsilon); }));
 }
 
 namespace {

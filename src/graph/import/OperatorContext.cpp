@@ -247,6 +247,13 @@ const OperatorTable &OperatorTable::get() {
     addGenerators(all);
     addQuantization(all);
     addRecurrent(all);
+    addSignal(all);
+    addSampling(all);
+    addTraining(all);
+    addRandom(all);
+    addSelection(all);
+    addTextStatistics(all);
+    addDeterminant(all);
     return all;
   }();
   return table;
@@ -262,6 +269,29 @@ std::vector<std::string> OperatorTable::names() const {
   for (const auto &[name, function] : functions)
     result.push_back(name);
   return result;
+}
+
+llvm::StringRef whyInexpressible(llvm::StringRef qualifiedName) {
+  if (qualifiedName.starts_with("ai.onnx.ml::"))
+    return "classical machine learning (ai.onnx.ml) is not had";
+  static const std::map<llvm::StringRef, llvm::StringRef> reasons = [] {
+    std::map<llvm::StringRef, llvm::StringRef> all;
+    auto add = [&](llvm::StringRef reason, std::initializer_list<llvm::StringRef> names) {
+      for (llvm::StringRef name : names)
+        all[name] = reason;
+    };
+    add("strings are not had", {"RegexFullMatch", "StringConcat", "StringNormalizer", "StringSplit"});
+    add("sequences are not had",
+        {"ConcatFromSequence", "SequenceAt", "SequenceConstruct", "SequenceEmpty", "SequenceErase", "SequenceInsert",
+         "SequenceLength", "SequenceMap", "SplitToSequence"});
+    add("optionals are not had", {"Optional"});
+    add("it decodes the bytes of image files, which no tensor program does", {"ImageDecoder"});
+    add("the result's shape depends on values; it is computed at import where those are known",
+        {"Compress", "NonMaxSuppression", "NonZero", "Unique"});
+    return all;
+  }();
+  auto found = reasons.find(qualifiedName);
+  return found == reasons.end() ? llvm::StringRef() : found->second;
 }
 
 } // namespace quadrille::graph::importer

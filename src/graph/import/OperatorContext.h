@@ -95,6 +95,10 @@ private:
   std::map<std::string, OperatorFunction> functions;
 };
 
+// Why no machine's program can express an operator: what it works on is no tensor of numbers, or its result's shape
+// depends on values. Empty for operators that can be, or merely are not, imported.
+llvm::StringRef whyInexpressible(llvm::StringRef qualifiedName);
+
 // One for each file of operators.
 void addElementwise(OperatorTable &table);
 void addLogical(OperatorTable &table);
@@ -112,5 +116,12 @@ void addIndexing(OperatorTable &table);
 void addGenerators(OperatorTable &table);
 void addQuantization(OperatorTable &table);
 void addRecurrent(OperatorTable &table);
+void addSignal(OperatorTable &table);
+void addSampling(OperatorTable &table);
+void addTraining(OperatorTable &table);
+void addRandom(OperatorTable &table);
+void addSelection(OperatorTable &table);
+void addTextStatistics(OperatorTable &table);
+void addDeterminant(OperatorTable &table);
 
 } // namespace quadrille::graph::importer

@@ -70,6 +70,48 @@ static void maxPool(OperatorContext &c) {
     c.result(1, maximumPositions(c, x, maximum, window, columnMajor));
 }
 
+// Every element of X goes where its maximum was found; the rest is zero. Positions count in the shape that the window
+// implies; a larger output_shape has more elements after it along each axis.
+static void maxUnpool(OperatorContext &c) {
+  TensorRef x = c.operand(0), positions = c.operand(1);
+  std::vector<int64_t> spatial = spatialOf(x), kernel = c.integerList("kernel_shape");
+  size_t rank = spatial.size();
+  std::vector<int64_t> strides = c.integerList("strides", std::vector<int64_t>(rank, 1)),
+                       pads = c.integerList("pads", std::vector<int64_t>(2 * rank, 0));
+  if (kernel.size() != rank || strides.size() != rank || pads.size() != 2 * rank || positions.shape() != x.shape() ||
+      positions.type() != ElementType::i64)
+    refuse("positions of shape " + shapeText(positions.shape()) + " and a window of rank " +
+           llvm::Twine(kernel.size()) + " do not fit an operand of shape " + shapeText(x.shape()));
+  constexpr int64_t most = int64_t(1) << 40;
+  Shape shape = {x.dim(0), x.dim(1)};
+  for (size_t d = 0; d < rank; ++d) {
+    for (int64_t number : {kernel[d], strides[d], pads[d], pads[rank + d]})
+      if (number < 0 || number > most / std::max<int64_t>(spatial[d], 1))
+        refuse("a window's attribute is " + llvm::Twine(number));
+    shape.push_back((spatial[d] - 1) * strides[d] - pads[d] - pads[rank + d] + kernel[d]);
+    if (shape.back() < 0)
+      refuse("the padding leaves a negative extent");
+  }
+  int64_t elements = product(shape);
+  TensorRef flat = c.scatterElements(c.fill(x.type(), {elements}, 0), c.reshape(positions, {x.elements()}),
+                                     c.reshape(x, {x.elements()}), 0, Combiner::None);
+  TensorRef result = c.reshape(flat, shape);
+  if (c.optional(2)) {
+    Shape wanted = c.knownIntegers(2, "output_shape");
+    std::vector<int64_t> before(shape.size(), 0), after(shape.size(), 0);
+    if (wanted.size() != shape.size())
+      refuse("output_shape is " + shapeText(wanted));
+    for (size_t d = 0; d < shape.size(); ++d) {
+      after[d] = wanted[d] - shape[d];
+      if (after[d] < 0 || wanted[d] > most)
+        refuse("output_shape is " + shapeText(wanted) + ", smaller than the " + shapeText(shape) +
+               " that the window implies");
+    }
+    result = c.pad(result, before, after, 0.0);
+  }
+  c.result(result);
+}
+
 // How many elements each window averages: those inside the operand, with `includePadding` those inside the padded
 // operand. A window that ceil_mode lets reach past the padding counts no element there.
 static TensorRef windowCounts(OperatorContext &c, TensorRef x, const Window &window, bool includePadding,
@@ -192,6 +234,7 @@ static void globalLpPool(OperatorContext &c) {
 
 void addPooling(OperatorTable &table) {
   table.add("MaxPool", maxPool);
+  table.add("MaxUnpool", maxUnpool);
   table.add("AveragePool", averagePool);
   table.add("LpPool", lpPool);
   table.add("GlobalAveragePool", globalAveragePool);
