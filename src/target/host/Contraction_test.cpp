@@ -3,6 +3,7 @@
 #include "target/host/Evaluate.h"
 #include "target/host/GraphBuilder.h"
 #include "target/host/Operation.h"
+#include "target/host/Plan.h"
 #include "target/host/Product.h"
 
 #include "base/Parallel.h"
@@ -118,6 +119,72 @@ TEST(MatrixProduct, EveryOrderAgreesWithTheGenericPath) {
     }
   }
   EXPECT_GT(fast * 2, cases); // the property would be empty if the fast path never applied
+}
+
+// transposed(slice(a)[:, heads] x broadcast transposed b) as attention writes it: one kernel, the copies are gone.
+TEST(MatrixProduct, AbsorbsCopiesOfItsOperandsAndItsResult) {
+  constexpr ElementType f32 = ElementType::f32;
+  GraphBuilder b;
+  auto copy = [&](ValueId from, Shape shape, AccessMap map) {
+    ValueId to = b.value("copy", f32, shape);
+    Kernel &k = b.kernel(KernelKind::Move, "copy");
+    AccessMap plain;
+    for (size_t d = 0; d < shape.size(); ++d) {
+      k.loops.push_back({shape[d]});
+      plain.push_back({0, {{static_cast<unsigned>(d), 1}}});
+    }
+    k.reads = {{from, std::move(map), {}}};
+    k.writes = {{to, plain, Combiner::None, {}, {}}};
+    k.body.inputs = {f32};
+    k.body.results = {k.body.append(BlockOpcode::Input, f32, {}, 0)};
+    return to;
+  };
+  ValueId a = b.input("a", f32, {5, 3, 40}), w = b.input("w", f32, {1, 7, 16}); // [place, head, size], [1, n, size]
+  // elements 16 to 31 of the last dimension, then heads first
+  ValueId slice = copy(a, {5, 3, 16}, {{0, {{0, 1}}}, {0, {{1, 1}}}, {16, {{2, 1}}}});
+  ValueId heads = copy(slice, {3, 5, 16}, loopsMap({1, 0, 2}));
+  ValueId shared = copy(w, {3, 16, 7}, {{0, {}}, {0, {{2, 1}}}, {0, {{1, 1}}}});
+  ValueId product = b.value("product", f32, {3, 5, 7});
+  b.contract({{3}, {5}, {7}, {16, true}}, {heads, loopsMap({0, 1, 3}), {}}, {shared, loopsMap({0, 3, 2}), {}}, product,
+             loopsMap({0, 1, 2}));
+  b.output(copy(product, {5, 3, 7}, loopsMap({1, 0, 2})));
+  ASSERT_EQ(b.graph.verify(), "");
+  HostPlan plan = makePlan(b.graph);
+  EXPECT_EQ(plan.graph.verify(), "");
+  EXPECT_EQ(plan.decisions.steps.size(), 1u) << plan.graph.print();
+  EXPECT_EQ(plan.graph.kernels[0].nodes.size(), 5u) << "figures still name every node";
+  std::vector<Tensor> inputs = {randomTensor(f32, {5, 3, 40}, 1), randomTensor(f32, {1, 7, 16}, 2)};
+  std::vector<double> actual = doubles(run(b.graph, inputs)[0]), x = doubles(inputs[0]), y = doubles(inputs[1]);
+  for (int64_t p = 0; p < 5; ++p)
+    for (int64_t h = 0; h < 3; ++h)
+      for (int64_t n = 0; n < 7; ++n) {
+        double sum = 0;
+        for (int64_t k = 0; k < 16; ++k)
+          sum += x[(p * 3 + h) * 40 + 16 + k] * y[n * 16 + k];
+        EXPECT_NEAR(actual[(p * 3 + h) * 7 + n], sum, 16 * 16 * 0x1p-24);
+      }
+}
+
+// What else reads the result still finds it where it was.
+TEST(MatrixProduct, KeepsAResultThatOthersRead) {
+  constexpr ElementType f32 = ElementType::f32;
+  GraphBuilder b;
+  ValueId x = b.input("x", f32, {2, 3}), w = b.input("w", f32, {3, 4}), y = b.value("y", f32, {2, 4});
+  b.contract({{2}, {4}, {3, true}}, {x, loopsMap({0, 2}), {}}, {w, loopsMap({2, 1}), {}}, y, loopsMap({0, 1}));
+  ValueId z = b.value("z", f32, {4, 2});
+  Kernel &k = b.kernel(KernelKind::Move, "transpose");
+  k.loops = {{4}, {2}};
+  k.reads = {{y, loopsMap({1, 0}), {}}};
+  k.writes = {{z, loopsMap({0, 1}), Combiner::None, {}, {}}};
+  k.body.inputs = {f32};
+  k.body.results = {k.body.append(BlockOpcode::Input, f32, {}, 0)};
+  b.output(y);
+  b.output(z);
+  std::vector<Tensor> inputs = {randomTensor(f32, {2, 3}, 1), randomTensor(f32, {3, 4}, 2)};
+  auto out = run(b.graph, inputs);
+  for (int64_t i = 0; i < 2; ++i)
+    for (int64_t j = 0; j < 4; ++j)
+      EXPECT_EQ(doubles(out[0])[i * 4 + j], doubles(out[1])[j * 2 + i]);
 }
 
 struct ConvolutionCase {

@@ -15,108 +15,6 @@ using namespace graph;
 
 namespace {
 
-// A kernel without reductions whose single write is the identity over its loops.
-bool isElementwise(const Kernel &kernel) {
-  return kernel.structured() && kernel.writes.size() == 1 && kernel.writes[0].combiner == Combiner::None &&
-         llvm::none_of(kernel.loops, [](const Loop &loop) { return loop.reduction; });
-}
-
-struct Uses {
-  std::vector<uint32_t> readers; // number of reads of each value, graph outputs counted
-  explicit Uses(const KernelGraph &graph) : readers(graph.values.size(), 0) {
-    for (const Kernel &kernel : graph.kernels) {
-      for (const Read &read : kernel.reads)
-        ++readers[read.value];
-      for (const Write &write : kernel.writes)
-        if (write.initial)
-          ++readers[write.initial->value];
-    }
-    for (ValueId output : graph.outputs)
-      ++readers[output];
-  }
-};
-
-constexpr size_t longestBody = 64; // instructions: beyond that, registers no longer stay in L1
-
-// Puts `producer` into `consumer`, which reads its result once, as read `at`.
-bool compose(const Kernel &producer, Kernel &consumer, size_t at) {
-  const Read &link = consumer.reads[at];
-  if (link.padding || producer.body.instructions.size() + consumer.body.instructions.size() > longestBody)
-    return false;
-  // Where each loop of the producer stands: an access over the consumer's loops.
-  std::vector<DimensionAccess> substitution(producer.loops.size());
-  for (auto [dimension, access] : llvm::enumerate(producer.writes[0].map)) {
-    if (access.terms.empty())
-      continue;
-    if (access.terms.size() != 1 || access.terms[0].second != 1 || access.offset != 0)
-      return false;
-    substitution[access.terms[0].first] = link.map[dimension];
-  }
-  for (const BlockInstruction &instruction : producer.body.instructions)
-    if (instruction.opcode == BlockOpcode::LoopIndex)
-      return false;
-
-  std::vector<Read> reads;
-  std::vector<ElementType> inputs;
-  for (auto [r, read] : llvm::enumerate(consumer.reads))
-    if (r != at) {
-      reads.push_back(read);
-      inputs.push_back(consumer.body.inputs[r]);
-    }
-  size_t firstOfProducer = reads.size();
-  for (auto [r, read] : llvm::enumerate(producer.reads)) {
-    Read moved{read.value, {}, read.padding};
-    for (const DimensionAccess &access : read.map) {
-      DimensionAccess result;
-      result.offset = access.offset;
-      std::map<unsigned, int64_t> terms;
-      for (auto [loop, coefficient] : access.terms) {
-        result.offset += coefficient * substitution[loop].offset;
-        for (auto [outer, factor] : substitution[loop].terms)
-          terms[outer] += coefficient * factor;
-      }
-      for (auto [loop, coefficient] : terms)
-        if (coefficient != 0)
-          result.terms.push_back({loop, coefficient});
-      moved.map.push_back(std::move(result));
-    }
-    reads.push_back(std::move(moved));
-    inputs.push_back(producer.body.inputs[r]);
-  }
-  BlockExpression body;
-  body.inputs = inputs;
-  for (BlockInstruction instruction : producer.body.instructions) {
-    if (instruction.opcode == BlockOpcode::Input)
-      instruction.immediate += firstOfProducer;
-    body.instructions.push_back(instruction);
-  }
-  Register result = producer.body.results[0];
-  std::vector<Register> renamed(consumer.body.instructions.size());
-  for (auto [i, original] : llvm::enumerate(consumer.body.instructions)) {
-    BlockInstruction instruction = original;
-    if (instruction.opcode == BlockOpcode::Input && instruction.immediate == at) {
-      renamed[i] = result;
-      continue;
-    }
-    if (instruction.opcode == BlockOpcode::Input && instruction.immediate > at)
-      --instruction.immediate;
-    for (unsigned o = 0; o < operandCount(instruction.opcode); ++o)
-      instruction.operands[o] = renamed[instruction.operands[o]];
-    renamed[i] = static_cast<Register>(body.instructions.size());
-    body.instructions.push_back(instruction);
-  }
-  for (Register r : consumer.body.results)
-    body.results.push_back(renamed[r]);
-  consumer.reads = std::move(reads);
-  consumer.body = std::move(body);
-  for (uint32_t node : producer.nodes)
-    if (!llvm::is_contained(consumer.nodes, node))
-      consumer.nodes.push_back(node);
-  llvm::sort(consumer.nodes);
-  consumer.flops += producer.flops;
-  return true;
-}
-
 // Buffers by liveness: a value takes the free buffer that is nearest in size, or a new one.
 void assignSlots(const KernelGraph &graph, Decisions &decisions) {
   const std::vector<ValueId> &aliases = decisions.aliases;
@@ -238,56 +136,7 @@ void chooseLayouts(const KernelGraph &graph, Decisions &decisions) {
   }
 }
 
-// Kernels whose results nobody reads, once fusion has taken their readers away.
-void dropUnused(KernelGraph &graph) {
-  std::vector<bool> needed(graph.values.size(), false);
-  for (ValueId output : graph.outputs)
-    needed[output] = true;
-  std::vector<Kernel> kept;
-  for (Kernel &kernel : llvm::reverse(graph.kernels)) {
-    if (llvm::none_of(kernel.writes, [&](const Write &write) { return needed[write.value]; }))
-      continue;
-    for (const Read &read : kernel.reads)
-      needed[read.value] = true;
-    for (const Write &write : kernel.writes)
-      if (write.initial)
-        needed[write.initial->value] = true;
-    kept.push_back(std::move(kernel));
-  }
-  std::reverse(kept.begin(), kept.end());
-  graph.kernels = std::move(kept);
-}
-
 } // namespace
-
-void fuseElementwise(KernelGraph &graph) {
-  Uses uses(graph);
-  std::vector<size_t> producer(graph.values.size(), ~size_t(0));
-  std::vector<bool> gone(graph.kernels.size(), false);
-  for (size_t k = 0; k < graph.kernels.size(); ++k) {
-    Kernel &kernel = graph.kernels[k];
-    if (isElementwise(kernel)) {
-      for (size_t r = 0; r < kernel.reads.size();) {
-        ValueId value = kernel.reads[r].value;
-        size_t from = producer[value];
-        if (from == ~size_t(0) || uses.readers[value] != 1 ||
-            elementCount(graph.values[value].shape) < elementCount(graph.values[kernel.writes[0].value].shape) ||
-            !compose(graph.kernels[from], kernel, r)) {
-          ++r;
-          continue;
-        }
-        gone[from] = true;
-        r = 0;
-      }
-      producer[kernel.writes[0].value] = k;
-    }
-  }
-  std::vector<Kernel> kept;
-  for (size_t k = 0; k < graph.kernels.size(); ++k)
-    if (!gone[k])
-      kept.push_back(std::move(graph.kernels[k]));
-  graph.kernels = std::move(kept);
-}
 
 std::string refusedNumeric(const KernelGraph &graph, const Kernel &kernel) {
   if (kernel.region)
@@ -366,6 +215,7 @@ HostPlan makePlan(const KernelGraph &graph) {
     if (kernel.region)
       kernel.region = withNodesOf(plan.graph.nodes, *kernel.region);
   dropUnused(plan.graph);
+  absorbMoves(plan.graph);
   fuseElementwise(plan.graph);
   Decisions &decisions = plan.decisions;
   size_t count = plan.graph.values.size();

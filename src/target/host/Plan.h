@@ -38,8 +38,18 @@ public:
   Decisions decisions;
 };
 
-// Composes elementwise kernels whose only reader is another elementwise kernel into that reader.
+// Readers of each value, graph outputs counted.
+struct Uses {
+  std::vector<uint32_t> readers;
+  explicit Uses(const graph::KernelGraph &graph);
+};
+
+// Fuse.cpp. Composes elementwise kernels whose only reader is another elementwise kernel into that reader.
 void fuseElementwise(graph::KernelGraph &graph);
+// Matrix products read and write through transpositions, slices and broadcasts instead of waiting for copies.
+void absorbMoves(graph::KernelGraph &graph);
+// Takes away kernels whose results nobody reads.
+void dropUnused(graph::KernelGraph &graph);
 
 // A reshape: its result is its operand's bytes, and it is never executed.
 bool isAlias(const graph::Kernel &kernel);

@@ -1,0 +1,280 @@
+// Rewrites of the kernel list before planning: fewer passes over memory, the same arithmetic.
+#include "target/host/Operation.h"
+#include "target/host/Plan.h"
+
+#include "llvm/ADT/STLExtras.h"
+
+#include <algorithm>
+#include <map>
+
+namespace quadrille::host {
+
+using namespace graph;
+
+Uses::Uses(const KernelGraph &graph) : readers(graph.values.size(), 0) {
+  for (const Kernel &kernel : graph.kernels)
+    for (ValueId operand : operandsOf(kernel))
+      ++readers[operand];
+  for (ValueId output : graph.outputs)
+    ++readers[output];
+}
+
+namespace {
+
+// A kernel without reductions whose single write is the identity over its loops.
+bool isElementwise(const Kernel &kernel) {
+  return kernel.structured() && kernel.writes.size() == 1 && kernel.writes[0].combiner == Combiner::None &&
+         llvm::none_of(kernel.loops, [](const Loop &loop) { return loop.reduction; });
+}
+
+constexpr size_t longestBody = 64; // instructions: beyond that, registers no longer stay in L1
+
+// Where each loop of a producer stands: an access over the loops of a consumer that reads the producer's result by
+// `map`.
+using Substitution = std::vector<DimensionAccess>;
+
+std::optional<Substitution> substitutionOf(const Kernel &producer, const AccessMap &map) {
+  Substitution substitution(producer.loops.size());
+  for (auto [dimension, access] : llvm::enumerate(producer.writes[0].map)) {
+    if (access.terms.empty())
+      continue;
+    if (access.terms.size() != 1 || access.terms[0].second != 1 || access.offset != 0)
+      return std::nullopt;
+    substitution[access.terms[0].first] = map[dimension];
+  }
+  return substitution;
+}
+
+AccessMap substituted(const AccessMap &map, const Substitution &substitution) {
+  AccessMap result;
+  for (const DimensionAccess &access : map) {
+    DimensionAccess moved;
+    moved.offset = access.offset;
+    std::map<unsigned, int64_t> terms;
+    for (auto [loop, coefficient] : access.terms) {
+      moved.offset += coefficient * substitution[loop].offset;
+      for (auto [outer, factor] : substitution[loop].terms)
+        terms[outer] += coefficient * factor;
+    }
+    for (auto [loop, coefficient] : terms)
+      if (coefficient != 0)
+        moved.terms.push_back({loop, coefficient});
+    result.push_back(std::move(moved));
+  }
+  return result;
+}
+
+void addNodes(Kernel &kernel, llvm::ArrayRef<uint32_t> nodes) {
+  for (uint32_t node : nodes)
+    if (!llvm::is_contained(kernel.nodes, node))
+      kernel.nodes.push_back(node);
+  llvm::sort(kernel.nodes);
+}
+
+// A structured kernel that only moves elements.
+bool isMove(const KernelGraph &graph, const Kernel &kernel) {
+  return isElementwise(kernel) && kernel.reads.size() == 1 && !kernel.reads[0].padding && kernel.body.isIdentity() &&
+         graph.values[kernel.reads[0].value].type == graph.values[kernel.writes[0].value].type;
+}
+
+// Whether a contraction is a matrix product with the reads and the write that it now has.
+bool isMatrixProduct(const KernelGraph &graph, const Kernel &kernel) {
+  return kernel.kind == KernelKind::Contract && compileMatrixProduct(graph, kernel) != nullptr;
+}
+
+// Puts `producer` into `consumer`, which reads its result once, as read `at`.
+bool compose(const Kernel &producer, Kernel &consumer, size_t at) {
+  const Read &link = consumer.reads[at];
+  if (link.padding || producer.body.instructions.size() + consumer.body.instructions.size() > longestBody)
+    return false;
+  std::optional<Substitution> substitution = substitutionOf(producer, link.map);
+  if (!substitution)
+    return false;
+  for (const BlockInstruction &instruction : producer.body.instructions)
+    if (instruction.opcode == BlockOpcode::LoopIndex)
+      return false;
+
+  std::vector<Read> reads;
+  std::vector<ElementType> inputs;
+  for (auto [r, read] : llvm::enumerate(consumer.reads))
+    if (r != at) {
+      reads.push_back(read);
+      inputs.push_back(consumer.body.inputs[r]);
+    }
+  size_t firstOfProducer = reads.size();
+  for (auto [r, read] : llvm::enumerate(producer.reads)) {
+    reads.push_back({read.value, substituted(read.map, *substitution), read.padding});
+    inputs.push_back(producer.body.inputs[r]);
+  }
+  BlockExpression body;
+  body.inputs = inputs;
+  for (BlockInstruction instruction : producer.body.instructions) {
+    if (instruction.opcode == BlockOpcode::Input)
+      instruction.immediate += firstOfProducer;
+    body.instructions.push_back(instruction);
+  }
+  Register result = producer.body.results[0];
+  std::vector<Register> renamed(consumer.body.instructions.size());
+  for (auto [i, original] : llvm::enumerate(consumer.body.instructions)) {
+    BlockInstruction instruction = original;
+    if (instruction.opcode == BlockOpcode::Input && instruction.immediate == at) {
+      renamed[i] = result;
+      continue;
+    }
+    if (instruction.opcode == BlockOpcode::Input && instruction.immediate > at)
+      --instruction.immediate;
+    for (unsigned o = 0; o < operandCount(instruction.opcode); ++o)
+      instruction.operands[o] = renamed[instruction.operands[o]];
+    renamed[i] = static_cast<Register>(body.instructions.size());
+    body.instructions.push_back(instruction);
+  }
+  for (Register r : consumer.body.results)
+    body.results.push_back(renamed[r]);
+  consumer.reads = std::move(reads);
+  consumer.body = std::move(body);
+  addNodes(consumer, producer.nodes);
+  consumer.flops += producer.flops;
+  return true;
+}
+
+// Reads through the copy that a read of a matrix product reads, if it stays a matrix product so.
+bool absorbProducer(const KernelGraph &graph, llvm::ArrayRef<size_t> producers, Kernel &kernel, Read &read) {
+  size_t from = producers[read.value];
+  if (from == ~size_t(0) || read.padding || !isMove(graph, graph.kernels[from]))
+    return false;
+  const Kernel &move = graph.kernels[from];
+  std::optional<Substitution> substitution = substitutionOf(move, read.map);
+  if (!substitution)
+    return false;
+  Read before = read;
+  read = {move.reads[0].value, substituted(move.reads[0].map, *substitution), std::nullopt};
+  if (!isMatrixProduct(graph, kernel)) {
+    read = before;
+    return false;
+  }
+  addNodes(kernel, move.nodes);
+  return true;
+}
+
+} // namespace
+
+// Kernels whose results nobody reads, once fusion has taken their readers away.
+void dropUnused(KernelGraph &graph) {
+  std::vector<bool> needed(graph.values.size(), false);
+  for (ValueId output : graph.outputs)
+    needed[output] = true;
+  std::vector<Kernel> kept;
+  for (Kernel &kernel : llvm::reverse(graph.kernels)) {
+    if (llvm::none_of(kernel.writes, [&](const Write &write) { return needed[write.value]; }))
+      continue;
+    for (const Read &read : kernel.reads)
+      needed[read.value] = true;
+    for (const Write &write : kernel.writes)
+      if (write.initial)
+        needed[write.initial->value] = true;
+    kept.push_back(std::move(kernel));
+  }
+  std::reverse(kept.begin(), kept.end());
+  graph.kernels = std::move(kept);
+}
+
+void fuseElementwise(KernelGraph &graph) {
+  Uses uses(graph);
+  std::vector<size_t> producer(graph.values.size(), ~size_t(0));
+  std::vector<bool> gone(graph.kernels.size(), false);
+  for (size_t k = 0; k < graph.kernels.size(); ++k) {
+    Kernel &kernel = graph.kernels[k];
+    if (isElementwise(kernel)) {
+      for (size_t r = 0; r < kernel.reads.size();) {
+        ValueId value = kernel.reads[r].value;
+        size_t from = producer[value];
+        if (from == ~size_t(0) || uses.readers[value] != 1 ||
+            elementCount(graph.values[value].shape) < elementCount(graph.values[kernel.writes[0].value].shape) ||
+            !compose(graph.kernels[from], kernel, r)) {
+          ++r;
+          continue;
+        }
+        gone[from] = true;
+        r = 0;
+      }
+      producer[kernel.writes[0].value] = k;
+    }
+  }
+  std::vector<Kernel> kept;
+  for (size_t k = 0; k < graph.kernels.size(); ++k)
+    if (!gone[k])
+      kept.push_back(std::move(graph.kernels[k]));
+  graph.kernels = std::move(kept);
+}
+
+void absorbMoves(KernelGraph &graph) {
+  std::vector<size_t> producers(graph.values.size(), ~size_t(0));
+  for (size_t k = 0; k < graph.kernels.size(); ++k) {
+    Kernel &kernel = graph.kernels[k];
+    if (kernel.kind == KernelKind::Contract)
+      for (Read &read : kernel.reads)
+        while (absorbProducer(graph, producers, kernel, read)) {
+        }
+    for (const Write &write : kernel.writes)
+      producers[write.value] = k;
+  }
+  dropUnused(graph);
+
+  // A permutation of a product's result: the product writes where the permutation would.
+  Uses uses(graph);
+  std::vector<bool> gone(graph.kernels.size(), false);
+  std::fill(producers.begin(), producers.end(), ~size_t(0));
+  for (size_t k = 0; k < graph.kernels.size(); ++k) {
+    Kernel &move = graph.kernels[k];
+    for (const Write &write : move.writes)
+      producers[write.value] = k;
+    if (!isMove(graph, move))
+      continue;
+    ValueId value = move.reads[0].value;
+    size_t from = producers[value];
+    if (from == ~size_t(0) || uses.readers[value] != 1 || graph.kernels[from].kind != KernelKind::Contract ||
+        elementCount(graph.values[value].shape) != elementCount(graph.values[move.writes[0].value].shape))
+      continue;
+    Kernel &product = graph.kernels[from];
+    // The dimension of the product's result that each loop of the permutation walks.
+    std::vector<std::optional<size_t>> walked(move.loops.size());
+    bool permutes = true;
+    for (auto [d, access] : llvm::enumerate(move.reads[0].map)) {
+      if (access.terms.size() > 1 || access.offset != 0)
+        permutes = false;
+      for (auto [loop, coefficient] : access.terms) {
+        permutes &= coefficient == 1 && !walked[loop];
+        walked[loop] = d;
+      }
+    }
+    Write write = product.writes[0];
+    write.value = move.writes[0].value;
+    write.map.clear();
+    for (const DimensionAccess &access : move.writes[0].map) {
+      bool isLoop = access.terms.size() == 1 && walked[access.terms[0].first];
+      permutes &= isLoop || (access.terms.empty() && access.offset == 0) ||
+                  (access.terms.size() == 1 && move.loops[access.terms[0].first].extent == 1);
+      write.map.push_back(isLoop ? product.writes[0].map[*walked[access.terms[0].first]] : DimensionAccess{});
+    }
+    if (!permutes)
+      continue;
+    std::swap(write, product.writes[0]);
+    if (!isMatrixProduct(graph, product)) {
+      std::swap(write, product.writes[0]);
+      continue;
+    }
+    addNodes(product, move.nodes);
+    producers[move.writes[0].value] = from;
+    gone[k] = true;
+  }
+  size_t kept = 0;
+  for (size_t k = 0; k < graph.kernels.size(); ++k)
+    if (!gone[k]) {
+      if (kept != k)
+        graph.kernels[kept] = std::move(graph.kernels[k]);
+      ++kept;
+    }
+  graph.kernels.resize(kept);
+}
+
+} // namespace quadrille::host
