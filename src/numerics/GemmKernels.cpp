@@ -10,6 +10,8 @@
 #include <new>
 #include <type_traits>
 
+#include "hwy/cache_control.h"
+
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "numerics/GemmKernels.cpp"
 #include "hwy/foreach_target.h"
@@ -116,6 +118,28 @@ template <typename T> void loadRun(const GemmOperand &operand, const std::byte *
   }
 }
 
+// Four lines of `depth` elements to `depth` groups of four that lie `width` apart.
+template <typename T> void transposeFourLines(const T *const sources[4], size_t depth, T *to, size_t width) {
+  const hn::Full128<T> d;
+  const hn::Repartition<uint64_t, decltype(d)> d64;
+  size_t k = 0;
+  for (; k + 4 <= depth; k += 4) {
+    auto a = hn::LoadU(d, sources[0] + k), b = hn::LoadU(d, sources[1] + k);
+    auto c = hn::LoadU(d, sources[2] + k), e = hn::LoadU(d, sources[3] + k);
+    auto lowAB = hn::BitCast(d64, hn::InterleaveLower(d, a, b)),
+         highAB = hn::BitCast(d64, hn::InterleaveUpper(d, a, b));
+    auto lowCE = hn::BitCast(d64, hn::InterleaveLower(d, c, e)),
+         highCE = hn::BitCast(d64, hn::InterleaveUpper(d, c, e));
+    hn::StoreU(hn::BitCast(d, hn::InterleaveLower(d64, lowAB, lowCE)), d, to + k * width);
+    hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(d64, lowAB, lowCE)), d, to + (k + 1) * width);
+    hn::StoreU(hn::BitCast(d, hn::InterleaveLower(d64, highAB, highCE)), d, to + (k + 2) * width);
+    hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(d64, highAB, highCE)), d, to + (k + 3) * width);
+  }
+  for (; k < depth; ++k)
+    for (size_t line = 0; line < 4; ++line)
+      to[k * width + line] = sources[line][k];
+}
+
 // Packs lines [first, first + count) over k in [k0, k0 + kc) into tiles of `width` lines: tile, then group of Group
 // successive k, then line, then k in the group. Missing lines of the last tile and missing k of the last group are
 // zero.
@@ -137,7 +161,26 @@ void pack(const GemmOperand &operand, int64_t first, size_t count, int64_t k0, s
       for (size_t start = 0; start < kc; start += piece) {
         size_t depth = std::min(piece, kc - start), padded = (depth + Group - 1) / Group * Group;
         T *tile = panel + t * tileSize + start * width;
-        for (size_t line = 0; line < std::min(width, count - t * width); ++line) {
+        size_t lines = std::min(width, count - t * width), line = 0;
+        if constexpr (Group == 1 && sizeof(T) == 4)
+          for (; line + 4 <= lines; line += 4) {
+            const T *sources[4];
+            for (size_t i = 0; i < 4; ++i) {
+              const std::byte *source =
+                  at(first + static_cast<int64_t>(t * width + line + i), k0 + static_cast<int64_t>(start));
+              if (std::is_same_v<T, float> && operand.type == ElementType::f32) {
+                sources[i] = reinterpret_cast<const T *>(source);
+                // The next piece of this line: lines lie too far apart for the hardware to see the sequence.
+                for (size_t ahead = 0; ahead < piece * sizeof(T); ahead += 64)
+                  hwy::Prefetch(source + piece * sizeof(T) + ahead);
+              } else {
+                loadRun(operand, source, run + i * piece, depth);
+                sources[i] = run + i * piece;
+              }
+            }
+            transposeFourLines(sources, depth, tile + line, width);
+          }
+        for (; line < lines; ++line) {
           loadRun(operand, at(first + static_cast<int64_t>(t * width + line), k0 + static_cast<int64_t>(start)), run,
                   depth);
           for (size_t k = depth; k < padded; ++k)
@@ -350,7 +393,7 @@ template <typename T, typename C, size_t Group> void multiplyPlain(const GemmRec
   auto up = [](int64_t n, size_t to) { return (static_cast<size_t>(n) + to - 1) / to * to; };
   T *a = buffers.a.get<T>(up(x.rows, tileRows) * panelDepth);
   T *b = buffers.b.get<T>(up(x.columns, tileColumns<C>) * panelDepth);
-  T *run = buffers.run.get<T>(static_cast<size_t>(std::max({x.rows, x.columns, panelDepth})) + Group);
+  T *run = buffers.run.get<T>(static_cast<size_t>(std::max({x.rows, x.columns, 4 * panelDepth})) + Group);
   for (int64_t k = 0; k < x.k; k += panelDepth) {
     auto kc = static_cast<size_t>(std::min(panelDepth, x.k - k));
     pack<T, Group>(x.a, x.row, static_cast<size_t>(x.rows), k, kc, tileRows, a, run);
