@@ -3,6 +3,7 @@
 #include "base/Error.h"
 #include "base/File.h"
 #include "graph/ExtractKernels.h"
+#include "graph/IntegerContractions.h"
 #include "graph/Passes.h"
 #include "graph/RecognizeComposites.h"
 #include "graph/import/Importer.h"
@@ -40,7 +41,7 @@ llvm::Expected<KernelGraph> loadModel(const ModelFile &file, const ImportOptions
   llvm::Expected<KernelGraph> extracted = extractKernels(model->function());
   if (!extracted)
     return inFile(extracted.takeError(), file.path());
-  KernelGraph graph = recognizeComposites(std::move(*extracted));
+  KernelGraph graph = recognizeComposites(integerContractions(std::move(*extracted)));
   if (!options.dumpDirectory.empty())
     if (llvm::Error error =
             writeFileAtomically(options.dumpDirectory + "/kernels.txt", [&](llvm::raw_pwrite_stream &os) {

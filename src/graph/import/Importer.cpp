@@ -279,7 +279,9 @@ llvm::Error Importer::addNode(const onnx::NodeProto &node, Scope &scope) {
   }
   size_t before = unsupported.size();
   std::optional<std::vector<TensorRef>> results;
-  if (known && !operands.empty() && elements <= maximumFoldedElements && options.evaluate) {
+  // Dequantised weights stay integers, so that contractions can work on them (IntegerContractions.h).
+  bool keepsIntegers = operation == "DequantizeLinear" && known && !operands.empty() && operands[0].rank() > 0;
+  if (known && !keepsIntegers && !operands.empty() && elements <= maximumFoldedElements && options.evaluate) {
     llvm::Expected<std::optional<std::vector<TensorRef>>> folded = fold(node, function, operands, scope);
     if (!folded)
       return folded.takeError();

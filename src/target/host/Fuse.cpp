@@ -1,4 +1,5 @@
 // Rewrites of the kernel list before planning: fewer passes over memory, the same arithmetic.
+#include "graph/DropUnused.h"
 #include "target/host/Operation.h"
 #include "target/host/Plan.h"
 
@@ -157,26 +158,6 @@ bool absorbProducer(const KernelGraph &graph, llvm::ArrayRef<size_t> producers, 
 }
 
 } // namespace
-
-// Kernels whose results nobody reads, once fusion has taken their readers away.
-void dropUnused(KernelGraph &graph) {
-  std::vector<bool> needed(graph.values.size(), false);
-  for (ValueId output : graph.outputs)
-    needed[output] = true;
-  std::vector<Kernel> kept;
-  for (Kernel &kernel : llvm::reverse(graph.kernels)) {
-    if (llvm::none_of(kernel.writes, [&](const Write &write) { return needed[write.value]; }))
-      continue;
-    for (const Read &read : kernel.reads)
-      needed[read.value] = true;
-    for (const Write &write : kernel.writes)
-      if (write.initial)
-        needed[write.initial->value] = true;
-    kept.push_back(std::move(kernel));
-  }
-  std::reverse(kept.begin(), kept.end());
-  graph.kernels = std::move(kept);
-}
 
 void fuseElementwise(KernelGraph &graph) {
   Uses uses(graph);

@@ -1,6 +1,7 @@
 #include "target/host/Plan.h"
 
 #include "base/Error.h"
+#include "graph/DropUnused.h"
 #include "graph/InlineComposites.h"
 #include "target/host/Convolution.h"
 #include "target/host/Layouts.h"

@@ -48,8 +48,6 @@ struct Uses {
 void fuseElementwise(graph::KernelGraph &graph);
 // Matrix products read and write through transpositions, slices and broadcasts instead of waiting for copies.
 void absorbMoves(graph::KernelGraph &graph);
-// Takes away kernels whose results nobody reads.
-void dropUnused(graph::KernelGraph &graph);
 
 // A reshape: its result is its operand's bytes, and it is never executed.
 bool isAlias(const graph::Kernel &kernel);
