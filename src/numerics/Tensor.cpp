@@ -4,6 +4,8 @@
 #include "llvm/Support/raw_ostream.h"
 
 #include <cstring>
+
+#include <sys/mman.h>
 #include <new>
 
 namespace quadrille {
@@ -32,13 +34,19 @@ std::string describe(ElementType type, llvm::ArrayRef<int64_t> shape) {
 }
 
 Tensor Tensor::uninitialized(ElementType type, Shape shape) {
-  constexpr std::align_val_t alignment{64};
+  // Large tensors take huge pages where the system gives them: the first touch of 4 KiB pages costs as much time as an
+  // elementwise kernel over them.
+  constexpr size_t hugePage = size_t(1) << 21;
   Tensor tensor;
   tensor.elementType = type;
   tensor.extents = std::move(shape);
-  auto *bytes = static_cast<std::byte *>(::operator new(std::max<size_t>(tensor.byteSize(), 1), alignment));
+  size_t size = std::max<size_t>(tensor.byteSize(), 1);
+  std::align_val_t alignment{size >= 4 * hugePage ? hugePage : 64};
+  auto *bytes = static_cast<std::byte *>(::operator new(size, alignment));
+  if (size >= 4 * hugePage)
+    madvise(bytes, size, MADV_HUGEPAGE); // only advice
   tensor.owner = std::shared_ptr<const void>(
-      bytes, [](const void *p) { ::operator delete(const_cast<void *>(p), std::align_val_t{64}); });
+      bytes, [alignment](const void *p) { ::operator delete(const_cast<void *>(p), alignment); });
   tensor.storage = bytes;
   tensor.writable = true;
   return tensor;

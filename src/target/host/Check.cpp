@@ -3,6 +3,7 @@
 
 #include "target/host/Convolution.h"
 #include "target/host/Layouts.h"
+#include "target/host/RowGroup.h"
 
 #include "llvm/ADT/STLExtras.h"
 
@@ -42,19 +43,14 @@ std::vector<target::Finding> findingsOf(const program::Program &program, const H
     available[id] = value.role != ValueRole::Intermediate;
   for (ValueId output : graph.outputs)
     isOutput[decisions.aliases[output]] = true;
-  std::vector<size_t> readers(graph.values.size(), 0);
-  for (const Kernel &kernel : graph.kernels)
-    for (ValueId operand : operandsOf(kernel))
-      ++readers[operand];
-  std::vector<bool> inside(graph.values.size(), false); // a step: nothing else sees it
   // Channels-last values are produced and read by kernels that can.
   std::vector<bool> producedChannelsLast(graph.values.size(), false);
   auto isChannelsLast = [&](ValueId id) { return decisions.layouts[id] == Layout::ChannelsLast; };
   auto checkLayouts = [&](const std::string &where, const Step &step) {
     const Kernel &last = graph.kernels[step.kernels.back()];
-    LayoutForm form = layoutFormOf(graph, step);
+    LayoutForm form = layoutFormOf(graph, decisions.aliases, step);
     bool isResult = isChannelsLast(last.writes[0].value);
-    for (auto [r, read] : llvm::enumerate(stepReads(graph, step))) {
+    for (auto [r, read] : llvm::enumerate(stepReads(graph, decisions.aliases, step))) {
       if (isChannelsLast(read) && !form.reads[r])
         report(where, "reads " + valueText(read) + " channels-last, which its kernel cannot");
       if (form.alike[r] && isChannelsLast(read) != isResult)
@@ -72,18 +68,19 @@ std::vector<target::Finding> findingsOf(const program::Program &program, const H
   std::vector<size_t> produced(graph.values.size(), 0), lastRead(graph.values.size(), 0);
   for (auto [s, step] : llvm::enumerate(decisions.steps)) {
     std::string where = "step " + std::to_string(s);
-    if (step.kernels.empty() || step.kernels.size() > 2 ||
-        llvm::any_of(step.kernels, [&](uint32_t k) { return k >= graph.kernels.size(); })) {
-      report(where, "holds " + std::to_string(step.kernels.size()) + " kernels or one that does not exist");
-      continue;
+    if (step.kernels.empty() || llvm::any_of(step.kernels, [&](uint32_t k) { return k >= graph.kernels.size(); })) {
+      report(where, "holds no kernel or one that does not exist");
+      return findings;
     }
-    if (step.kernels.size() == 2) {
+    if (step.kernels.size() > 1) {
       const Kernel &first = graph.kernels[step.kernels[0]];
-      if (!convolutionForm(graph, first) || !canFollow(graph, first, graph.kernels[step.kernels[1]])) {
-        report(where, "two kernels run as one only as a convolution and an elementwise kernel over its result");
-        continue;
+      bool follows = step.kernels.size() == 2 && convolutionForm(graph, first) &&
+                     canFollow(graph, first, graph.kernels[step.kernels[1]]);
+      if (!follows && !isRowGroup(graph, decisions.aliases, step)) {
+        report(where, "kernels run as one only as a convolution and an elementwise kernel over its result, or over the "
+                      "same rows");
+        return findings;
       }
-      inside[first.writes[0].value] = true;
     }
     checkLayouts(where, step);
     for (uint32_t k : step.kernels) {
@@ -121,7 +118,13 @@ std::vector<target::Finding> findingsOf(const program::Program &program, const H
     if (!available[decisions.aliases[output]])
       report("outputs", valueText(output) + " is never produced");
 
-  // Values in one slot are never alive together.
+  // Values in one slot are never alive together; those inside a step need none. A convolution keeps no result of its
+  // own beside its follower's.
+  ValueFlags inside = insideSteps(graph, decisions);
+  for (auto [s, step] : llvm::enumerate(decisions.steps))
+    if (const Kernel &first = graph.kernels[step.kernels[0]];
+        step.kernels.size() == 2 && convolutionForm(graph, first) && !inside[first.writes[0].value])
+      report("step " + std::to_string(s), "something else reads the convolution's own result");
   struct Interval {
     ValueId value;
     size_t begin, end;
@@ -138,8 +141,6 @@ std::vector<target::Finding> findingsOf(const program::Program &program, const H
       report(valueText(id), "cannot be channels-last");
     if (isChannelsLast(decisions.aliases[id]) && decisions.aliases[id] != id)
       report(valueText(id), "is another view of a channels-last value");
-    if (inside[id] && (isOutput[id] || readers[id] != 1))
-      report(valueText(id), "lives inside a step, but something else reads it");
     if (needs != (slot != noSlot)) {
       report(valueText(id), needs ? "has no slot" : "has a slot that it does not need");
       continue;

@@ -4,6 +4,7 @@
 #include "target/host/Convolution.h"
 #include "target/host/Layouts.h"
 #include "target/host/Product.h"
+#include "target/host/RowGroup.h"
 
 #include "llvm/ADT/STLExtras.h"
 
@@ -31,18 +32,20 @@ size_t Executor::bytesOf(ValueId value) const {
   return static_cast<size_t>(elementCount(v.shape)) * width;
 }
 
-llvm::Expected<OperationPointer> Executor::compileStep(const Step &step) const {
+llvm::Expected<OperationPointer> Executor::compileStep(const Step &step, const ValueFlags &inside) const {
   const KernelGraph &graph = plan.graph;
   const std::vector<Layout> &layouts = plan.decisions.layouts;
   const Kernel &kernel = graph.kernels[step.kernels.front()];
   if (!kernel.structured() && kernel.operation != "concat")
     return compileUnstructured(graph, kernel);
   ConvolutionRequest request{&graph, &kernel, nullptr, layouts};
-  if (step.kernels.size() == 2)
+  if (step.kernels.size() == 2 && canFollow(graph, kernel, graph.kernels[step.kernels[1]]))
     request.follower = &graph.kernels[step.kernels[1]];
   if (OperationPointer operation = compileConvolution(request))
     return std::move(operation);
-  if (request.follower)
+  if (isRowGroup(graph, plan.decisions.aliases, step))
+    return compileRowGroup(graph, plan.decisions, step, inside);
+  if (step.kernels.size() > 1)
     return internalError("kernel '" + kernel.operation + "' cannot be executed as the program has it");
   if (layouts[kernel.writes[0].value] == Layout::ChannelsLast)
     if (OperationPointer operation = compileChannelsLast(graph, kernel))
@@ -60,6 +63,7 @@ llvm::Error Executor::compile() {
   const KernelGraph &graph = plan.graph;
   const Decisions &decisions = plan.decisions;
   std::vector<size_t> slotBytes(decisions.slotCount, 0);
+  ValueFlags inside = insideSteps(graph, decisions);
   auto checkWeight = [&](ValueId value) -> llvm::Error {
     const Value &v = graph.values[value];
     if (v.role != ValueRole::Constant || v.data.valid() || elementCount(v.shape) == 0)
@@ -71,17 +75,17 @@ llvm::Error Executor::compile() {
     const Kernel &kernel = graph.kernels[step.kernels.front()];
     if (!kernel.nodes.empty() && kernel.nodes[0] < graph.nodes.size())
       compiled.node = graph.nodes[kernel.nodes[0]].name;
-    for (ValueId value : stepReads(graph, step)) {
+    for (ValueId value : stepReads(graph, decisions.aliases, step)) {
       if (llvm::Error error = checkWeight(decisions.aliases[value]))
         return atNode(std::move(error), compiled.node);
       compiled.reads.push_back(decisions.aliases[value]);
     }
-    for (const Write &write : graph.kernels[step.kernels.back()].writes) {
-      compiled.writes.push_back(write.value);
-      if (uint32_t slot = decisions.slots[write.value]; slot != noSlot)
-        slotBytes[slot] = std::max(slotBytes[slot], bytesOf(write.value));
+    for (ValueId value : stepWrites(graph, step, inside)) {
+      compiled.writes.push_back(value);
+      if (uint32_t slot = decisions.slots[value]; slot != noSlot)
+        slotBytes[slot] = std::max(slotBytes[slot], bytesOf(value));
     }
-    llvm::Expected<OperationPointer> operation = compileStep(step);
+    llvm::Expected<OperationPointer> operation = compileStep(step, inside);
     if (!operation)
       return atNode(operation.takeError(), compiled.node);
     compiled.operation = std::move(*operation);

@@ -32,7 +32,7 @@ private:
   explicit Executor(HostPlan plan);
   llvm::Error compile();
   size_t bytesOf(graph::ValueId value) const;
-  llvm::Expected<OperationPointer> compileStep(const Step &step) const;
+  llvm::Expected<OperationPointer> compileStep(const Step &step, const ValueFlags &inside) const;
 
   HostPlan plan;
   std::vector<Compiled> steps;

@@ -170,12 +170,12 @@ TEST_F(HostProgram, SlotsOfLiveValuesDoNotOverlap) {
   // product is read while relu is written; relu is an output here, so a second consumer makes the conflict.
   auto f32 = ElementType::f32;
   GraphBuilder chain;
-  ValueId last = chain.input("x", f32, {16});
+  ValueId last = chain.input("x", f32, {8});
   std::vector<ValueId> values;
-  for (int i = 0; i < 6; ++i) { // y_i = reduction of y_{i-1} over an axis of 1: not fused
-    ValueId next = chain.value("y" + std::to_string(i), f32, {16});
+  for (int i = 0; i < 6; ++i) { // y_i = reduction of y_{i-1} over an axis of 1: not fused, too few rows to group
+    ValueId next = chain.value("y" + std::to_string(i), f32, {8});
     Kernel &k = chain.kernel(KernelKind::Reduce, "sum");
-    k.loops = {{16}, {1, true}};
+    k.loops = {{8}, {1, true}};
     k.reads = {{last, loopsMap({0}), {}}};
     k.writes = {{next, loopsMap({0}), Combiner::Sum, scalarOf(f32, 1), {}}};
     k.body.inputs = {f32};
@@ -193,8 +193,8 @@ TEST_F(HostProgram, SlotsOfLiveValuesDoNotOverlap) {
                     value->slot = 0;
               })),
               HasSubstr("which is alive at the same time"));
-  auto result = llvm::cantFail(target->simulate(program, {{"x", Tensor::zeros(f32, {16})}}, {}));
-  EXPECT_EQ(doubles(result.outputs.at("y5")), std::vector<double>(16, 6.0));
+  auto result = llvm::cantFail(target->simulate(program, {{"x", Tensor::zeros(f32, {8})}}, {}));
+  EXPECT_EQ(doubles(result.outputs.at("y5")), std::vector<double>(8, 6.0));
 }
 
 TEST_F(HostProgram, MutationsAreNeverSilent) {

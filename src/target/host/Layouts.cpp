@@ -222,13 +222,46 @@ void fromChannelsLast(const float *from, int64_t channels, int64_t stride, int64
   }
 }
 
-std::vector<ValueId> stepReads(const KernelGraph &graph, const Step &step) {
-  std::vector<ValueId> reads = operandsOf(graph.kernels[step.kernels.front()]);
-  for (uint32_t k : llvm::ArrayRef(step.kernels).drop_front())
+std::vector<ValueId> stepReads(const KernelGraph &graph, llvm::ArrayRef<ValueId> aliases, const Step &step) {
+  std::vector<ValueId> reads;
+  llvm::SmallVector<ValueId, 4> own;
+  for (uint32_t k : step.kernels) {
     for (ValueId operand : operandsOf(graph.kernels[k]))
-      if (operand != graph.kernels[step.kernels.front()].writes[0].value)
+      if (!llvm::is_contained(own, aliases[operand]))
         reads.push_back(operand);
+    for (const Write &write : graph.kernels[k].writes)
+      own.push_back(write.value);
+  }
   return reads;
+}
+
+ValueFlags insideSteps(const KernelGraph &graph, const Decisions &decisions) {
+  constexpr uint32_t none = ~uint32_t(0);
+  std::vector<uint32_t> stepOf(graph.values.size(), none); // that writes a value
+  ValueFlags inside(graph.values.size(), false);
+  for (auto [s, step] : llvm::enumerate(decisions.steps))
+    for (uint32_t k : step.kernels)
+      for (const Write &write : graph.kernels[k].writes) {
+        stepOf[write.value] = static_cast<uint32_t>(s);
+        inside[write.value] = step.kernels.size() > 1;
+      }
+  for (auto [s, step] : llvm::enumerate(decisions.steps))
+    for (uint32_t k : step.kernels)
+      for (ValueId operand : operandsOf(graph.kernels[k]))
+        if (ValueId root = decisions.aliases[operand]; stepOf[root] != static_cast<uint32_t>(s))
+          inside[root] = false;
+  for (ValueId output : graph.outputs)
+    inside[decisions.aliases[output]] = false;
+  return inside;
+}
+
+std::vector<ValueId> stepWrites(const KernelGraph &graph, const Step &step, const ValueFlags &inside) {
+  std::vector<ValueId> writes;
+  for (uint32_t k : step.kernels)
+    for (const Write &write : graph.kernels[k].writes)
+      if (!inside[write.value])
+        writes.push_back(write.value);
+  return writes;
 }
 
 // A loop nest in f32 goes by strides, so that its operands may have any layout; an elementwise one keeps the layout of
@@ -247,9 +280,9 @@ static void allowLoopNest(const KernelGraph &graph, const Kernel &kernel, Layout
       form.result = form.alike[r] = true;
 }
 
-LayoutForm layoutFormOf(const KernelGraph &graph, const Step &step) {
+LayoutForm layoutFormOf(const KernelGraph &graph, llvm::ArrayRef<ValueId> aliases, const Step &step) {
   const Kernel &kernel = graph.kernels[step.kernels.front()];
-  size_t reads = stepReads(graph, step).size(), own = operandsOf(kernel).size();
+  size_t reads = stepReads(graph, aliases, step).size(), own = operandsOf(kernel).size();
   LayoutForm form;
   form.reads.assign(reads, false);
   form.alike.assign(reads, false);
@@ -257,6 +290,8 @@ LayoutForm layoutFormOf(const KernelGraph &graph, const Step &step) {
     form.reads[convolution->source] = convolution->channelsLastSource;
     form.result = convolution->channelsLastResult;
     std::fill(form.reads.begin() + static_cast<std::ptrdiff_t>(own), form.reads.end(), true); // the follower's
+  } else if (step.kernels.size() > 1) {
+    return form; // rows go by the row-major order
   } else if (concatenatesChannels(graph, kernel) || windowOf(graph, kernel)) {
     form.reads.assign(reads, true);
     form.alike.assign(reads, true);

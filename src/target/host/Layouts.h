@@ -21,15 +21,20 @@ void toChannelsLast(ElementType type, const std::byte *from, int64_t channels, i
 void fromChannelsLast(const float *from, int64_t channels, int64_t stride, int64_t first, int64_t last,
                       ElementType type, std::byte *to);
 
-// What a step (one kernel, or a convolution and its follower) can do with channels-last values.
+// What a step can do with channels-last values.
 struct LayoutForm {
   std::vector<bool> reads; // for each read of the step (stepReads): it may be one
   bool result = false;     // so may the first write
   std::vector<bool> alike; // reads that are channels-last exactly when the result is
 };
-// The values that a step reads: those of its first kernel, then those of its second but for the first one's result.
-std::vector<graph::ValueId> stepReads(const graph::KernelGraph &graph, const Step &step);
-LayoutForm layoutFormOf(const graph::KernelGraph &graph, const Step &step);
+// The values that a step reads: those of its kernels in order but for their own results (under whatever alias).
+std::vector<graph::ValueId> stepReads(const graph::KernelGraph &graph, llvm::ArrayRef<graph::ValueId> aliases,
+                                      const Step &step);
+// For each value whether it lives inside a step: no other step and no output sees it.
+ValueFlags insideSteps(const graph::KernelGraph &graph, const Decisions &decisions);
+// The values that a step writes for others.
+std::vector<graph::ValueId> stepWrites(const graph::KernelGraph &graph, const Step &step, const ValueFlags &inside);
+LayoutForm layoutFormOf(const graph::KernelGraph &graph, llvm::ArrayRef<graph::ValueId> aliases, const Step &step);
 
 // The value of a kernel max(x, 0), elementwise over x, which is all that it reads.
 std::optional<graph::ValueId> reluOperand(const graph::KernelGraph &graph, const graph::Kernel &kernel);

@@ -26,12 +26,19 @@ public:
 
 using OperationPointer = std::unique_ptr<Operation>;
 
+// An operation whose points, in the order of its (first) result, can be computed in any parts.
+class RangedOperation : public Operation {
+public:
+  virtual void runRange(int64_t begin, int64_t end, llvm::ArrayRef<const std::byte *> reads,
+                        llvm::ArrayRef<std::byte *> writes) const = 0;
+};
+
 // The values that a kernel reads: its reads, then the `initial` reads of its writes.
 std::vector<graph::ValueId> operandsOf(const graph::Kernel &kernel);
 
 // A loop nest with any access maps, padding, body and combiner. `layouts` of every value; empty: all row-major.
-llvm::Expected<OperationPointer> compileStructured(const graph::KernelGraph &graph, const graph::Kernel &kernel,
-                                                   llvm::ArrayRef<Layout> layouts = {});
+llvm::Expected<std::unique_ptr<RangedOperation>>
+compileStructured(const graph::KernelGraph &graph, const graph::Kernel &kernel, llvm::ArrayRef<Layout> layouts = {});
 
 // A contraction without windows as a (batched) matrix product; null when the kernel is none or its strides do not fit.
 OperationPointer compileMatrixProduct(const graph::KernelGraph &graph, const graph::Kernel &kernel);

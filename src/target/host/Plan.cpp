@@ -5,6 +5,7 @@
 #include "graph/InlineComposites.h"
 #include "target/host/Convolution.h"
 #include "target/host/Layouts.h"
+#include "target/host/RowGroup.h"
 
 #include "llvm/ADT/STLExtras.h"
 
@@ -20,35 +21,25 @@ namespace {
 void assignSlots(const KernelGraph &graph, Decisions &decisions) {
   const std::vector<ValueId> &aliases = decisions.aliases;
   std::vector<size_t> lastUse(graph.values.size(), 0);
-  std::vector<bool> isOutput(graph.values.size(), false), inside(graph.values.size(), false);
+  std::vector<bool> isOutput(graph.values.size(), false);
+  ValueFlags inside = insideSteps(graph, decisions);
   for (ValueId output : graph.outputs)
     isOutput[aliases[output]] = true;
-  auto forOperands = [](const Kernel &kernel, auto function) {
-    for (const Read &read : kernel.reads)
-      function(read.value);
-    for (const Write &write : kernel.writes)
-      if (write.initial)
-        function(write.initial->value);
-  };
-  for (auto [s, step] : llvm::enumerate(decisions.steps)) {
+  for (auto [s, step] : llvm::enumerate(decisions.steps))
     for (uint32_t k : step.kernels) {
-      forOperands(graph.kernels[k], [&](ValueId value) { lastUse[aliases[value]] = s; });
+      for (ValueId operand : operandsOf(graph.kernels[k]))
+        lastUse[aliases[operand]] = s;
       for (const Write &write : graph.kernels[k].writes)
         lastUse[aliases[write.value]] = std::max<size_t>(lastUse[aliases[write.value]], s);
     }
-    for (uint32_t k : llvm::ArrayRef(step.kernels).drop_back())
-      for (const Write &write : graph.kernels[k].writes)
-        inside[write.value] = true;
-  }
   struct Slot {
     int64_t bytes;
     size_t freeFrom; // step
   };
   std::vector<Slot> slots;
   for (auto [s, step] : llvm::enumerate(decisions.steps))
-    for (const Write &write : graph.kernels[step.kernels.back()].writes) {
-      ValueId value = write.value;
-      if (isOutput[value] || inside[value] || aliases[value] != value)
+    for (ValueId value : stepWrites(graph, step, inside)) {
+      if (isOutput[value] || aliases[value] != value)
         continue;
       int64_t bytes = elementCount(graph.values[value].shape) *
                       static_cast<int64_t>(
@@ -99,6 +90,56 @@ void makeSteps(const KernelGraph &graph, Decisions &decisions) {
   }
 }
 
+// Joins neighbouring steps of single kernels over the same rows, around each reduction.
+void groupRows(const KernelGraph &graph, Decisions &decisions) {
+  std::vector<Step> &steps = decisions.steps;
+  ValueFlags produced(graph.values.size(), false);
+  auto kernelOf = [&](size_t s) -> const Kernel & { return graph.kernels[steps[s].kernels[0]]; };
+  auto isPlain = [&](const Kernel &kernel) {
+    return decisions.layouts[kernel.writes[0].value] == Layout::Plain &&
+           llvm::all_of(operandsOf(kernel), [&](ValueId value) { return decisions.layouts[value] == Layout::Plain; });
+  };
+  auto readsFrom = [&](const Kernel &reader, const Kernel &producer) {
+    return llvm::any_of(operandsOf(reader),
+                        [&](ValueId operand) { return decisions.aliases[operand] == producer.writes[0].value; });
+  };
+  std::vector<Step> grouped;
+  size_t s = 0;
+  while (s < steps.size()) {
+    size_t end = s + 1;
+    // A group begins with an elementwise kernel that the reduction reads, or with the reduction.
+    for (size_t r : {s, s + 1}) {
+      if (r >= steps.size() || steps[s].kernels.size() != 1 || steps[r].kernels.size() != 1)
+        continue;
+      std::optional<Rows> rows = rowsOf(graph, kernelOf(r));
+      if (!rows || (r != s && !readsFrom(kernelOf(r), kernelOf(s))))
+        continue;
+      size_t member = s;
+      while (member < steps.size() && steps[member].kernels.size() == 1 &&
+             fitsRows(graph, decisions.aliases, kernelOf(member), *rows, produced) && isPlain(kernelOf(member))) {
+        bool joins = member == s;
+        for (size_t before = s; before < member && !joins; ++before)
+          joins = readsFrom(kernelOf(member), kernelOf(before));
+        if (!joins)
+          break;
+        produced[kernelOf(member).writes[0].value] = true;
+        ++member;
+      }
+      for (size_t m = s; m < member; ++m)
+        produced[kernelOf(m).writes[0].value] = false;
+      if (member > r + 1 || (member == r + 1 && r != s)) {
+        end = member;
+        break;
+      }
+    }
+    Step step;
+    for (; s < end; ++s)
+      llvm::append_range(step.kernels, steps[s].kernels);
+    grouped.push_back(std::move(step));
+  }
+  steps = std::move(grouped);
+}
+
 // Channels-last wherever the producer and every reader can have it.
 void chooseLayouts(const KernelGraph &graph, Decisions &decisions) {
   std::vector<bool> produced(graph.values.size(), false), refused(graph.values.size(), false);
@@ -110,11 +151,11 @@ void chooseLayouts(const KernelGraph &graph, Decisions &decisions) {
   // Values of one kernel that must have the same layout.
   std::vector<llvm::SmallVector<ValueId, 4>> constraints;
   for (const Step &step : decisions.steps) {
-    LayoutForm form = layoutFormOf(graph, step);
+    LayoutForm form = layoutFormOf(graph, decisions.aliases, step);
     ValueId result = graph.kernels[step.kernels.back()].writes[0].value;
     produced[result] = form.result;
     constraints.push_back({result});
-    for (auto [r, read] : llvm::enumerate(stepReads(graph, step))) {
+    for (auto [r, read] : llvm::enumerate(stepReads(graph, decisions.aliases, step))) {
       if (!form.reads[r])
         refused[read] = true;
       if (form.alike[r])
@@ -225,6 +266,7 @@ HostPlan makePlan(const KernelGraph &graph) {
   decisions.aliases = aliasesOf(plan.graph);
   makeSteps(plan.graph, decisions);
   chooseLayouts(plan.graph, decisions);
+  groupRows(plan.graph, decisions);
   assignSlots(plan.graph, decisions);
   return plan;
 }

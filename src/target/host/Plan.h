@@ -17,7 +17,8 @@ enum class Layout : uint8_t {
   ChannelsLast // [image, place..., channel] instead of [image, channel, place...]; f32 holding values of the type
 };
 
-// Kernels that run as one: a convolution and an elementwise kernel over its result, or a single kernel.
+// Kernels that run as one: a convolution and an elementwise kernel over its result (Convolution.h), kernels over the
+// same rows (RowGroup.h), or a single kernel.
 struct Step {
   std::vector<uint32_t> kernels;
 };
@@ -30,6 +31,9 @@ struct Decisions {
   std::vector<Layout> layouts;         // for each value
   uint32_t slotCount = 0;
 };
+
+// A flag for each value.
+using ValueFlags = std::vector<uint8_t>;
 
 // A kernel list and the decisions over it.
 class HostPlan final : public target::Plan {

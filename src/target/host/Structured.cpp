@@ -128,10 +128,17 @@ struct Odometer {
   int64_t innermostLeft() const { return loops.empty() ? 1 : loops.back().extent - index.back(); }
 };
 
-class StructuredOperation final : public Operation {
+class StructuredOperation final : public RangedOperation {
 public:
   llvm::Error prepare(const KernelGraph &graph, const Kernel &kernel, llvm::ArrayRef<Layout> layouts);
   llvm::Error run(llvm::ArrayRef<const std::byte *> reads, llvm::ArrayRef<std::byte *> writes) override;
+  void runRange(int64_t begin, int64_t end, llvm::ArrayRef<const std::byte *> reads,
+                llvm::ArrayRef<std::byte *> writes) const override {
+    if (rowForm && reductionPoints > 0)
+      runRows(begin, end, reads, writes);
+    else
+      runColumns(begin, end, reads, writes);
+  }
 
 private:
   struct Worker;
@@ -169,25 +176,24 @@ private:
                      llvm::ArrayRef<BlockEvaluator::Output> outputs) const;
 };
 
+// One block of up to 8-byte elements; not initialised, as every element is written before it is read.
+class BlockBuffer {
+public:
+  std::byte *bytes() { return reinterpret_cast<std::byte *>(words.get()); }
+
+private:
+  std::unique_ptr<uint64_t[]> words = std::make_unique_for_overwrite<uint64_t[]>(blockLength);
+};
+
 // One thread's buffers.
 struct StructuredOperation::Worker {
   explicit Worker(const StructuredOperation &operation)
       : scratch(*operation.evaluator), operands(operation.readCount + operation.indexLoops.size()),
-        results(operation.forms.size()), accumulators(operation.forms.size()) {
-    auto make = [](std::vector<uint64_t> &buffer) { buffer.resize(blockLength); };
-    llvm::for_each(operands, make);
-    llvm::for_each(results, make);
-    llvm::for_each(accumulators, make);
-    make(temporary);
-  }
+        results(operation.forms.size()), accumulators(operation.forms.size()) {}
   BlockEvaluator::Scratch scratch;
-  std::vector<std::vector<uint64_t>> operands, results, accumulators;
-  std::vector<uint64_t> temporary;
+  std::vector<BlockBuffer> operands, results, accumulators;
+  BlockBuffer temporary;
 };
-
-std::byte *bytesOf(std::vector<uint64_t> &buffer) {
-  return reinterpret_cast<std::byte *>(buffer.data());
-}
 
 } // namespace
 
@@ -464,9 +470,9 @@ void StructuredOperation::evaluateBlock(Worker &worker, llvm::ArrayRef<const std
                                         int64_t count, llvm::ArrayRef<BlockEvaluator::Output> outputs) const {
   llvm::SmallVector<BlockEvaluator::Operand, 8> operands;
   for (size_t r = 0; r < readCount; ++r)
-    operands.push_back(operand(accesses[r], reads[r], outer, at, firstLoop, count, bytesOf(worker.operands[r])));
+    operands.push_back(operand(accesses[r], reads[r], outer, at, firstLoop, count, worker.operands[r].bytes()));
   for (auto [i, original] : llvm::enumerate(indexLoops)) {
-    auto *indices = reinterpret_cast<int64_t *>(worker.operands[readCount + i].data());
+    auto *indices = reinterpret_cast<int64_t *>(worker.operands[readCount + i].bytes());
     operands.push_back({indices, 1});
     std::fill_n(indices, count, 0); // loops of extent 1
     size_t outerLoop = firstLoop == 0 ? at.loops.size() : 0;
@@ -514,8 +520,8 @@ void StructuredOperation::runColumns(int64_t begin, int64_t end, llvm::ArrayRef<
                                      llvm::ArrayRef<std::byte *> writes) const {
   Worker worker(*this);
   llvm::SmallVector<std::byte *, 4> accumulators;
-  for (std::vector<uint64_t> &buffer : worker.accumulators)
-    accumulators.push_back(bytesOf(buffer));
+  for (BlockBuffer &buffer : worker.accumulators)
+    accumulators.push_back(buffer.bytes());
   bool longRows = parallel > 0 && loops[parallel - 1].extent >= 64;
   Odometer at(parallelLoops(), begin);
   for (int64_t point = begin; point < end;) {
@@ -556,7 +562,7 @@ void StructuredOperation::runColumns(int64_t begin, int64_t end, llvm::ArrayRef<
           places.push_back({writes[w] + offsetOf(form, at) * static_cast<int64_t>(byteWidth(form.type)),
                             parallel == 0 ? 1 : form.strides[parallel - 1]});
         else
-          places.push_back({bytesOf(worker.results[w]), 1});
+          places.push_back({worker.results[w].bytes(), 1});
       }
       if (identity && direct[0] && places[0].stride == 1 && forms.size() == 1)
         gather(accesses[0], reads[0], {}, at, 0, count, static_cast<std::byte *>(places[0].data));
@@ -564,19 +570,19 @@ void StructuredOperation::runColumns(int64_t begin, int64_t end, llvm::ArrayRef<
         evaluateBlock(worker, reads, {}, at, 0, count, places);
       for (size_t w = 0; w < forms.size(); ++w)
         if (!direct[w])
-          store(w, bytesOf(worker.results[w]));
+          store(w, worker.results[w].bytes());
     } else {
-      startAccumulators(at, count, reads, accumulators, bytesOf(worker.temporary));
-      for (std::vector<uint64_t> &buffer : worker.results)
-        places.push_back({buffer.data(), 1});
+      startAccumulators(at, count, reads, accumulators, worker.temporary.bytes());
+      for (BlockBuffer &buffer : worker.results)
+        places.push_back({buffer.bytes(), 1});
       Odometer reduction(reductionLoops(), 0);
       for (int64_t r = 0; r < reductionPoints; ++r) {
         evaluateBlock(worker, reads, reduction.index, at, 0, count, places);
         for (auto [w, form] : llvm::enumerate(forms)) {
           const void *result = places[w].data;
           if (form.bodyType != form.accumulator) {
-            convert(form.bodyType, result, form.accumulator, worker.temporary.data(), static_cast<size_t>(count));
-            result = worker.temporary.data();
+            convert(form.bodyType, result, form.accumulator, worker.temporary.bytes(), static_cast<size_t>(count));
+            result = worker.temporary.bytes();
           }
           if (form.combiner == Combiner::None)
             std::memcpy(accumulators[w], result, static_cast<size_t>(count) * byteWidth(form.accumulator));
@@ -589,8 +595,8 @@ void StructuredOperation::runColumns(int64_t begin, int64_t end, llvm::ArrayRef<
       for (auto [w, form] : llvm::enumerate(forms)) {
         const std::byte *result = accumulators[w];
         if (form.accumulator != form.type) {
-          convert(form.accumulator, result, form.type, worker.temporary.data(), static_cast<size_t>(count));
-          result = bytesOf(worker.temporary);
+          convert(form.accumulator, result, form.type, worker.temporary.bytes(), static_cast<size_t>(count));
+          result = worker.temporary.bytes();
         }
         store(w, result);
       }
@@ -610,20 +616,27 @@ void StructuredOperation::runColumns(int64_t begin, int64_t end, llvm::ArrayRef<
 void StructuredOperation::foldRow(Worker &worker, llvm::ArrayRef<int64_t> outer, int64_t begin, int64_t end,
                                   llvm::ArrayRef<const std::byte *> reads, std::byte *accumulators) const {
   llvm::SmallVector<BlockEvaluator::Output, 4> places;
-  for (std::vector<uint64_t> &buffer : worker.results)
-    places.push_back({buffer.data(), 1});
+  for (BlockBuffer &buffer : worker.results)
+    places.push_back({buffer.bytes(), 1});
   bool longRows = loops.back().extent >= 64;
   Odometer at(reductionLoops(), begin);
   for (int64_t point = begin; point < end;) {
     int64_t count = std::min(end - point, blockLength);
     if (longRows)
       count = std::min(count, at.innermostLeft());
-    evaluateBlock(worker, reads, outer, at, parallel, count, places);
+    // What is only folded is folded from where it lies.
+    BlockEvaluator::Operand own = {places[0].data, 1};
+    if (identity)
+      own = operand(accesses[0], reads[0], outer, at, parallel, count, worker.operands[0].bytes());
+    if (!identity || own.stride != 1) {
+      evaluateBlock(worker, reads, outer, at, parallel, count, places);
+      own = {places[0].data, 1};
+    }
     for (auto [w, form] : llvm::enumerate(forms)) {
-      const void *result = places[w].data;
+      const void *result = identity ? own.data : places[w].data;
       if (form.bodyType != form.accumulator) {
-        convert(form.bodyType, result, form.accumulator, worker.temporary.data(), static_cast<size_t>(count));
-        result = worker.temporary.data();
+        convert(form.bodyType, result, form.accumulator, worker.temporary.bytes(), static_cast<size_t>(count));
+        result = worker.temporary.bytes();
       }
       combineInto(combineOf(form.combiner), form.accumulator, accumulators + 8 * w, result, 1, count);
     }
@@ -646,7 +659,7 @@ void StructuredOperation::runRows(int64_t begin, int64_t end, llvm::ArrayRef<con
     places.push_back(reinterpret_cast<std::byte *>(&accumulator));
   Odometer at(parallelLoops(), begin);
   for (int64_t point = begin; point < end; ++point) {
-    startAccumulators(at, 1, reads, places, bytesOf(worker.temporary));
+    startAccumulators(at, 1, reads, places, worker.temporary.bytes());
     foldRow(worker, at.index, 0, reductionPoints, reads, reinterpret_cast<std::byte *>(accumulators.data()));
     for (auto [w, form] : llvm::enumerate(forms)) {
       int64_t offset = form.base;
@@ -720,12 +733,12 @@ llvm::Error StructuredOperation::run(llvm::ArrayRef<const std::byte *> reads, ll
   return llvm::Error::success();
 }
 
-llvm::Expected<OperationPointer> compileStructured(const KernelGraph &graph, const Kernel &kernel,
-                                                   llvm::ArrayRef<Layout> layouts) {
+llvm::Expected<std::unique_ptr<RangedOperation>> compileStructured(const KernelGraph &graph, const Kernel &kernel,
+                                                                   llvm::ArrayRef<Layout> layouts) {
   auto operation = std::make_unique<StructuredOperation>();
   if (llvm::Error error = operation->prepare(graph, kernel, layouts))
     return std::move(error);
-  return OperationPointer(std::move(operation));
+  return std::unique_ptr<RangedOperation>(std::move(operation));
 }
 
 } // namespace quadrille::host
