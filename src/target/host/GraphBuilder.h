@@ -88,7 +88,7 @@ inline Tensor randomTensor(ElementType type, const Shape &shape, uint32_t seed) 
   std::vector<double> values(static_cast<size_t>(elementCount(shape)));
   bool isSigned = kindOf(type) == ElementKind::Signed;
   double limit =
-      isFloat(type) ? 1.0 : std::min<double>(1 << 20, static_cast<double>(1ull << (bitWidth(type) - isSigned)));
+      isFloat(type) ? 1.0 : std::min<double>(1 << 20, std::ldexp(1.0, static_cast<int>(bitWidth(type)) - isSigned));
   std::uniform_real_distribution<double> real(isSigned || isFloat(type) ? -limit : 0, limit);
   for (double &value : values)
     value = isFloat(type) ? real(generator) : std::floor(real(generator));

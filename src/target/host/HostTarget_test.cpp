@@ -2,6 +2,7 @@
 #include "target/Target.h"
 #include "target/host/Evaluate.h"
 #include "target/host/GraphBuilder.h"
+#include "target/host/Mutate.h"
 #include "target/host/Payload.h"
 
 #include "llvm/Support/raw_ostream.h"
@@ -223,6 +224,19 @@ TEST_F(HostProgram, AbsentWeightsStopOnlyExecution) {
   ASSERT_FALSE(static_cast<bool>(result));
   EXPECT_THAT(llvm::toString(result.takeError()),
               HasSubstr("weights of 'w' are missing; plan and estimate work, execution does not"));
+}
+
+TEST(HostTarget, MutatedFieldsGoRoundTheirRange) {
+  schema::ProgramT contents;
+  contents.graph = std::make_unique<schema::GraphT>();
+  auto &kernel = contents.graph->kernels.emplace_back(std::make_unique<schema::KernelT>());
+  auto &loop = kernel->loops.emplace_back(std::make_unique<schema::LoopT>());
+  loop->extent = INT64_MAX;
+  EXPECT_EQ(llvm::cantFail(mutateField(contents, 0)),
+            "kernel 0 : loop 0 extent 9223372036854775807 -> -9223372036854775808");
+  EXPECT_EQ(loop->extent, INT64_MIN);
+  llvm::cantFail(mutateField(contents, 1));
+  EXPECT_EQ(loop->extent, INT64_MAX);
 }
 
 } // namespace

@@ -14,11 +14,16 @@ class Fields {
 public:
   std::vector<std::function<std::string(uint64_t round)>> list;
 
+  // Up and down in growing steps, round the type's range.
+  template <typename T> static T stepped(T value, uint64_t round) {
+    uint64_t step = 1 + round / 2, bits = static_cast<uint64_t>(value);
+    return static_cast<T>(round % 2 == 0 ? bits + step : bits - step);
+  }
+
   template <typename T> void number(std::string name, T &field) {
     list.push_back([name, &field](uint64_t round) {
       T old = field;
-      field = static_cast<T>(round % 2 == 0 ? field + static_cast<T>(1 + round / 2)
-                                            : field - static_cast<T>(1 + round / 2));
+      field = stepped(field, round);
       return name + " " + std::to_string(old) + " -> " + std::to_string(field);
     });
   }
@@ -29,7 +34,7 @@ public:
       for (size_t t = 0; t < map[d]->terms.size(); ++t)
         list.push_back([name, &term = map[d]->terms[t]](uint64_t round) {
           int64_t old = term.coefficient();
-          term = schema::Term(term.loop(), old + (round % 2 == 0 ? 1 : -1) * static_cast<int64_t>(1 + round / 2));
+          term = schema::Term(term.loop(), stepped(old, round));
           return name + ": coefficient " + std::to_string(old) + " -> " + std::to_string(term.coefficient());
         });
     }
