@@ -349,6 +349,7 @@ private:
     if (!queue)
       return fail("expected a .queue above the first instruction");
     std::vector<StringRef> names;
+    names.reserve(form->fields.size());
     for (const Field &field : form->fields)
       names.push_back(field.name);
     std::map<StringRef, StringRef> values;

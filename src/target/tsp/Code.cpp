@@ -111,6 +111,7 @@ std::vector<std::byte> Code::encode() const {
         auto instructions = builder.CreateVectorOfStructs(
             reinterpret_cast<const fbs::Instruction *>(queue.instructions.data()), queue.instructions.size());
         std::vector<fbs::Origin> origins;
+        origins.reserve(queue.origins.size());
         for (const Origin &origin : queue.origins)
           origins.emplace_back(origin.first, origin.count, origin.node);
         auto originOffset = builder.CreateVectorOfStructs(origins);
@@ -123,9 +124,11 @@ std::vector<std::byte> Code::encode() const {
   std::vector<flatbuffers::Offset<fbs::Layout>> layoutOffsets;
   for (const Layout &layout : layouts) {
     std::vector<fbs::Slice> slices;
+    slices.reserve(layout.slices.size());
     for (SliceName slice : layout.slices)
       slices.emplace_back(slice.hemisphere, slice.slice);
     std::vector<fbs::Axis> axes;
+    axes.reserve(layout.axes.size());
     for (const Axis &axis : layout.axes)
       axes.emplace_back(axis.dimension, static_cast<fbs::AxisTarget>(axis.target), axis.extent, axis.step);
     auto sliceOffset = builder.CreateVectorOfStructs(slices);

@@ -16,8 +16,6 @@ namespace quadrille::tsp {
 
 namespace {
 
-using llvm::Twine;
-
 // SplitMix64: the same sequence everywhere.
 class Random {
 public:

@@ -110,7 +110,8 @@ public:
       if (!end)
         return end.takeError();
       last = std::max(last, *end);
-      if (++done % 65536 == 0 && options.progress && !options.progress(static_cast<double>(done) / total))
+      ++done;
+      if (done % 65536 == 0 && options.progress && !options.progress(static_cast<double>(done) / total))
         return userError("the run was interrupted");
     }
     if (llvm::Error error = matrix.finish())
@@ -258,6 +259,7 @@ llvm::Expected<target::RunResult> execute(const program::Program &program, const
     if (program.entryPoints[entry].name == options.entryPoint)
       return Execution(program, *loaded, entry, inputs).run(options);
   std::vector<std::string> names;
+  names.reserve(program.entryPoints.size());
   for (const auto &entry : program.entryPoints)
     names.push_back(entry.name);
   return userError("the program has no entry point '" + options.entryPoint + "'", {},

@@ -31,7 +31,7 @@ public:
     return mismatchError(what, {"", node});
   }
 
-  llvm::Expected<program::Program> emit(const graph::KernelGraph &graph, const Plan &,
+  llvm::Expected<program::Program> emit(const graph::KernelGraph &, const Plan &,
                                         const machine::Machine &) const override {
     return internalError("there is no plan of the tsp to emit");
   }
