@@ -1,86 +1,16 @@
 // The importer on small models written as text; expected values are worked out in the comments. The operators as such
 // are held to ONNX's own test data by the conformance suite.
-#include "graph/import/Importer.h"
-
-#include "base/Error.h"
-#include "graph/onnx/ModelFile.h"
-#include "target/host/Evaluate.h"
-
-#include "mlir/Dialect/Func/IR/FuncOps.h"
-
-#include "graph/ExtractKernels.h"
+#include "TextModel.h"
 
 #include "gmock/gmock.h"
-#include "gtest/gtest.h"
 
 #include <google/protobuf/text_format.h>
-#include <onnx/defs/parser.h>
 
 namespace quadrille::graph {
 namespace {
 
 using testing::ElementsAre;
 using testing::HasSubstr;
-
-std::unique_ptr<const ModelFile> fileOf(const onnx::ModelProto &model) {
-  auto bytes = std::make_shared<std::string>(model.SerializeAsString());
-  llvm::Expected<std::unique_ptr<const ModelFile>> file =
-      ModelFile::read({reinterpret_cast<const std::byte *>(bytes->data()), bytes->size()}, bytes, "test.onnx");
-  if (file)
-    return std::move(*file);
-  ADD_FAILURE() << report(file.takeError()).message;
-  return nullptr;
-}
-
-std::unique_ptr<const ModelFile> parse(int opset, const std::string &graph) {
-  std::string text = "<ir_version: 8, opset_import: [\"\" : " + std::to_string(opset) + "]>\n" + graph;
-  onnx::ModelProto model;
-  onnx::Common::Status status = onnx::OnnxParser::Parse(model, text.c_str());
-  EXPECT_TRUE(status.IsOK()) << status.ErrorMessage();
-  return fileOf(model);
-}
-
-ImportOptions withHost() {
-  ImportOptions options;
-  options.evaluate = [](const KernelGraph &graph, llvm::ArrayRef<Tensor> inputs) {
-    return host::evaluate(graph, inputs);
-  };
-  return options;
-}
-
-llvm::Expected<KernelGraph> import(int opset, const std::string &graph, const ImportOptions &options = withHost()) {
-  auto file = parse(opset, graph);
-  llvm::Expected<ImportedModel> model = importModel(*file, options);
-  if (!model)
-    return model.takeError();
-  return extractKernels(model->function());
-}
-
-std::string errorOf(int opset, const std::string &graph, const ImportOptions &options = withHost()) {
-  llvm::Expected<KernelGraph> imported = import(opset, graph, options);
-  return imported ? "no error" : report(imported.takeError()).message;
-}
-
-Tensor floats(Shape shape, std::vector<float> values) {
-  return Tensor::of<float>(ElementType::f32, std::move(shape), values);
-}
-
-template <typename T = float>
-std::vector<T> run(int opset, const std::string &graph, const std::vector<Tensor> &inputs,
-                   const ImportOptions &options = withHost(), size_t output = 0) {
-  llvm::Expected<KernelGraph> imported = import(opset, graph, options);
-  if (!imported) {
-    ADD_FAILURE() << report(imported.takeError()).message;
-    return {};
-  }
-  llvm::Expected<std::vector<Tensor>> results = host::evaluate(*imported, inputs);
-  if (!results) {
-    ADD_FAILURE() << report(results.takeError()).message;
-    return {};
-  }
-  const Tensor &tensor = (*results)[output];
-  return {tensor.data<T>(), tensor.data<T>() + tensor.elements()};
-}
 
 //===--------------------------------------------------------------------------------------------------------------===//
 // Operator set versions

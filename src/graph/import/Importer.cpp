@@ -126,6 +126,9 @@ private:
   llvm::Error finish(const Scope &scope);
   llvm::Error reportUnsupported() const;
 
+  // The nodes of a subgraph at the builder's position.
+  llvm::Expected<std::vector<TensorRef>> addGraph(const onnx::GraphProto &graph, llvm::ArrayRef<TensorRef> operands,
+                                                  const Scope &scope);
   // Runs the operator at the builder's position.
   llvm::Expected<std::vector<TensorRef>> apply(const onnx::NodeProto &node, importer::OperatorFunction function,
                                                const std::vector<TensorRef> &operands, const Scope &scope);
@@ -281,7 +284,10 @@ llvm::Error Importer::addNode(const onnx::NodeProto &node, Scope &scope) {
   std::optional<std::vector<TensorRef>> results;
   // Dequantised weights stay integers, so that contractions can work on them (IntegerContractions.h).
   bool keepsIntegers = operation == "DequantizeLinear" && known && !operands.empty() && operands[0].rank() > 0;
-  if (known && !keepsIntegers && !operands.empty() && elements <= maximumFoldedElements && options.evaluate) {
+  // The graphs of an operator may read what is around the node.
+  bool closed =
+      llvm::none_of(node.attribute(), [](const onnx::AttributeProto &attribute) { return attribute.has_g(); });
+  if (known && closed && !keepsIntegers && !operands.empty() && elements <= maximumFoldedElements && options.evaluate) {
     llvm::Expected<std::optional<std::vector<TensorRef>>> folded = fold(node, function, operands, scope);
     if (!folded)
       return folded.takeError();
@@ -317,15 +323,61 @@ llvm::Error Importer::addNode(const onnx::NodeProto &node, Scope &scope) {
 llvm::Expected<std::vector<TensorRef>> Importer::apply(const onnx::NodeProto &node, importer::OperatorFunction function,
                                                        const std::vector<TensorRef> &operands, const Scope &scope) {
   OperatorContext context(state, file, node, scope.frame, opsetOf(node, scope), operands, options.batch);
+  struct Unwind {};
+  llvm::Error failed = llvm::Error::success();
+  context.importGraph = [&](const onnx::AttributeProto &graph, llvm::ArrayRef<TensorRef> operands) {
+    llvm::ErrorAsOutParameter failedIsSetHere(&failed);
+    llvm::Expected<std::vector<TensorRef>> results = addGraph(graph.g(), operands, scope);
+    failed = results.takeError();
+    if (failed || llvm::any_of(*results, [](TensorRef result) { return !result; }))
+      throw Unwind();
+    return *results;
+  };
   try {
     function(context);
     context.refuseUnknownAttributes();
+    llvm::consumeError(std::move(failed));
     return context.results;
+  } catch (const Unwind &) {
+    if (failed)
+      return std::move(failed);
+    return std::vector<TensorRef>(node.output_size());
   } catch (const Refusal &refusal) {
+    llvm::consumeError(std::move(failed));
     if (llvm::Error error = failure(refusal, node, scope))
       return std::move(error);
     return std::vector<TensorRef>(node.output_size());
   }
+}
+
+// Results that depend on a node that was refused are null.
+llvm::Expected<std::vector<TensorRef>> Importer::addGraph(const onnx::GraphProto &graph,
+                                                          llvm::ArrayRef<TensorRef> operands, const Scope &scope) {
+  Scope inner;
+  inner.parent = &scope;
+  inner.function = scope.function;
+  inner.frame = scope.frame;
+  inner.prefix = scope.prefix;
+  if (static_cast<size_t>(graph.input_size()) != operands.size())
+    return userError("graph '" + graph.name() + "' takes " + llvm::Twine(graph.input_size()) + " operands instead of " +
+                         llvm::Twine(operands.size()),
+                     {file.path().str(), ""});
+  for (auto [input, operand] : llvm::zip(graph.input(), operands))
+    inner.values[input.name()] = operand;
+  mlir::Location location = state.location;
+  if (llvm::Error error = addInitializers(graph, inner))
+    return std::move(error);
+  if (llvm::Error error = addNodes(graph.node(), inner))
+    return std::move(error);
+  state.location = location;
+  std::vector<TensorRef> results;
+  for (const onnx::ValueInfoProto &output : graph.output()) {
+    const TensorRef *result = inner.find(output.name());
+    if (!result)
+      return userError("graph '" + graph.name() + "' does not define '" + output.name() + "'", {file.path().str(), ""});
+    results.push_back(*result);
+  }
+  return results;
 }
 
 // Emits the node into a function of its own, whose arguments are the operands, and evaluates that.

@@ -239,6 +239,7 @@ const OperatorTable &OperatorTable::get() {
     addLosses(all);
     addMatrixProducts(all);
     addAttention(all);
+    addLinearAttention(all);
     addConvolutions(all);
     addPooling(all);
     addNormalizations(all);

@@ -5,6 +5,7 @@
 
 #include "llvm/ADT/StringRef.h"
 
+#include <functional>
 #include <optional>
 #include <set>
 
@@ -42,6 +43,8 @@ public:
   TensorRef tensorAttribute(llvm::StringRef name);
   std::optional<ElementType> elementType(llvm::StringRef name); // a TensorProto.DataType code; 0 or none: nullopt
   const onnx::AttributeProto *graphAttribute(llvm::StringRef name);
+  // Imports an attribute's graph at this place for these operands and returns its results.
+  std::function<std::vector<TensorRef>(const onnx::AttributeProto &graph, llvm::ArrayRef<TensorRef>)> importGraph;
   void ignoreAttribute(llvm::StringRef name) { asked.insert(name.str()); }
   void refuseUnknownAttributes();
 
@@ -108,6 +111,7 @@ void addResampling(OperatorTable &table);
 void addLosses(OperatorTable &table);
 void addMatrixProducts(OperatorTable &table);
 void addAttention(OperatorTable &table);
+void addLinearAttention(OperatorTable &table);
 void addConvolutions(OperatorTable &table);
 void addPooling(OperatorTable &table);
 void addNormalizations(OperatorTable &table);
