@@ -344,5 +344,39 @@ TEST(Loop, OfKnownTripCountStacksItsResults) {
   EXPECT_THAT(run(13, model, {floats({1}, {5})}, options, 1), ElementsAre(5, 10, 20));
 }
 
+//===--------------------------------------------------------------------------------------------------------------===//
+// Sequences
+//===--------------------------------------------------------------------------------------------------------------===//
+
+TEST(Sequences, DisappearAtImport) {
+  // What PyTorch's exporter writes for torch.split: parts of 2 along axis 1, of which the last has one column.
+  Tensor x = floats({2, 5}, {0, 1, 2, 3, 4, 5, 6, 7, 8, 9});
+  const char *parts =
+      "g (float[2,5] x) => (float[2,1] y) { two = Constant<value_int = 2>()"
+      "  s = SplitToSequence<axis = 1>(x, two)  at = Constant<value_int = 2>()  y = SequenceAt(s, at) }";
+  EXPECT_THAT(run(18, parts, {x}), ElementsAre(4, 9));
+  // [a, b] -> insert c in front -> erase the last -> [c, a], stacked along a new axis
+  EXPECT_THAT(run(18,
+                  "g (float[2] a, float[2] b, float[2] c) => (float[2,2] y) { s = SequenceConstruct(a, b)"
+                  "  zero = Constant<value_int = 0>()  t = SequenceInsert(s, c, zero)  u = SequenceErase(t)"
+                  "  y = ConcatFromSequence<axis = 1, new_axis = 1>(u) }",
+                  {floats({2}, {1, 2}), floats({2}, {3, 4}), floats({2}, {5, 6})}),
+              ElementsAre(5, 1, 6, 2));
+  EXPECT_THAT(run<int64_t>(18,
+                           "g (float[3,2] x) => (int64 y) { s = SplitToSequence<axis = 0, keepdims = 0>(x)"
+                           "  y = SequenceLength(s) }",
+                           {floats({3, 2}, {0, 0, 0, 0, 0, 0})}),
+              ElementsAre(3));
+}
+
+TEST(Sequences, PositionsMustBeKnownAndInside) {
+  EXPECT_THAT(errorOf(18, "g (float[2] a) => (float[2] y) { s = SequenceConstruct(a, a)"
+                          "  at = Constant<value_int = 2>()  y = SequenceAt(s, at) }"),
+              HasSubstr("position 2 in a sequence of 2"));
+  EXPECT_THAT(errorOf(18, "g (float[2] a, int64 at) => (float[2] y) { s = SequenceConstruct(a, a)"
+                          "  y = SequenceAt(s, at) }"),
+              HasSubstr("must be known at import"));
+}
+
 } // namespace
 } // namespace quadrille::graph
