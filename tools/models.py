@@ -1,11 +1,13 @@
-"""The small real models in models/, on the reference: against their golden data, and beside ONNX Runtime.
+"""The small real models in models/ and the zoo of larger ones, on the reference: beside golden data and ONNX Runtime.
 
-Usage: models.py [NAME...]   (default: all; NAME is a folder of models/)
+Usage: models.py [--markdown] [--repeat N] [NAME...]   (default: the folders of models/; `zoo` means all of the zoo)
 
-Columns: relative L2 error against the golden outputs that came with the model and against ONNX Runtime on the same random
-inputs; median time of both, on the same cores, in one run; their ratio.
+A model of the zoo (tools/zoo.py) is exported to build/models/NAME.onnx first, when that is older than what exports it.
+Relative L2 errors are against the golden outputs that came with the model and against ONNX Runtime on the same inputs; times
+are medians of both, on the same cores, in one run. Models without weights: time and peak memory of inspect and compile.
 """
 
+import argparse
 import json
 import os
 import pathlib
@@ -19,6 +21,8 @@ import numpy as np
 import onnx
 import onnxruntime
 from onnx import numpy_helper
+
+import zoo
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 QUADRILLE = os.environ.get("QUADRILLE", ROOT / "build/bin/quadrille")
@@ -84,10 +88,7 @@ def measure(name, repeats):
     with tempfile.TemporaryDirectory() as directory:
         folder = pathlib.Path(directory)
         golden = golden_error(name, model, extra, folder)
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        options.intra_op_num_threads = 2
-        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        session = ort_session(model)
         generator = np.random.default_rng(1)
         bound = BOUND.get(name, {})
         types = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
@@ -108,19 +109,148 @@ def measure(name, repeats):
     return golden, tolerance, error, limit, report["wall_s"]["simulate"] * 1e3, statistics.median(times) * 1e3
 
 
-def main():
-    names = sys.argv[1:] or list(MODELS)
+# What an int8 model may differ by: ONNX Runtime may fold a requantisation differently, so outputs move by single steps.
+INT8_TOLERANCE = 1e-2
+CLASS_IMAGES, CLASS_SEED, FEWEST_CLASSES = 50, 50, 10
+EXPORTING = [pathlib.Path(zoo.__file__), *sorted(pathlib.Path(zoo.__file__).parent.glob("zoo_*.py"))]
+
+
+def exported(name):
+    """build/models/NAME.onnx, made if it is older than what makes it."""
+    file = zoo.MODELS_DIRECTORY / f"{name}.onnx"
+    if not file.exists() or file.stat().st_mtime < max(script.stat().st_mtime for script in EXPORTING):
+        requirements, mark = ROOT / "tools/requirements-models.txt", ROOT / ".venv/installed-models"
+        if not mark.exists() or mark.stat().st_mtime < requirements.stat().st_mtime:
+            print("installing what exports models", file=sys.stderr)
+            subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "-r", requirements],
+                           check=True)
+            mark.touch()
+        print(f"exporting {name}", file=sys.stderr)
+        done = subprocess.run([sys.executable, "-W", "ignore", EXPORTING[0].parent / "zoo_export.py", name, file],
+                              capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
+        if done.returncode:
+            raise SystemExit(f"exporting {name}: exit {done.returncode}\n{done.stderr[-3000:]}")
+    return file
+
+
+def ort_session(model):
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = 2
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def declared_inputs(session, arrays):
+    """Exporters drop inputs that nothing reads, and Keras chooses names of its own."""
+    names = [port.name for port in session.get_inputs()]
+    return dict(zip(names, arrays.values())) if len(names) == len(arrays) == 1 else {name: arrays[name] for name in names}
+
+
+def measure_zoo(name, repeats):
+    """A row of the results: what inspect counts, the error against ONNX Runtime, both times, the number of classes."""
+    entry, file = zoo.MODELS[name], exported(name)
+    row = {"model": name, "exporter": entry.exporter}
+    counted = json.loads(quadrille("inspect", file, "--batch", 1, "--json").stdout)
+    row |= {"operators": sum(counted["operators"].values()), "parameters": entry.parameters or counted["parameters"],
+            "gflop": counted["flops"] / 1e9}
+    if entry.inputs is None:
+        return row | planning(file)
+    session = ort_session(file)
+    inputs = declared_inputs(session, entry.inputs(1, 7))
+    with tempfile.TemporaryDirectory() as directory:
+        outputs, report = run(name, file, ["--batch", 1], inputs, pathlib.Path(directory), repeats)
+    times = []
+    for _ in range(repeats):
+        begin = time.perf_counter()
+        reference = session.run(None, inputs)
+        times.append(time.perf_counter() - begin)
+    row["error"] = max(relative_l2(outputs[port.name], value) for port, value in zip(session.get_outputs(), reference))
+    row |= {"host_ms": report["wall_s"]["simulate"] * 1e3, "ort_ms": statistics.median(times) * 1e3}
+    row["limit"] = INT8_TOLERANCE if entry.exporter == "quantised" else 1e-4
+    if entry.classes:
+        row["classes"] = count_classes(session, entry)
+    return row
+
+
+def count_classes(session, entry):
+    (drawn,) = entry.inputs(CLASS_IMAGES, CLASS_SEED).values()
+    port = session.get_inputs()[0].name
+    return len({int(np.argmax(session.run(None, {port: image[None]})[0])) for image in drawn})
+
+
+def timed(*arguments):
+    """(seconds, peak bytes) of one command of quadrille."""
+    begin = time.perf_counter()
+    child = subprocess.Popen([QUADRILLE, *map(str, arguments)], stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode:
+        raise SystemExit(f"quadrille {' '.join(map(str, arguments))}: exit {child.returncode}")
+    return time.perf_counter() - begin, usage.ru_maxrss * 1024
+
+
+def planning(file):
+    with tempfile.TemporaryDirectory() as directory:
+        inspect = timed("inspect", file, "--batch", 1, "--json")
+        compiled = timed("compile", file, "--machine", "host", "--batch", 1, "-o", pathlib.Path(directory) / "model.qdl")
+    return {"inspect": inspect, "compile": compiled}
+
+
+def print_zoo(row, markdown):
+    bad = "error" in row and not row["error"] <= row["limit"] or row.get("classes", FEWEST_CLASSES) < FEWEST_CLASSES
+    cells = [row["model"], row["exporter"], str(row["operators"]), f"{row['parameters']:,}", f"{row['gflop']:.3g}"]
+    if "error" in row:
+        cells += [f"{row['error']:.1e}", f"{row['host_ms']:.2f}", f"{row['ort_ms']:.2f}",
+                  f"{row['host_ms'] / row['ort_ms']:.2f}", str(row.get("classes", "-"))]
+    else:
+        cells += [f"{what} {row[what][0]:.2f} s, {row[what][1] / 2**20:.0f} MiB" for what in ("inspect", "compile")]
+        cells += [""] * 3 if markdown else []
+    if markdown:
+        print("| " + " | ".join(cells) + " |", flush=True)
+    else:
+        widths = [-24, -11, 9, 14, 8, 8, 9, 9, 6, 7]
+        print(" ".join(f"{c:{'<' if w < 0 else '>'}{abs(w)}}" for c, w in zip(cells, widths)), flush=True)
+    if bad:
+        print(f"{row['model']} DISAGREES", file=sys.stderr)
+    return bad
+
+
+def run_zoo(names, markdown, repeats):
+    heads = ["model", "exporter", "operators", "parameters", "GFLOP", "ORT L2", "host ms", "ORT ms", "ratio", "classes"]
+    if markdown:
+        print("| " + " | ".join(heads) + " |\n|" + " --- |" * len(heads))
+    else:
+        widths = [-24, -11, 9, 14, 8, 8, 9, 9, 6, 7]
+        print(" ".join(f"{c:{'<' if w < 0 else '>'}{abs(w)}}" for c, w in zip(heads, widths)))
+    return sum(print_zoo(measure_zoo(name, repeats), markdown) for name in names)
+
+
+def run_small(names, repeats):
     failed = 0
     print(f"{'model':22} {'golden L2':>10} {'ORT L2':>10} {'host ms':>9} {'ORT ms':>9} {'ratio':>6}")
     for name in names:
-        if name not in MODELS:
-            raise SystemExit(f"unknown model '{name}'; known: {', '.join(MODELS)}")
-        golden, tolerance, error, limit, host_ms, ort_ms = measure(name, REPEATS)
+        golden, tolerance, error, limit, host_ms, ort_ms = measure(name, repeats)
         bad = (tolerance is not None and not golden <= tolerance) or not error <= limit
         failed += bad
         shown = "-" if golden is None else f"{golden:.2e}"
         print(f"{name:22} {shown:>10} {error:10.2e} {host_ms:9.2f} {ort_ms:9.2f} {host_ms / ort_ms:6.2f}"
               f"{'  DISAGREES' if bad else ''}")
+    return failed
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    parser.add_argument("--markdown", action="store_true")
+    parser.add_argument("--repeat", type=int, default=REPEATS)
+    options = parser.parse_args()
+    names = [n for name in options.names for n in (zoo.MODELS if name == "zoo" else [name])] or list(MODELS)
+    unknown = [name for name in names if name not in MODELS and name not in zoo.MODELS]
+    if unknown:
+        raise SystemExit(f"unknown models: {', '.join(unknown)}; known: {', '.join([*MODELS, *zoo.MODELS])}")
+    small, large = [n for n in names if n in MODELS], [n for n in names if n in zoo.MODELS]
+    failed = (run_small(small, options.repeat) if small else 0)
+    failed += run_zoo(large, options.markdown, options.repeat) if large else 0
     sys.exit(1 if failed else 0)
 
 
