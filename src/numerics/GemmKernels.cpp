@@ -168,7 +168,8 @@ void pack(const GemmOperand &operand, int64_t first, size_t count, int64_t k0, s
             for (size_t i = 0; i < 4; ++i) {
               const std::byte *source =
                   at(first + static_cast<int64_t>(t * width + line + i), k0 + static_cast<int64_t>(start));
-              if (std::is_same_v<T, float> && operand.type == ElementType::f32) {
+              bool isOwn = std::is_same_v<T, float> && operand.type == ElementType::f32;
+              if (isOwn && reinterpret_cast<uintptr_t>(source) % sizeof(T) == 0) {
                 sources[i] = reinterpret_cast<const T *>(source);
                 // The next piece of this line: lines lie too far apart for the hardware to see the sequence.
                 for (size_t ahead = 0; ahead < piece * sizeof(T); ahead += 64)
@@ -327,26 +328,87 @@ template <typename T, typename C> struct PlainTile {
   }
 };
 
+// The forms for a few rows.
+//
 // A few rows times columns that lie side by side: packing B would cost more than it saves. The sums of a strip of
 // columns stay in L1 while k runs over rows of B, read in place. The same chain of operations for each element of C.
 constexpr int64_t fewRows = 3;
 
+inline const std::byte *elementAt(const GemmOperand &operand, int64_t line, int64_t k) {
+  return operand.data +
+         (line * operand.lineStride + k * operand.kStride) * static_cast<int64_t>(byteWidth(operand.type));
+}
+
+// The rows of A, dense, x.k apart.
+template <typename T> void loadFewRows(const GemmRectangle &x, T *left) {
+  for (int64_t r = 0; r < x.rows; ++r) {
+    if (x.a.kStride == 1)
+      loadRun(x.a, elementAt(x.a, x.row + r, 0), left + r * x.k, static_cast<size_t>(x.k));
+    else
+      for (int64_t k = 0; k < x.k; ++k)
+        loadRun(x.a, elementAt(x.a, x.row + r, k), left + r * x.k + k, 1);
+  }
+}
+
+// Rows (at most fewRows) of A, `leading` apart, times a packed panel of tileColumns lines; sums tileColumns apart.
+template <typename T, size_t Rows>
+void multiplyPanel(const T *left, int64_t leading, const T *panel, size_t kc, T *sums) {
+  const hn::ScalableTag<T> d;
+  constexpr size_t lanes = HWY_LANES(T);
+  hn::Vec<decltype(d)> s[Rows][tileVectors];
+  for (size_t r = 0; r < Rows; ++r)
+    for (size_t v = 0; v < tileVectors; ++v)
+      s[r][v] = hn::LoadU(d, sums + r * tileColumns<T> + v * lanes);
+  for (size_t k = 0; k < kc; ++k)
+    for (size_t r = 0; r < Rows; ++r) {
+      const auto factor = hn::Set(d, left[static_cast<int64_t>(r) * leading + static_cast<int64_t>(k)]);
+      for (size_t v = 0; v < tileVectors; ++v)
+        s[r][v] = hn::MulAdd(factor, hn::LoadU(d, panel + k * tileColumns<T> + v * lanes), s[r][v]);
+    }
+  for (size_t r = 0; r < Rows; ++r)
+    for (size_t v = 0; v < tileVectors; ++v)
+      hn::StoreU(s[r][v], d, sums + r * tileColumns<T> + v * lanes);
+}
+
+// A few rows times columns whose elements lie along k: a small panel at a time is transposed and used up in L1.
+template <typename T> void multiplyFewRowsTransposed(const GemmRectangle &x) {
+  constexpr size_t columns = tileColumns<T>;
+  constexpr int64_t depth = 128;
+  GemmBuffers &buffers = gemmBuffers();
+  T *left = buffers.a.get<T>(static_cast<size_t>(fewRows * x.k));
+  T *panel = buffers.b.get<T>(columns * depth);
+  T *run = buffers.run.get<T>(4 * depth + columns);
+  loadFewRows(x, left);
+  auto *c = static_cast<T *>(x.c);
+  for (int64_t j = 0; j < x.columns; j += columns) {
+    int64_t n = std::min<int64_t>(columns, x.columns - j);
+    HWY_ALIGN T sums[fewRows * columns] = {};
+    auto result = [&](int64_t r) { return c + (x.row + r) * x.leadingC + x.column + j; };
+    for (int64_t r = 0; r < x.rows && x.accumulate; ++r)
+      std::copy_n(result(r), n, sums + r * static_cast<int64_t>(columns));
+    for (int64_t k = 0; k < x.k; k += depth) {
+      auto kc = static_cast<size_t>(std::min(depth, x.k - k));
+      pack<T, 1>(x.b, x.column + j, static_cast<size_t>(n), k, kc, columns, panel, run);
+      if (x.rows == 1)
+        multiplyPanel<T, 1>(left + k, x.k, panel, kc, sums);
+      else if (x.rows == 2)
+        multiplyPanel<T, 2>(left + k, x.k, panel, kc, sums);
+      else
+        multiplyPanel<T, 3>(left + k, x.k, panel, kc, sums);
+    }
+    for (int64_t r = 0; r < x.rows; ++r)
+      std::copy_n(sums + r * static_cast<int64_t>(columns), n, result(r));
+  }
+}
+
 template <typename T> void multiplyFewRows(const GemmRectangle &x) {
+  if (x.b.lineStride != 1)
+    return multiplyFewRowsTransposed<T>(x);
   constexpr int64_t strip = 512;
   GemmBuffers &buffers = gemmBuffers();
   T *sums = buffers.a.get<T>(fewRows * strip), *run = buffers.run.get<T>(strip);
   T *left = buffers.b.get<T>(static_cast<size_t>(fewRows * x.k));
-  auto address = [](const GemmOperand &operand, int64_t line, int64_t k) {
-    return operand.data +
-           (line * operand.lineStride + k * operand.kStride) * static_cast<int64_t>(byteWidth(operand.type));
-  };
-  for (int64_t r = 0; r < x.rows; ++r) {
-    if (x.a.kStride == 1)
-      loadRun(x.a, address(x.a, x.row + r, 0), left + r * x.k, static_cast<size_t>(x.k));
-    else
-      for (int64_t k = 0; k < x.k; ++k)
-        loadRun(x.a, address(x.a, x.row + r, k), left + r * x.k + k, 1);
-  }
+  loadFewRows(x, left);
   constexpr ElementType own = sizeof(T) == 4 ? ElementType::f32 : ElementType::f64;
   const hn::ScalableTag<T> d;
   constexpr int64_t lanes = HWY_LANES(T);
@@ -359,7 +421,7 @@ template <typename T> void multiplyFewRows(const GemmRectangle &x) {
       else
         std::fill_n(sums + r * strip, n, T(0));
     for (int64_t k = 0; k < x.k; ++k) {
-      const std::byte *source = address(x.b, x.column + j, k);
+      const std::byte *source = elementAt(x.b, x.column + j, k);
       const T *right = run;
       if (x.b.type == own && reinterpret_cast<uintptr_t>(source) % sizeof(T) == 0)
         right = reinterpret_cast<const T *>(source);
@@ -387,7 +449,7 @@ constexpr int64_t panelDepth = 256; // of k
 
 template <typename T, typename C, size_t Group> void multiplyPlain(const GemmRectangle &x) {
   if constexpr (std::is_floating_point_v<T>)
-    if (x.rows <= fewRows && x.b.lineStride == 1)
+    if (x.rows <= fewRows && (x.b.lineStride == 1 || x.b.kStride == 1))
       return multiplyFewRows<T>(x);
   GemmBuffers &buffers = gemmBuffers();
   auto up = [](int64_t n, size_t to) { return (static_cast<size_t>(n) + to - 1) / to * to; };

@@ -53,7 +53,7 @@ std::vector<target::Finding> findingsOf(const program::Program &program, const H
     for (auto [r, read] : llvm::enumerate(stepReads(graph, decisions.aliases, step))) {
       if (isChannelsLast(read) && !form.reads[r])
         report(where, "reads " + valueText(read) + " channels-last, which its kernel cannot");
-      if (form.alike[r] && isChannelsLast(read) != isResult)
+      if ((form.alike[r] && isChannelsLast(read) != isResult) || (form.leads[r] && isResult && !isChannelsLast(read)))
         report(where, "mixes channels-last and row-major values");
     }
     for (auto [w, write] : llvm::enumerate(last.writes)) {

@@ -264,8 +264,8 @@ std::vector<ValueId> stepWrites(const KernelGraph &graph, const Step &step, cons
   return writes;
 }
 
-// A loop nest in f32 goes by strides, so that its operands may have any layout; an elementwise one keeps the layout of
-// its operands.
+// A loop nest in f32 goes by strides, so that its operands may have any layout; an elementwise one keeps the layout
+// that all its operands of the result's shape have, where the result may have it.
 static void allowLoopNest(const KernelGraph &graph, const Kernel &kernel, LayoutForm &form) {
   auto isF32 = [&](ValueId value) { return graph.values[value].type == ElementType::f32; };
   std::vector<ValueId> operands = operandsOf(kernel);
@@ -277,7 +277,7 @@ static void allowLoopNest(const KernelGraph &graph, const Kernel &kernel, Layout
   const Shape &shape = graph.values[kernel.writes[0].value].shape;
   for (auto [r, read] : llvm::enumerate(kernel.reads))
     if (form.reads[r] && !read.padding && read.map == kernel.writes[0].map && graph.values[read.value].shape == shape)
-      form.result = form.alike[r] = true;
+      form.result = form.leads[r] = true;
 }
 
 LayoutForm layoutFormOf(const KernelGraph &graph, llvm::ArrayRef<ValueId> aliases, const Step &step) {
@@ -286,6 +286,7 @@ LayoutForm layoutFormOf(const KernelGraph &graph, llvm::ArrayRef<ValueId> aliase
   LayoutForm form;
   form.reads.assign(reads, false);
   form.alike.assign(reads, false);
+  form.leads.assign(reads, false);
   if (std::optional<ConvolutionForm> convolution = convolutionForm(graph, kernel)) {
     form.reads[convolution->source] = convolution->channelsLastSource;
     form.result = convolution->channelsLastResult;

@@ -26,6 +26,7 @@ struct LayoutForm {
   std::vector<bool> reads; // for each read of the step (stepReads): it may be one
   bool result = false;     // so may the first write
   std::vector<bool> alike; // reads that are channels-last exactly when the result is
+  std::vector<bool> leads; // reads without which the result is not channels-last
 };
 // The values that a step reads: those of its kernels in order but for their own results (under whatever alias).
 std::vector<graph::ValueId> stepReads(const graph::KernelGraph &graph, llvm::ArrayRef<graph::ValueId> aliases,

@@ -148,18 +148,24 @@ void chooseLayouts(const KernelGraph &graph, Decisions &decisions) {
   for (auto [id, root] : llvm::enumerate(decisions.aliases))
     if (root != id)
       refused[root] = refused[id] = true;
-  // Values of one kernel that must have the same layout.
-  std::vector<llvm::SmallVector<ValueId, 4>> constraints;
+  // Values of one kernel that must have the same layout, and those without which the result is row-major.
+  struct Constraint {
+    ValueId result;
+    llvm::SmallVector<ValueId, 4> alike, leads;
+  };
+  std::vector<Constraint> constraints;
   for (const Step &step : decisions.steps) {
     LayoutForm form = layoutFormOf(graph, decisions.aliases, step);
     ValueId result = graph.kernels[step.kernels.back()].writes[0].value;
     produced[result] = form.result;
-    constraints.push_back({result});
+    constraints.push_back({result, {result}, {}});
     for (auto [r, read] : llvm::enumerate(stepReads(graph, decisions.aliases, step))) {
       if (!form.reads[r])
         refused[read] = true;
       if (form.alike[r])
-        constraints.back().push_back(read);
+        constraints.back().alike.push_back(read);
+      if (form.leads[r])
+        constraints.back().leads.push_back(read);
     }
   }
   for (auto [id, value] : llvm::enumerate(graph.values))
@@ -167,11 +173,15 @@ void chooseLayouts(const KernelGraph &graph, Decisions &decisions) {
       decisions.layouts[id] = Layout::ChannelsLast;
   for (bool changed = true; changed;) {
     changed = false;
-    for (llvm::ArrayRef<ValueId> together : constraints) {
-      auto isPlain = [&](ValueId value) { return decisions.layouts[value] == Layout::Plain; };
-      if (!llvm::any_of(together, isPlain) || llvm::all_of(together, isPlain))
+    auto isPlain = [&](ValueId value) { return decisions.layouts[value] == Layout::Plain; };
+    for (const Constraint &constraint : constraints) {
+      if (!isPlain(constraint.result) && llvm::any_of(constraint.leads, isPlain)) {
+        decisions.layouts[constraint.result] = Layout::Plain;
+        changed = true;
+      }
+      if (!llvm::any_of(constraint.alike, isPlain) || llvm::all_of(constraint.alike, isPlain))
         continue;
-      for (ValueId value : together)
+      for (ValueId value : constraint.alike)
         decisions.layouts[value] = Layout::Plain;
       changed = true;
     }
