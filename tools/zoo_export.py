@@ -1,4 +1,4 @@
-"""Exports one model of the zoo: zoo_export.py NAME FILE. What the exporter writes is not touched afterwards."""
+"""Exports one model of the zoo: zoo_export.py NAME FILE. The graph that the exporter writes is not touched afterwards."""
 
 import os
 import pathlib
@@ -78,6 +78,10 @@ MAKERS = {
     "nucleotide_transformer": architectures.NucleotideTransformer,
     "lstm_seq": architectures.LstmSequence,
     "vae": architectures.Vae,
+    **{f"tiny_resnet_{e}": lambda: architectures.ResNet([1, 1], bottleneck=False, base=8, classes=20)
+       for e in ("dynamo", "torchscript")},
+    **{f"tiny_transformer_{e}": lambda: architectures.NucleotideTransformer(2, 24, 4, 48, 69)
+       for e in ("dynamo", "torchscript")},
     "gpt2_xl_shape": lambda: gpt2(n_layer=48, n_embd=1600, n_head=25),
     "llama2_7b_shape": lambda: architectures.Llama(32, 4096, 32, 32, 11008, 32000, 1e4),
     "llama3_8b_decode_shape": lambda: architectures.LlamaDecodeStep(32, 4096, 32, 8, 14336, 128256, 5e5),
@@ -129,7 +133,7 @@ def check_parameters(model, entry):
 
 
 def export_torch(name, file):
-    entry = zoo.MODELS[name]
+    entry = zoo.EVERY[name]
     torch.manual_seed(SEED)
     model = MAKERS[name]()
     check_parameters(model, entry)
@@ -169,7 +173,7 @@ def export_shape(name, file):
     from torch._subclasses.fake_tensor import FakeTensorMode
     with FakeTensorMode():
         model = MAKERS[name]().eval()
-        check_parameters(model, zoo.MODELS[name])
+        check_parameters(model, zoo.EVERY[name])
         batch = torch.export.Dim("batch", min=1, max=4096)
         arguments = shape_arguments(name)
         shapes = tuple({0: batch} if torch.is_tensor(a) else [{0: batch} for _ in a] for a in arguments)
@@ -184,15 +188,16 @@ def export_shape(name, file):
     onnx_ir.save(program.model, file)
 
 
-def export_quantised(file):
+def export_quantised(name, file):
     from onnxruntime import quantization
-    source = zoo.MODELS_DIRECTORY / "resnet50.onnx"
-    if not source.exists():
-        write("resnet50", source)
+    float_name = {"resnet50_int8": "resnet50", "tiny_resnet_int8": "tiny_resnet_dynamo"}[name]
+    source = zoo.MODELS_DIRECTORY / f"{float_name}.onnx"
+    write(float_name, source)
+    sample = zoo.EVERY[name].inputs(1, SEED)["image"]
 
     class Reader(quantization.CalibrationDataReader):
         def __init__(self):
-            drawn, _ = zoo.images(40, SEED)
+            drawn, _ = zoo.images(40, SEED, *sample.shape[1:3])
             self.batches = iter([{"image": image[None]} for image in drawn])
 
         def get_next(self):
@@ -223,23 +228,37 @@ def export_keras(name, file):
         x = layers.Conv2DTranspose(8, 2, 2)(layers.AveragePooling2D(2)(x))
         x = layers.Dense(10)(layers.GlobalAveragePooling2D()(layers.LeakyReLU(0.1)(x)))
     model = keras.Model(given, x)
-    model(next(iter(zoo.MODELS[name].inputs(2, SEED).values())))  # Keras exports what was called
+    model(next(iter(zoo.EVERY[name].inputs(2, SEED).values())))  # Keras exports what was called
     model.export(file, format="onnx", verbose=False)
+
+
+def drop_stack_traces(file):
+    """The files that are kept do not carry the exporter's notes on each node, which name folders of this machine."""
+    import onnx
+    model = onnx.load(file)
+    for described in [*model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output,
+                      *model.graph.initializer, model.graph, model]:
+        described.ClearField("metadata_props")
+        if described is not model:
+            described.ClearField("doc_string")
+    onnx.save(model, file)
 
 
 def write(name, file):
     file.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=file.parent) as directory:
         made = str(pathlib.Path(directory) / file.name)
-        exporter = zoo.MODELS[name].exporter
+        exporter = zoo.EVERY[name].exporter
         if exporter == "quantised":
-            export_quantised(made)
+            export_quantised(name, made)
         elif exporter == "keras":
             export_keras(name, made)
-        elif zoo.MODELS[name].inputs is None:
+        elif zoo.EVERY[name].inputs is None:
             export_shape(name, made)
         else:
             export_torch(name, made)
+        if name in zoo.TINY:
+            drop_stack_traces(made)
         os.replace(made, file)
 
 
