@@ -167,7 +167,7 @@ std::set<std::string> howInputsOfUnexpanded(const std::string &directory) {
 // Passed, folded, or unsupported where random values cannot agree; errors otherwise.
 llvm::Expected<Outcome> runDataSet(const std::string &modelPath, const onnx::GraphProto &proto,
                                    const std::set<std::string> &alsoHow, const std::filesystem::path &data,
-                                   const machine::Machine &machine, const target::Target &target) {
+                                   const machine::Machine &machine, const target::Target &target, bool bindAll) {
   auto inputs = readPorts(data, "input");
   if (!inputs)
     return inputs.takeError();
@@ -184,7 +184,7 @@ llvm::Expected<Outcome> runDataSet(const std::string &modelPath, const onnx::Gra
   how.insert(alsoHow.begin(), alsoHow.end());
   for (int i = 0; i < proto.input_size() && i < static_cast<int>(inputs->size()); ++i) {
     const std::string &name = proto.input(i).name();
-    if (how.count(name))
+    if (bindAll || how.count(name))
       options->bindings.insert_or_assign(name, (*inputs)[i]);
     else {
       values.insert_or_assign(name, (*inputs)[i]);
@@ -242,7 +242,7 @@ llvm::Expected<KnownFailures> readKnownFailures(llvm::StringRef path) {
   return known;
 }
 
-Result runTest(const std::string &directory, const machine::Machine &machine) {
+Result runTest(const std::string &directory, const machine::Machine &machine, bool bindAll) {
   std::string modelPath = directory + "/model.onnx";
   const onnx::GraphProto *proto = nullptr;
   auto failed = [&](llvm::Error error) {
@@ -279,7 +279,7 @@ Result runTest(const std::string &directory, const machine::Machine &machine) {
   for (const auto &entry : std::filesystem::directory_iterator(directory)) {
     if (!entry.is_directory())
       continue;
-    auto result = runDataSet(modelPath, *proto, alsoHow, entry.path(), machine, **target);
+    auto result = runDataSet(modelPath, *proto, alsoHow, entry.path(), machine, **target, bindAll);
     if (!result)
       return failed(result.takeError());
     outcome = *result;

@@ -42,7 +42,8 @@ struct KnownFailures {
 };
 llvm::Expected<KnownFailures> readKnownFailures(llvm::StringRef path);
 
-// Runs the test in `directory` (model.onnx and test_data_set_*).
-Result runTest(const std::string &directory, const machine::Machine &machine);
+// Runs the test in `directory` (model.onnx and test_data_set_*). With `bindAll` every input is a constant, so that the
+// importer computes what it can: a test of folding, and of operators whose result's shape depends on values.
+Result runTest(const std::string &directory, const machine::Machine &machine, bool bindAll = false);
 
 } // namespace quadrille::conformance

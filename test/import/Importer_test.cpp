@@ -2,15 +2,12 @@
 // are held to ONNX's own test data by the conformance suite.
 #include "TextModel.h"
 
-#include "gmock/gmock.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
 
 #include <google/protobuf/text_format.h>
 
 namespace quadrille::graph {
 namespace {
-
-using testing::ElementsAre;
-using testing::HasSubstr;
 
 //===--------------------------------------------------------------------------------------------------------------===//
 // Operator set versions
@@ -208,23 +205,6 @@ TEST(Types, WithoutMeaningAreRefused) {
               HasSubstr("operands have different element types: f32 and f64"));
 }
 
-const char *branches = "g (float[2] x, bool c) => (float[2] y) { y = If (c) <"
-                       "then_branch = t () => (float[2] a) { a = Neg(x) },"
-                       "else_branch = e () => (float[2] b) { b = Relu(x) }> }";
-
-TEST(If, NeedsAConditionThatIsKnown) {
-  EXPECT_THAT(errorOf(13, branches), HasSubstr("the condition 'c' depends on the values of the model's inputs"));
-  EXPECT_THAT(errorOf(13, branches), HasSubstr("--bind NAME=VALUE"));
-}
-
-TEST(If, BecomesTheBranchThatIsTaken) {
-  ImportOptions options = withHost();
-  options.bindings["c"] = Tensor::of<uint8_t>(ElementType::boolean, {}, {1});
-  EXPECT_THAT(run(13, branches, {floats({2}, {1, -2})}, options), ElementsAre(-1, 2));
-  options.bindings["c"] = Tensor::of<uint8_t>(ElementType::boolean, {}, {0});
-  EXPECT_THAT(run(13, branches, {floats({2}, {1, -2})}, options), ElementsAre(1, 0));
-}
-
 //===--------------------------------------------------------------------------------------------------------------===//
 // What operators become
 //===--------------------------------------------------------------------------------------------------------------===//
@@ -320,28 +300,6 @@ TEST(Recurrent, LstmStopsAtEachSequencesLength) {
   EXPECT_THAT(run(14, lstm, inputs), ElementsAre(near(0.1816997f), near(0.1816997f), near(0.2581184f), 0));
   EXPECT_THAT(run(14, lstm, inputs, withHost(), 1), ElementsAre(near(0.2581184f), near(0.1816997f)));
   EXPECT_THAT(run(14, lstm, inputs, withHost(), 2), ElementsAre(near(0.5711956f), near(0.3807971f)));
-}
-
-// The running sum of the rows, and one more than each of them: s = 0, 1 + 2, ...
-TEST(Scan, CarriesStatesAndStacksResults) {
-  const char *model = "g (float[2] s, float[3,2] x, float[2] k) => (float[2] t, float[3,2] y) {"
-                      "  t, y = Scan<num_scan_inputs = 1, body = b (float[2] a, float[2] e) => (float[2] c, float[2] d)"
-                      "  { c = Add(a, e)  d = Mul(e, k) }>(s, x) }";
-  std::vector<Tensor> inputs = {floats({2}, {0, 100}), floats({3, 2}, {1, 2, 3, 4, 5, 6}), floats({2}, {10, 1})};
-  EXPECT_THAT(run(13, model, inputs), ElementsAre(9, 112)); // 1 + 3 + 5 and 100 + 2 + 4 + 6
-  EXPECT_THAT(run(13, model, inputs, withHost(), 1), ElementsAre(10, 2, 30, 4, 50, 6));
-}
-
-TEST(Loop, OfKnownTripCountStacksItsResults) {
-  const char *model = "g (int64 m, bool go, float[1] x) => (float[1] t, float[3,1] y) {"
-                      "  t, y = Loop<body = b (int64 i, bool c, float[1] a) => (bool d, float[1] n, float[1] o)"
-                      "  { d = Identity(c)  n = Add(a, a)  o = Identity(a) }>(m, go, x) }";
-  ImportOptions options = withHost();
-  EXPECT_THAT(errorOf(13, model, options), HasSubstr("the trip count (operand 0, 'm') must be known at import"));
-  options.bindings["m"] = Tensor::of<int64_t>(ElementType::i64, {}, {3});
-  options.bindings["go"] = Tensor::of<uint8_t>(ElementType::boolean, {}, {1});
-  EXPECT_THAT(run(13, model, {floats({1}, {5})}, options), ElementsAre(40)); // 5 doubled three times
-  EXPECT_THAT(run(13, model, {floats({1}, {5})}, options, 1), ElementsAre(5, 10, 20));
 }
 
 //===--------------------------------------------------------------------------------------------------------------===//

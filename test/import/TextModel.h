@@ -1,4 +1,4 @@
-// Models written as text, imported and executed on the host.
+// Small models written as text, imported and executed on the host; for tests.
 #pragma once
 
 #include "base/Error.h"
@@ -7,13 +7,15 @@
 #include "graph/onnx/ModelFile.h"
 #include "target/host/Evaluate.h"
 
-#include "mlir/Dialect/Func/IR/FuncOps.h"
-
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
 #include <onnx/defs/parser.h>
 
 namespace quadrille::graph {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
 
 inline std::unique_ptr<const ModelFile> fileOf(const onnx::ModelProto &model) {
   auto bytes = std::make_shared<std::string>(model.SerializeAsString());
@@ -42,14 +44,13 @@ inline ImportOptions withHost() {
   return options;
 }
 
-inline llvm::Expected<KernelGraph> import(int opset, const std::string &graph,
-                                          const ImportOptions &options = withHost()) {
-  auto file = parse(opset, graph);
-  llvm::Expected<ImportedModel> model = importModel(*file, options);
-  if (!model)
-    return model.takeError();
-  return extractKernels(model->function());
+inline ImportOptions withShape(const std::string &input, const Shape &shape) {
+  ImportOptions options = withHost();
+  options.inputShapes[input] = shape;
+  return options;
 }
+
+llvm::Expected<KernelGraph> import(int opset, const std::string &graph, const ImportOptions &options = withHost());
 
 inline std::string errorOf(int opset, const std::string &graph, const ImportOptions &options = withHost()) {
   llvm::Expected<KernelGraph> imported = import(opset, graph, options);

@@ -45,7 +45,7 @@ struct Emitter::State {
   std::deque<TensorData> arena;
   llvm::SmallVector<IsolatedBlock> isolated;
   int64_t computedBytes = 0; // of constants that the file does not hold
-  unsigned loopDepth = 0; // scans around the builder's position
+  unsigned loopDepth = 0;    // scans around the builder's position
 };
 
 } // namespace quadrille::graph::importer

@@ -1,5 +1,6 @@
-// Elements read at positions that are computed: GridSample, RoiAlign, deformable convolution. Each is a gather of the
-// elements around every position, then their weighted sum. Indices and weights are loop nests over the positions.
+// Elements read at positions that are computed: GridSample, RoiAlign, MaxRoiPool, deformable convolution. Each is a
+// gather of the elements around every position, then their weighted sum. Indices and weights are loop nests over the
+// positions.
 #include "graph/import/Product.h"
 #include "graph/import/Window.h"
 
@@ -345,6 +346,64 @@ static void roiAlign(OperatorContext &c) {
   c.result(c.convert(c.nest(combine, [&](llvm::ArrayRef<Lane> v) { return v[0].to(wide) * v[1]; }), x.type()));
 }
 
+// Regions [image, x1, y1, x2, y2], rounded to elements, are cut into bins of about equal extent; each result is the
+// maximum of its bin, 0 where the bin lies outside the image. First along rows, then along columns, with elements
+// outside the bin left out by their position.
+static void maxRoiPool(OperatorContext &c) {
+  TensorRef x = c.operand(0), regions = c.operand(1);
+  c.requireFloat(x);
+  c.requireSameType({x, regions});
+  std::vector<int64_t> bins = c.integerList("pooled_shape");
+  double scale = c.real("spatial_scale", 1.0);
+  if (x.rank() != 4 || regions.rank() != 2 || regions.dim(1) != 5 || bins.size() != 2 || bins[0] < 1 || bins[1] < 1 ||
+      x.elements() == 0)
+    refuse("regions of shape " + shapeText(regions.shape()) + " of an operand of shape " + shapeText(x.shape()) +
+           " into bins " + shapeText(bins));
+  ElementType wide = wideOf(x.type());
+  int64_t count = regions.dim(0), channels = x.dim(1);
+  // First and last + 1 element of bin `number` along axis d (0: rows, 1: columns), from both sides of the region.
+  auto range = [&](unsigned d, Lane first, Lane last, const Lane &number) {
+    auto rounded = [&](Lane corner) { // halves away from zero
+      Lane scaled = corner.to(wide) * scale;
+      return apply(BlockOpcode::CopySign, {floorOf(absolute(scaled) + 0.5), scaled});
+    };
+    Lane start = rounded(first), extent = max(rounded(last) - start + 1.0, 1.0);
+    Lane bin = extent / static_cast<double>(bins[d]), n = number.to(wide);
+    double limit = static_cast<double>(x.dim(2 + d));
+    return std::pair{min(max(floorOf(n * bin) + start, 0.0), limit),
+                     min(max(ceilingOf((n + 1.0) * bin) + start, 0.0), limit)};
+  };
+  auto pooled = [&](TensorRef from, unsigned d) { // [regions, channels, rows, columns] with axis d cut into bins
+    Nest nest;
+    nest.operation = "max_roi_pool";
+    nest.loops = {{count, false}, {channels, false}, {from.dim(2), false}, {from.dim(3), false}, {bins[d], false}};
+    nest.loops[2 + d].reduction = true;
+    nest.reads = {{from, identityAccess(4)}, {regions, {at(0), fixed(2 - d)}}, {regions, {at(0), fixed(4 - d)}}};
+    nest.write = {at(0), at(1), d == 0 ? at(4) : at(2), d == 0 ? at(3) : at(4)};
+    nest.combiner = Combiner::Maximum;
+    return c.nest(nest, [&](llvm::ArrayRef<Lane> v) {
+      auto [first, end] = range(d, v[1], v[2], loopIndex(c, 4));
+      Lane position = loopIndex(c, 2 + d).to(wide);
+      return select((position >= first) & (position < end), v[0], v[0].constant(-HUGE_VAL));
+    });
+  };
+  TensorRef images =
+      c.gather(x, c.convert(c.reshape(c.slice(regions, {0, 0}, {count, 1}), {count}), ElementType::i64), 0);
+  TensorRef maxima = pooled(pooled(images, 1), 0);
+  Nest fill;
+  fill.operation = "max_roi_pool.empty";
+  fill.loops = {{count, false}, {channels, false}, {bins[0], false}, {bins[1], false}};
+  fill.reads = {{maxima, identityAccess(4)}};
+  for (int64_t side = 1; side < 5; ++side)
+    fill.reads.push_back({regions, {at(0), fixed(side)}});
+  fill.write = identityAccess(4);
+  c.result(c.nest(fill, [&](llvm::ArrayRef<Lane> v) {
+    auto [top, bottom] = range(0, v[2], v[4], loopIndex(c, 2));
+    auto [left, right] = range(1, v[1], v[3], loopIndex(c, 3));
+    return select((bottom <= top) | (right <= left), v[0].constant(0), v[0]);
+  }));
+}
+
 // A convolution whose every tap is moved by an offset of its own: samples are gathered into columns
 // [N, channels, taps, positions], the rest is a product with the weights.
 static void deformConv(OperatorContext &c) {
@@ -438,6 +497,7 @@ void addSampling(OperatorTable &table) {
   table.add("GridSample", gridSample);
   table.add("AffineGrid", affineGrid);
   table.add("RoiAlign", roiAlign);
+  table.add("MaxRoiPool", maxRoiPool);
   table.add("DeformConv", deformConv);
 }
 
