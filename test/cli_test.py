@@ -107,6 +107,16 @@ def test_unknown_operator_is_named_with_its_node(tmp_path):
     assert "Frobnicate" in text and "third" in text
 
 
+def test_inspect_finds_nothing_unsupported_in_sequences_that_import_resolves(tmp_path):
+    nodes = [helper.make_node("SplitToSequence", ["x", "two"], ["s"], axis=0), helper.make_node("SequenceAt", ["s", "one"], ["y"])]
+    known = [helper.make_tensor(name, TensorProto.INT64, [], [value]) for name, value in (("two", 2), ("one", 1))]
+    graph = helper.make_graph(nodes, "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [4, 3])],
+                              [helper.make_tensor_value_info("y", TensorProto.FLOAT, [2, 3])], known)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "m.onnx")
+    report = json.loads(succeed("inspect", tmp_path / "m.onnx", "--json"))
+    assert report["unsupported"] == [] and "flops" in report
+
+
 def test_absent_weights_inspect_and_compile_but_do_not_run(tmp_path):
     model = ROOT / "models/shape_only/resnet18.onnx"
     report = json.loads(succeed("inspect", model, "--json"))

@@ -444,13 +444,26 @@ llvm::Expected<ImportedModel> importModel(const ModelFile &file, const ImportOpt
   return model;
 }
 
+// Operators that the importer itself resolves, beside those of the operator table.
+static constexpr llvm::StringLiteral resolvedAtImport[] = {"If",
+                                                           "Loop",
+                                                           "Scan",
+                                                           "ConcatFromSequence",
+                                                           "SequenceAt",
+                                                           "SequenceConstruct",
+                                                           "SequenceEmpty",
+                                                           "SequenceErase",
+                                                           "SequenceInsert",
+                                                           "SequenceLength",
+                                                           "SplitToSequence"};
+
 static void collectUnknown(const ModelFile &file, const Nodes &nodes, const std::string &prefix,
                            std::vector<UnsupportedNode> &unknown) {
   forEachNode(nodes, [&](const onnx::NodeProto &node) {
     if (const onnx::FunctionProto *function = file.function(node))
       return collectUnknown(file, function->node(), prefix + node.name() + "/", unknown);
     std::string operation = qualifiedOperator(node);
-    if (!llvm::is_contained({"If", "Loop", "Scan"}, operation) && !importer::OperatorTable::get().find(operation))
+    if (!llvm::is_contained(resolvedAtImport, operation) && !importer::OperatorTable::get().find(operation))
       unknown.push_back({prefix + node.name(), operation, whyUnknown(operation)});
   });
 }
@@ -467,7 +480,7 @@ std::string whyInexpressible(llvm::StringRef qualifiedOperator) {
 
 std::vector<std::string> importableOperators() {
   std::vector<std::string> names = importer::OperatorTable::get().names();
-  names.insert(names.end(), {"If", "Loop", "Scan"});
+  names.insert(names.end(), std::begin(resolvedAtImport), std::end(resolvedAtImport));
   llvm::sort(names);
   return names;
 }
