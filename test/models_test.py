@@ -126,3 +126,9 @@ def test_inspect_counts_the_parameters_of_an_export():
     # four numbers per channel become one bias. Channels: 8; 8, 8; 16, 16, 16. Weights: stem, blocks, shortcut, last layer.
     counted = json.loads(models.quadrille("inspect", TINY / "tiny_resnet_torchscript.onnx", "--batch", 1, "--json").stdout)
     assert counted["parameters"] == 3 * 8 * 49 + 2 * 8 * 8 * 9 + (8 + 16) * 16 * 9 + 8 * 16 + 72 + 340
+
+
+def test_peak_memory_is_the_commands_own():
+    held = np.ones(2**27)  # 1 GiB in this process, which a child would report as its own peak
+    _, peak = models.timed("inspect", models.ROOT / "models/mnist_8/model.onnx")
+    assert held.nbytes == 2**30 and 2**22 < peak < 2**29

@@ -235,15 +235,23 @@ def count_classes(session, entry):
     return len({int(np.argmax(session.run(None, {port: image[None]})[0])) for image in drawn})
 
 
+# Peak memory passes from a process to what it starts, so the command is started by a small one, not by this.
+TIMING = """
+import resource, subprocess, sys, time
+begin = time.perf_counter()
+code = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode
+print(time.perf_counter() - begin, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024)
+sys.exit(code)
+"""
+
+
 def timed(*arguments):
     """(seconds, peak bytes) of one command of quadrille."""
-    begin = time.perf_counter()
-    child = subprocess.Popen([QUADRILLE, *map(str, arguments)], stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode:
-        raise SystemExit(f"quadrille {' '.join(map(str, arguments))}: exit {child.returncode}")
-    return time.perf_counter() - begin, usage.ru_maxrss * 1024
+    done = subprocess.run([sys.executable, "-c", TIMING, QUADRILLE, *map(str, arguments)], capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"quadrille {' '.join(map(str, arguments))}: exit {done.returncode}\n{done.stderr}")
+    seconds, peak = done.stdout.split()
+    return float(seconds), int(peak)
 
 
 def planning(file):
