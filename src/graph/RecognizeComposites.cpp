@@ -1,13 +1,13 @@
 #include "graph/RecognizeComposites.h"
 
-#include "graph/InlineComposites.h"
+#include "graph/CompositeRewriter.h"
+#include "graph/RecognizeTransformers.h"
 #include "numerics/Convert.h"
 
 #include "llvm/ADT/STLExtras.h"
 
 #include <cmath>
 #include <cstring>
-#include <set>
 #include <tuple>
 
 namespace quadrille::graph {
@@ -71,7 +71,8 @@ public:
   }
 
 private:
-  static constexpr unsigned mostKernels = 32; // no pattern needs more; bounds the work for each start
+  // No pattern is deeper; residual sums, which lead from layer to layer, are. Both bound the work for each start.
+  static constexpr unsigned deepest = 20, mostKernels = 256;
 
   unsigned add(Term term) {
     auto [entry, isNew] = numbers.try_emplace(term, static_cast<unsigned>(terms.size()));
@@ -101,6 +102,10 @@ private:
     if (opcode == Op::Reciprocal)
       if (std::optional<double> value = constantOf(operands[0]))
         return constant(1 / *value);
+    if (opcode == Op::Multiply)
+      for (unsigned i : {0u, 1u})
+        if (constantOf(operands[i]) == 1.0)
+          return operands[1 - i];
     if (opcode == Op::Add || opcode == Op::Multiply)
       llvm::sort(operands);
     Term term;
@@ -128,9 +133,12 @@ private:
       std::memcpy(&bits, value.data.bytes().data(), byteWidth(value.type));
       term = isFloat(value.type) ? constant(doubleFromBits(value.type, bits)) : leaf(id, axes);
     } else {
-      std::optional<unsigned> inner = producers[id] < 0 || ++visited > mostKernels
-                                          ? std::nullopt
-                                          : producedTerm(graph.kernels[producers[id]], axes);
+      std::optional<unsigned> inner;
+      if (producers[id] >= 0 && depth < deepest && ++visited <= mostKernels) {
+        ++depth;
+        inner = producedTerm(graph.kernels[producers[id]], axes);
+        --depth;
+      }
       term = inner ? *inner : leaf(id, axes);
     }
     memoized[{id, axes}] = term;
@@ -268,17 +276,11 @@ private:
   const KernelGraph &graph;
   llvm::ArrayRef<int> producers;
   const Shape &shape;
-  unsigned visited = 0;
+  unsigned visited = 0, depth = 0;
   std::vector<Term> terms;
   std::map<Term, unsigned> numbers;
   std::map<std::pair<ValueId, Axes>, unsigned> memoized;
   std::map<unsigned, ValueId> values;
-};
-
-struct Match {
-  std::string operation;
-  std::map<std::string, Attribute> attributes;
-  std::vector<ValueId> operands;
 };
 
 class Matcher {
@@ -286,10 +288,14 @@ public:
   Matcher(const Expression &expression, unsigned root, const Shape &shape)
       : expression(expression), root(root), shape(shape) {}
 
-  std::optional<Match> match() {
-    if (std::optional<Match> found = softmax())
+  std::optional<CompositeMatch> match() {
+    if (std::optional<CompositeMatch> found = softmax())
       return found;
-    if (std::optional<Match> found = layerNormalization())
+    if (std::optional<CompositeMatch> found = layerNormalization())
+      return found;
+    if (std::optional<CompositeMatch> found = rmsNormalization())
+      return found;
+    if (std::optional<CompositeMatch> found = gatedLinearUnit())
       return found;
     return gelu();
   }
@@ -304,7 +310,7 @@ private:
     return expression[id].kind == Term::Reduction && expression[id].combiner == combiner;
   }
 
-  std::optional<Match> softmax() const {
+  std::optional<CompositeMatch> softmax() const {
     if (!expression.isOperation(root, Op::Multiply))
       return std::nullopt;
     for (unsigned inverse : expression[root].operands) {
@@ -323,7 +329,7 @@ private:
       if (!operand || expression[largest].kind != Term::Reduction || expression[largest].combiner == Combiner::Sum ||
           expression[largest].operands[0] != x || expression[largest].axes != sum.axes)
         continue;
-      return Match{"softmax", {{"axis", static_cast<int64_t>(sum.axes[0])}}, {*operand}};
+      return CompositeMatch{"softmax", {{"axis", static_cast<int64_t>(sum.axes[0])}}, {*operand}};
     }
     return std::nullopt;
   }
@@ -354,8 +360,8 @@ private:
            x == expression[id].operands[0];
   }
 
-  // 1 / sqrt(mean(centered^2) + epsilon).
-  bool isInverseDeviation(unsigned id, unsigned centered, const Axes &axes, double &epsilon) const {
+  // 1 / sqrt(mean(x^2) + epsilon); gives the axes.
+  bool isInverseRootMeanSquare(unsigned id, unsigned x, Axes &axes, double &epsilon) const {
     if (!expression.isOperation(id, Op::Reciprocal))
       return false;
     unsigned root = expression[id].operands[0];
@@ -366,13 +372,75 @@ private:
       std::optional<double> added = expression.constantOf(other(sum, variance));
       unsigned square = 0;
       Axes over;
-      if (!added || !isMean(variance, square, over) || over != axes || !expression.isOperation(square, Op::Multiply) ||
-          expression[square].operands != std::vector<unsigned>{centered, centered})
+      if (!added || !isMean(variance, square, over) || !expression.isOperation(square, Op::Multiply) ||
+          expression[square].operands != std::vector<unsigned>{x, x})
         continue;
       epsilon = *added;
+      axes = over;
       return true;
     }
     return false;
+  }
+
+  // The last axes, all of them from the first on.
+  bool areLast(const Axes &axes) const {
+    int rank = static_cast<int>(shape.size());
+    return axes.back() == rank - 1 && axes.front() == rank - static_cast<int>(axes.size());
+  }
+
+  // x / sqrt(mean(x^2) + epsilon) * scale.
+  std::optional<CompositeMatch> rmsNormalization() const {
+    std::vector<unsigned> factors;
+    expression.factorsOf(root, 3, factors);
+    if (factors.size() != 3)
+      return std::nullopt;
+    llvm::sort(factors);
+    do {
+      Axes axes;
+      double epsilon = 0;
+      if (!isInverseRootMeanSquare(factors[1], factors[0], axes, epsilon) || !areLast(axes))
+        continue;
+      std::optional<ValueId> operand = expression.valueOf(factors[0]), scale = parameter(factors[2], axes);
+      if (operand && scale && *operand != *scale)
+        return CompositeMatch{"rms_normalization",
+                              {{"axis", static_cast<int64_t>(axes.front())}, {"epsilon", epsilon}},
+                              {*operand, *scale}};
+    } while (std::next_permutation(factors.begin(), factors.end()));
+    return std::nullopt;
+  }
+
+  // 1 / (1 + exp(-x)).
+  bool isSigmoid(unsigned id, unsigned x) const {
+    if (!expression.isOperation(id, Op::Reciprocal))
+      return false;
+    unsigned sum = expression[id].operands[0];
+    if (!expression.isOperation(sum, Op::Add))
+      return false;
+    for (unsigned power : expression[sum].operands)
+      if (expression.constantOf(other(expression[sum], power)) == 1.0 && expression.isOperation(power, Op::Exp) &&
+          expression.isOperation(expression[power].operands[0], Op::Negate) &&
+          expression[expression[power].operands[0]].operands[0] == x)
+        return true;
+    return false;
+  }
+
+  // x sigmoid(x), alone (SiLU) or times something else (SwiGLU; Shazeer, arXiv:2002.05202).
+  std::optional<CompositeMatch> gatedLinearUnit() const {
+    std::vector<unsigned> factors;
+    expression.factorsOf(root, 3, factors);
+    if (factors.size() != 2 && factors.size() != 3)
+      return std::nullopt;
+    llvm::sort(factors);
+    do {
+      std::optional<ValueId> gate = expression.valueOf(factors[0]);
+      if (!gate || !isSigmoid(factors[1], factors[0]))
+        continue;
+      if (factors.size() == 2)
+        return CompositeMatch{"silu", {}, {*gate}};
+      if (std::optional<ValueId> up = expression.valueOf(factors[2]); up && *up != *gate)
+        return CompositeMatch{"swiglu", {}, {*gate, *up}};
+    } while (std::next_permutation(factors.begin(), factors.end()));
+    return std::nullopt;
   }
 
   // A value over exactly the given axes.
@@ -381,7 +449,7 @@ private:
     return term.kind == Term::Leaf && term.axes == axes ? std::optional(term.value) : std::nullopt;
   }
 
-  std::optional<Match> layerNormalization() const {
+  std::optional<CompositeMatch> layerNormalization() const {
     if (!expression.isOperation(root, Op::Add))
       return std::nullopt;
     for (unsigned product : expression[root].operands) {
@@ -394,18 +462,17 @@ private:
         unsigned x = 0;
         Axes axes;
         double epsilon = 0;
-        if (!isCentered(factors[0], x, axes) || !isInverseDeviation(factors[1], factors[0], axes, epsilon))
+        Axes over;
+        if (!isCentered(factors[0], x, axes) || !isInverseRootMeanSquare(factors[1], factors[0], over, epsilon) ||
+            over != axes)
           continue;
-        // The last axes, all of them from the first on.
-        int rank = static_cast<int>(shape.size());
-        bool last = axes.back() == rank - 1 && axes.front() == rank - static_cast<int>(axes.size());
         std::optional<ValueId> scale = parameter(factors[2], axes);
         std::optional<ValueId> shift = parameter(other(expression[root], product), axes);
         std::optional<ValueId> operand = expression.valueOf(x);
-        if (last && scale && shift && operand && *scale != *shift && *operand != *scale && *operand != *shift)
-          return Match{"layer_normalization",
-                       {{"axis", static_cast<int64_t>(axes.front())}, {"epsilon", epsilon}},
-                       {*operand, *scale, *shift}};
+        if (areLast(axes) && scale && shift && operand && *scale != *shift && *operand != *scale && *operand != *shift)
+          return CompositeMatch{"layer_normalization",
+                                {{"axis", static_cast<int64_t>(axes.front())}, {"epsilon", epsilon}},
+                                {*operand, *scale, *shift}};
       } while (std::next_permutation(factors.begin(), factors.end()));
     }
     return std::nullopt;
@@ -457,7 +524,7 @@ private:
 
   // There are many ways to write it, with one variable: what agrees with the function at points all over its range is
   // it. The tolerance allows for constants that were rounded to 16 bits.
-  std::optional<Match> gelu() const {
+  std::optional<CompositeMatch> gelu() const {
     if (!expression.isOperation(root, Op::Multiply))
       return std::nullopt;
     bool hasErf = false, hasTanh = false;
@@ -478,7 +545,7 @@ private:
         agrees = agrees && std::abs(evaluate(variable, x) - expected) <= 1e-3 * std::abs(expected) + 1e-5;
       }
       if (agrees)
-        return Match{"gelu", {{"approximate", std::string(hasErf ? "none" : "tanh")}}, {*operand}};
+        return CompositeMatch{"gelu", {{"approximate", std::string(hasErf ? "none" : "tanh")}}, {*operand}};
     }
     return std::nullopt;
   }
@@ -488,142 +555,24 @@ private:
   const Shape &shape;
 };
 
-class Recognizer {
-public:
-  explicit Recognizer(KernelGraph graph) : graph(std::move(graph)) {}
-
-  KernelGraph run() {
-    index();
-    bool changed = false;
-    std::vector<std::optional<Kernel>> composites(graph.kernels.size());
-    std::set<size_t> replaced;
-    // From the end, so that the largest expression is seen first.
-    for (size_t last = graph.kernels.size(); last-- > 0;) {
-      const Kernel &kernel = graph.kernels[last];
-      if (replaced.count(last) || kernel.kind != KernelKind::Map || kernel.writes.size() != 1)
-        continue;
-      ValueId result = kernel.writes[0].value;
-      const Shape &shape = graph.values[result].shape;
-      Expression expression(graph, producers, shape);
-      std::optional<unsigned> root = expression.build(result);
-      std::optional<Match> match = root ? Matcher(expression, *root, shape).match() : std::nullopt;
-      std::optional<std::set<size_t>> group = match ? groupOf(last, match->operands) : std::nullopt;
-      if (!group || group->size() < 2 || llvm::any_of(*group, [&](size_t member) { return replaced.count(member); }))
-        continue;
-      composites[last] = makeComposite(*match, *group, result);
-      replaced.insert(group->begin(), group->end());
-      changed = true;
-    }
-    if (!changed)
-      return std::move(graph);
-    std::vector<Kernel> kernels;
-    for (auto [position, kernel] : llvm::enumerate(graph.kernels)) {
-      if (composites[position])
-        kernels.push_back(std::move(*composites[position]));
-      else if (!replaced.count(position))
-        kernels.push_back(std::move(kernel));
-    }
-    graph.kernels = std::move(kernels);
-    // Leaves out the values that exist only inside composites now.
-    return inlineComposites(graph, [](const Kernel &) { return true; });
-  }
-
-private:
-  void index() {
-    producers.assign(graph.values.size(), -1);
-    users.resize(graph.values.size());
-    for (auto [position, kernel] : llvm::enumerate(graph.kernels)) {
-      for (const Write &write : kernel.writes) {
-        producers[write.value] = static_cast<int>(position);
-        if (write.initial)
-          users[write.initial->value].insert(position);
-      }
-      for (const Read &read : kernel.reads)
-        users[read.value].insert(position);
-    }
-    // A result is used outside every group.
-    for (ValueId output : graph.outputs)
-      users[output].insert(graph.kernels.size());
-  }
-
-  // The kernels between the operands and the last one; nullopt when somebody else uses what one of them computes.
-  std::optional<std::set<size_t>> groupOf(size_t last, llvm::ArrayRef<ValueId> operands) const {
-    std::set<size_t> group = {last};
-    std::vector<size_t> pending = {last};
-    while (!pending.empty()) {
-      const Kernel &kernel = graph.kernels[pending.back()];
-      pending.pop_back();
-      for (const Read &read : kernel.reads) {
-        if (llvm::is_contained(operands, read.value) || graph.values[read.value].role == ValueRole::Constant)
-          continue;
-        if (producers[read.value] < 0)
-          return std::nullopt;
-        if (group.insert(producers[read.value]).second)
-          pending.push_back(producers[read.value]);
-      }
-    }
-    for (size_t member : group)
-      for (const Write &write : graph.kernels[member].writes)
-        if (write.initial ||
-            (member != last && !llvm::all_of(users[write.value], [&](size_t user) { return group.count(user); })))
-          return std::nullopt;
-    return group;
-  }
-
-  Kernel makeComposite(const Match &match, const std::set<size_t> &group, ValueId result) const {
-    KernelGraph body;
-    body.name = match.operation;
-    std::map<ValueId, ValueId> inner;
-    auto idOf = [&](ValueId id, ValueRole role) {
-      auto [entry, isNew] = inner.try_emplace(id, static_cast<ValueId>(body.values.size()));
-      if (isNew) {
-        body.values.push_back(graph.values[id]);
-        body.values.back().role = role;
-        if (role == ValueRole::Input) {
-          body.values.back().data = {};
-          body.values.back().origin.reset();
-          body.inputs.push_back(entry->second);
-        }
-      }
-      return entry->second;
-    };
-    Kernel composite;
-    composite.kind = KernelKind::Composite;
-    composite.operation = match.operation;
-    composite.attributes = match.attributes;
-    for (ValueId operand : match.operands) {
-      composite.reads.push_back({operand, {}, {}});
-      idOf(operand, ValueRole::Input);
-    }
-    composite.writes.push_back({result, {}, Combiner::None, {}, {}});
-    body.nodes = graph.nodes;
-    for (size_t member : group) {
-      Kernel kernel = graph.kernels[member];
-      for (Read &read : kernel.reads)
-        read.value = idOf(read.value, ValueRole::Constant); // or one that a kernel before it wrote
-      for (Write &write : kernel.writes)
-        write.value = idOf(write.value, ValueRole::Intermediate);
-      for (uint32_t node : kernel.nodes)
-        if (!llvm::is_contained(composite.nodes, node))
-          composite.nodes.push_back(node);
-      body.kernels.push_back(std::move(kernel));
-    }
-    body.outputs = {inner.at(result)};
-    body.outputNames = {""};
-    // A graph of its own, with the nodes that it needs.
-    composite.region = std::make_shared<const KernelGraph>(inlineComposites(body, [](const Kernel &) { return true; }));
-    countWork(graph, composite);
-    return composite;
-  }
-
-  KernelGraph graph;
-  std::vector<int> producers; // kernel that writes each value, -1 for inputs and constants
-  std::vector<std::set<size_t>> users;
-};
 } // namespace
 
 KernelGraph recognizeComposites(KernelGraph graph) {
-  return Recognizer(std::move(graph)).run();
+  CompositeRewriter rewriter(std::move(graph));
+  const KernelGraph &original = rewriter.graph();
+  // From the end, so that the largest expression is seen first.
+  for (size_t last = original.kernels.size(); last-- > 0;) {
+    const Kernel &kernel = original.kernels[last];
+    if (rewriter.isReplaced(last) || kernel.kind != KernelKind::Map || kernel.writes.size() != 1)
+      continue;
+    ValueId result = kernel.writes[0].value;
+    const Shape &shape = original.values[result].shape;
+    Expression expression(original, rewriter.producerIndices(), shape);
+    std::optional<unsigned> root = expression.build(result);
+    if (std::optional<CompositeMatch> match = root ? Matcher(expression, *root, shape).match() : std::nullopt)
+      rewriter.replace(last, *match);
+  }
+  return recognizeTransformers(std::move(rewriter).finish());
 }
 
 } // namespace quadrille::graph

@@ -1,4 +1,5 @@
-// Gives softmax, layer normalisation and GELU that an exporter wrote as single operations their names back.
+// Gives softmax, normalisations, GELU, SwiGLU and attention that an exporter wrote as single operations their names
+// back.
 #pragma once
 
 #include "graph/KernelGraph.h"
@@ -10,9 +11,14 @@ namespace quadrille::graph {
 //   softmax              exp(x - max(x)) / sum(exp(x - max(x)))                              axis
 //   layer_normalization  (x - mean(x)) / sqrt(mean((x - mean(x))^2) + epsilon) * scale + shift
 //                        over the axes from `axis` on; operands x, scale, shift              axis, epsilon
+//   rms_normalization    x / sqrt(mean(x^2) + epsilon) * scale over the axes from `axis` on; operands x, scale
+//                                                                                           axis, epsilon
+//   silu                 x sigmoid(x)
+//   swiglu               x sigmoid(x) y; operands x, y
 //   gelu                 0.5 x (1 + erf(x / sqrt 2)), or with tanh                           approximate ("none",
 //   "tanh")
-// Expressions are compared up to the order of factors and summands and the spelling of division, powers and roots.
+// and those of RecognizeTransformers.h. Expressions are compared up to the order of factors and summands and the
+// spelling of division, powers and roots.
 KernelGraph recognizeComposites(KernelGraph graph);
 
 } // namespace quadrille::graph

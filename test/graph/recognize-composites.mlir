@@ -1,4 +1,4 @@
-// Decomposed softmax, layer normalisation and GELU get their names back.
+// Decomposed softmax, layer normalisation and GELU get their names back (attention and more: test/composites_test.py).
 // RUN: quadrille-opt --qd-print-kernels=recognize-composites=true %s -o /dev/null | FileCheck %s
 
 #xyz = affine_map<(i, j) -> (i, j)>
