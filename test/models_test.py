@@ -69,17 +69,19 @@ def test_many_classes_occur_among_the_images(name, tmp_path):
         assert np.array_equal(got, reference)
 
 
-def test_integer_operators_are_bit_for_bit_those_of_onnx_runtime():
-    inputs = zoo.TINY["tiny_resnet_int8"].inputs(1, 7)
-    inexact, count = models.inexact_operators(TINY / "tiny_resnet_int8.onnx", inputs)
-    # Stem, two convolutions in each of two blocks, one shortcut, the last layer.
-    assert (inexact, count) == ([], 7)
+# ResNet: stem, two convolutions in each of two blocks, one shortcut, the last layer. Transformer: seven weights and two
+# products of activations in each of two layers, and the head.
+@pytest.mark.parametrize("name, products", [("tiny_resnet_int8", 7), ("tiny_transformer_int8", 19)])
+def test_integer_operators_are_bit_for_bit_those_of_onnx_runtime(name, products):
+    inputs = zoo.TINY[name].inputs(1, 7)
+    assert models.inexact_operators(TINY / f"{name}.onnx", inputs) == ([], products)
 
 
-def test_every_product_of_a_quantised_model_becomes_an_integer_contraction():
-    text = models.quadrille("inspect", TINY / "tiny_resnet_int8.onnx", "--batch", 1, "--kernels").stdout
+@pytest.mark.parametrize("name, products", [("tiny_resnet_int8", 7), ("tiny_transformer_int8", 19)])
+def test_every_product_of_a_quantised_model_becomes_an_integer_contraction(name, products):
+    text = models.quadrille("inspect", TINY / f"{name}.onnx", "--batch", 1, "--kernels").stdout
     contractions = [line for line in text.splitlines() if line.split()[:1] == ["contract"]]
-    assert len(contractions) == 7
+    assert len(contractions) == products
     assert all(" i32[" in line for line in contractions)
 
 

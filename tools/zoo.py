@@ -136,6 +136,7 @@ TINY = {
     "tiny_resnet_int8": Model("images, int8", "the same", "our own", "quantised", image_inputs("image", 3, 32), None, True),
     "tiny_transformer_dynamo": Model("genomics", "L2 d24 h4 ff48 V69, S16", "our own", "dynamo", token_inputs(69, 16), 13_485),
     "tiny_transformer_torchscript": Model("genomics", "the same", "our own", "torchscript", token_inputs(69, 16), 13_485),
+    "tiny_transformer_int8": Model("genomics, int8", "the same", "our own", "quantised", token_inputs(69, 16), None),
     "keras_separable": MODELS["keras_separable"],
 }
 EVERY = {**MODELS, **TINY}

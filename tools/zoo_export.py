@@ -190,18 +190,17 @@ def export_shape(name, file):
 
 def export_quantised(name, file):
     from onnxruntime import quantization
-    float_name = {"resnet50_int8": "resnet50", "tiny_resnet_int8": "tiny_resnet_dynamo"}[name]
+    float_name = {"resnet50_int8": "resnet50"}.get(name, name.replace("_int8", "_dynamo"))
     source = zoo.MODELS_DIRECTORY / f"{float_name}.onnx"
     write(float_name, source)
-    sample = zoo.EVERY[name].inputs(1, SEED)["image"]
 
     class Reader(quantization.CalibrationDataReader):
         def __init__(self):
-            drawn, _ = zoo.images(40, SEED, *sample.shape[1:3])
-            self.batches = iter([{"image": image[None]} for image in drawn])
+            drawn = zoo.EVERY[name].inputs(40, SEED)
+            self.samples = iter([{key: value[i:i + 1] for key, value in drawn.items()} for i in range(40)])
 
         def get_next(self):
-            return next(self.batches, None)
+            return next(self.samples, None)
 
     quantization.quantize_static(str(source), file, Reader(), quant_format=quantization.QuantFormat.QDQ, per_channel=True,
                                  activation_type=quantization.QuantType.QUInt8, weight_type=quantization.QuantType.QInt8)
