@@ -43,7 +43,7 @@ llvm::Error run(const std::string &data, const std::string &machineName, const s
   KnownFailures known, ofReference;
   // Where all inputs are bound more tests pass than the machine's list says.
   if (!lists.empty())
-    for (auto [list, path] :
+    for (const auto &[list, path] :
          {std::pair{&known, bindAll ? "" : listFor(*machine, lists)}, {&ofReference, lists + "/host.txt"}}) {
       if (path.empty())
         continue;

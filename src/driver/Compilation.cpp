@@ -181,7 +181,8 @@ std::string referenceTo(llvm::StringRef file, llvm::StringRef program) {
     if (auto below = program::pathBelow(file, llvm::sys::path::parent_path(program)))
       return *below;
   llvm::SmallString<256> absolute = file;
-  llvm::sys::fs::make_absolute(absolute);
+  if (llvm::sys::fs::make_absolute(absolute)) // no current folder: what was given must do
+    return file.str();
   return absolute.str().str();
 }
 

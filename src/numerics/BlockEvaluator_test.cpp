@@ -11,7 +11,6 @@
 
 using namespace quadrille;
 using testing::ElementsAre;
-using testing::ElementsAreArray;
 
 namespace {
 

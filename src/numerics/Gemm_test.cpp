@@ -345,7 +345,7 @@ TEST(GemmOnceRounded, HalfwayCases) {
             return 0.0f;
           }
         };
-        auto right = [=](auto &, int64_t line, int64_t k) {
+        auto right = [=](auto &, int64_t /*line*/, int64_t k) {
           switch (k % 7) {
           case 0:
             return 1.0f;
@@ -376,7 +376,7 @@ TEST(GemmOnceRounded, HugeBesideSmall) {
 }
 
 TEST(GemmOnceRounded, InfinitiesAndNan) {
-  auto special = [](auto &random, int64_t line, int64_t k) {
+  auto special = [](auto &random, int64_t line, int64_t /*k*/) {
     if (random() % 40 != 0 || line % 2)
       return normal(random);
     return line % 3 ? INFINITY : random() % 2 ? -INFINITY : NAN;

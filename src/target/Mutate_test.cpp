@@ -66,7 +66,7 @@ public:
     return timeline;
   }
   llvm::Expected<RunResult> simulate(const program::Program &program, const NamedTensors &inputs,
-                                     const RunOptions &options) const override {
+                                     const RunOptions &) const override {
     ++runs;
     if (field(program, Hazardous))
       return mismatchError("two drivers on one stream");

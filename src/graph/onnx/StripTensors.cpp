@@ -188,6 +188,8 @@ private:
       case onnx::TensorProto::kStringDataFieldNumber:
       case onnx::TensorProto::kRawDataFieldNumber:
         return false;
+      default: // says nothing of the elements
+        break;
       }
     }
     if (dataFields != 1)

@@ -1,6 +1,7 @@
 #include "target/host/Epilogue.h"
 
 #include "target/host/Layouts.h"
+#include "target/host/Strided.h"
 
 #include "llvm/ADT/STLExtras.h"
 
@@ -140,8 +141,8 @@ void Epilogue::apply(int64_t image, int64_t first, int64_t last, float *elements
     const float *from = data[s] + source.base + image * source.imageStride;
     if (source.kind == Kind::Channels) {
       float *to = repeated.data() + places[s];
-      for (int64_t c = 0; c < channels; ++c)
-        to[c] = from[c * source.channelStride];
+      copyStrided(reinterpret_cast<std::byte *>(to), reinterpret_cast<const std::byte *>(from), source.channelStride,
+                  sizeof(float), channels);
       for (int64_t point = 1; point < blockPoints; ++point)
         std::copy_n(to, channels, to + point * channels);
     } else if (source.kind == Kind::AlikePlain) {

@@ -628,7 +628,8 @@ void StructuredOperation::foldRow(Worker &worker, llvm::ArrayRef<int64_t> outer,
     BlockEvaluator::Operand own = {places[0].data, 1};
     if (identity)
       own = operand(accesses[0], reads[0], outer, at, parallel, count, worker.operands[0].bytes());
-    if (!identity || own.stride != 1) {
+    bool isAligned = reinterpret_cast<uintptr_t>(own.data) % byteWidth(forms[0].bodyType) == 0; // weights may not be
+    if (!identity || own.stride != 1 || !isAligned) {
       evaluateBlock(worker, reads, outer, at, parallel, count, places);
       own = {places[0].data, 1};
     }
