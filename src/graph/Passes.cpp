@@ -3,6 +3,7 @@
 #include "base/Error.h"
 #include "base/File.h"
 #include "graph/ExtractKernels.h"
+#include "graph/IntegerContractions.h"
 #include "graph/RecognizeComposites.h"
 #include "graph/dialect/QdDialect.h"
 
@@ -46,7 +47,9 @@ struct PrintKernelsPass : PassWrapper<PrintKernelsPass, OperationPass<ModuleOp>>
         function.emitError(llvm::toString(graph.takeError()));
         return signalPassFailure();
       }
-      KernelGraph result = recognize ? recognizeComposites(std::move(*graph)) : std::move(*graph);
+      KernelGraph result = integers ? integerContractions(std::move(*graph)) : std::move(*graph);
+      if (recognize)
+        result = recognizeComposites(std::move(result));
       if (std::string wrong = result.verify(); !wrong.empty()) {
         function.emitError("not well-formed: " + wrong);
         return signalPassFailure();
@@ -56,6 +59,7 @@ struct PrintKernelsPass : PassWrapper<PrintKernelsPass, OperationPass<ModuleOp>>
     markAllAnalysesPreserved();
   }
 
+  Option<bool> integers{*this, "integer-contractions", llvm::cl::desc("work in integers between QDQ operators first")};
   Option<bool> recognize{*this, "recognize-composites", llvm::cl::desc("find composites among the kernels first")};
 };
 
