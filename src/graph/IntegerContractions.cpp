@@ -26,6 +26,13 @@ uint64_t bitsOf(float value) {
   return bits;
 }
 
+// A copy: weights that lie in a file are not aligned.
+std::vector<float> floatsOf(const Tensor &tensor) {
+  std::vector<float> values(static_cast<size_t>(tensor.elements()));
+  convert(tensor.type(), tensor.bytes().data(), ElementType::f32, values.data(), values.size());
+  return values;
+}
+
 // The dimension of a tensor that has more than one element, if exactly one has.
 std::optional<size_t> onlyDimension(const Shape &shape) {
   std::optional<size_t> found;
@@ -295,10 +302,8 @@ bool Rewriter::rewriteContraction(size_t index) {
     llvm::sort(channel.terms);
   }
   std::vector<float> factors = {right->scale};
-  if (right->scales) {
-    const Tensor &scales = graph.values[*right->scales].data;
-    factors.assign(scales.data<float>(), scales.data<float>() + scales.elements());
-  }
+  if (right->scales)
+    factors = floatsOf(graph.values[*right->scales].data);
   for (float &factor : factors)
     factor = left->scale * factor;
 
@@ -310,10 +315,8 @@ bool Rewriter::rewriteContraction(size_t index) {
                    bias->zero == 0 && !bias->zeros && graph.values[bias->source].shape.size() == 1;
     if (inUnits) {
       std::vector<float> scales = {bias->scale};
-      if (bias->scales) {
-        const Tensor &tensor = graph.values[*bias->scales].data;
-        scales.assign(tensor.data<float>(), tensor.data<float>() + tensor.elements());
-      }
+      if (bias->scales)
+        scales = floatsOf(graph.values[*bias->scales].data);
       inUnits = scales.size() == factors.size() || scales.size() == 1 || factors.size() == 1;
       for (size_t i = 0; inUnits && i < std::max(scales.size(), factors.size()); ++i) {
         float unit = factors[factors.size() == 1 ? 0 : i], scale = scales[scales.size() == 1 ? 0 : i];

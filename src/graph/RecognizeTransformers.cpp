@@ -313,14 +313,16 @@ private:
     if (elementCount(mask.shape) != queries * keys || mask.shape.back() != keys || queries > keys ||
         (mask.type != ElementType::boolean && mask.type != ElementType::f32))
       return false;
+    // To f32, true to 1; a copy, as weights that lie in a file are not aligned.
+    std::vector<float> elements(static_cast<size_t>(queries * keys));
+    convert(mask.type, mask.data.bytes().data(), ElementType::f32, elements.data(), elements.size());
+    bool chooses = mask.type == ElementType::boolean;
     for (int64_t q = 0; q < queries; ++q)
       for (int64_t k = 0; k < keys; ++k) {
-        int64_t i = q * keys + k;
+        float element = elements[static_cast<size_t>(q * keys + k)];
         bool later = k > q + (keys - queries);
-        bool hidden =
-            mask.type == ElementType::boolean ? mask.data.data<uint8_t>()[i] == 0 : mask.data.data<float>()[i] < -1e4F;
-        bool neutral = mask.type == ElementType::boolean || mask.data.data<float>()[i] == 0;
-        if (hidden != later || (!hidden && !neutral))
+        bool hidden = chooses ? element == 0 : element < -1e4F;
+        if (hidden != later || (!hidden && !chooses && element != 0))
           return false;
       }
     return true;
