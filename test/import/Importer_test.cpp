@@ -336,5 +336,48 @@ TEST(Sequences, PositionsMustBeKnownAndInside) {
               HasSubstr("must be known at import"));
 }
 
+//===--------------------------------------------------------------------------------------------------------------===//
+// Local functions and versions of the file format
+//===--------------------------------------------------------------------------------------------------------------===//
+
+std::vector<float> runText(const std::string &text, const Tensor &input) {
+  onnx::ModelProto model;
+  onnx::Common::Status status = onnx::OnnxParser::Parse(model, text.c_str());
+  EXPECT_TRUE(status.IsOK()) << status.ErrorMessage();
+  auto file = fileOf(model);
+  llvm::Expected<ImportedModel> imported = importModel(*file, withHost());
+  if (!imported) {
+    ADD_FAILURE() << report(imported.takeError()).message;
+    return {};
+  }
+  KernelGraph graph = llvm::cantFail(extractKernels(imported->function()));
+  Tensor result = llvm::cantFail(host::evaluate(graph, {input}))[0];
+  return {result.data<float>(), result.data<float>() + result.elements()};
+}
+
+// f(a) = leaky(a) + 1, leaky with the slope of the call; called twice, one call inside another function: x = -4 gives
+// leaky(-4, 0.5) + 1 = -1, then leaky(-1, 0.25) + 1 = 0.75; x = 2 gives 3, then 4.
+TEST(Functions, BodiesTakeTheCallsAttributesAndOperands) {
+  const char *text = "<ir_version: 8, opset_import: [\"\" : 17, \"local\" : 1]>"
+                     "g (float[2] x) => (float[2] y) { h = local.outer(x)  y = local.f<slope = 0.25>(h) }"
+                     "<domain: \"local\", opset_import: [\"\" : 17, \"local\" : 1]>"
+                     "outer (a) => (b) { b = local.f<slope = 0.5>(a) }"
+                     "<domain: \"local\", opset_import: [\"\" : 17]>"
+                     "f <slope> (a) => (b) { one = Constant<value_float = 1.0>()"
+                     "  l = LeakyRelu<alpha: float = @slope>(a)  b = Add(l, one) }";
+  EXPECT_THAT(runText(text, floats({2}, {-4, 2})), ElementsAre(0.75, 4));
+}
+
+class FormatVersions : public testing::TestWithParam<int> {};
+
+// The same graph in every version of the format that is read.
+TEST_P(FormatVersions, GiveTheSameValues) {
+  std::string text = "<ir_version: " + std::to_string(GetParam()) +
+                     ", opset_import: [\"\" : 13]>"
+                     "g (float[3] x) => (float[3] y) <float two = {2}> { m = Mul(x, two)  y = Relu(m) }";
+  EXPECT_THAT(runText(text, floats({3}, {-1, 0.5, 3})), ElementsAre(0, 1, 6));
+}
+INSTANTIATE_TEST_SUITE_P(All, FormatVersions, testing::Range(3, 14));
+
 } // namespace
 } // namespace quadrille::graph
