@@ -28,10 +28,14 @@
 //   top_k             other  data -> values, i64 indices           axis, largest, sorted
 //   sort              other  data -> values, i64 indices           axis, descending
 //   cumulative        other  data -> result                        axis, accumulation ("sum|product"), exclusive,
-//   reverse random_bits       other  [seed] -> u32 words                   offset, seed (when it is no operand) scan
-//   other  states..., sequences..., captures... -> final states..., stacked outputs...
+//   reverse
+//
+//   random_bits       other  [seed] -> u32 words                   offset, seed (when it is no operand)
+//
+//   scan              other  states..., sequences..., captures... -> final states..., stacked outputs...
 //                            states, sequences (counts), trip_count, input_axes, input_reversed, output_axes,
 //                            output_reversed; region: states, slices, captures -> next states, slices
+//
 //   any other name    composite, with the attributes of qd.composite and its body as region
 #pragma once
 

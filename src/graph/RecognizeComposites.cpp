@@ -388,11 +388,11 @@ private:
     return axes.back() == rank - 1 && axes.front() == rank - static_cast<int>(axes.size());
   }
 
-  // x / sqrt(mean(x^2) + epsilon) * scale.
+  // x / sqrt(mean(x^2) + epsilon) * scale; a scale of ones, as models start from, is no factor of the expression.
   std::optional<CompositeMatch> rmsNormalization() const {
     std::vector<unsigned> factors;
     expression.factorsOf(root, 3, factors);
-    if (factors.size() != 3)
+    if (factors.size() != 2 && factors.size() != 3)
       return std::nullopt;
     llvm::sort(factors);
     do {
@@ -400,11 +400,17 @@ private:
       double epsilon = 0;
       if (!isInverseRootMeanSquare(factors[1], factors[0], axes, epsilon) || !areLast(axes))
         continue;
-      std::optional<ValueId> operand = expression.valueOf(factors[0]), scale = parameter(factors[2], axes);
-      if (operand && scale && *operand != *scale)
-        return CompositeMatch{"rms_normalization",
-                              {{"axis", static_cast<int64_t>(axes.front())}, {"epsilon", epsilon}},
-                              {*operand, *scale}};
+      std::optional<ValueId> operand = expression.valueOf(factors[0]), scale;
+      if (factors.size() == 3)
+        scale = parameter(factors[2], axes);
+      if (!operand || (factors.size() == 3 && (!scale || *scale == *operand)))
+        continue;
+      CompositeMatch match{
+          "rms_normalization", {{"axis", static_cast<int64_t>(axes.front())}, {"epsilon", epsilon}}, {}};
+      match.operands.push_back(*operand);
+      if (scale)
+        match.operands.push_back(*scale);
+      return match;
     } while (std::next_permutation(factors.begin(), factors.end()));
     return std::nullopt;
   }

@@ -12,7 +12,7 @@ namespace quadrille::graph {
 //   layer_normalization  (x - mean(x)) / sqrt(mean((x - mean(x))^2) + epsilon) * scale + shift
 //                        over the axes from `axis` on; operands x, scale, shift              axis, epsilon
 //   rms_normalization    x / sqrt(mean(x^2) + epsilon) * scale over the axes from `axis` on; operands x, scale
-//                                                                                           axis, epsilon
+//                        (left out where it is all ones)                                    axis, epsilon
 //   silu                 x sigmoid(x)
 //   swiglu               x sigmoid(x) y; operands x, y
 //   gelu                 0.5 x (1 + erf(x / sqrt 2)), or with tanh                           approximate ("none",

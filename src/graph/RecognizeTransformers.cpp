@@ -208,23 +208,74 @@ private:
   // zero where they are not numbers.
   const Kernel *softmaxBehind(ValueId probabilities) const {
     const Kernel *kernel = producerOf(probabilities);
-    for (unsigned guards = 0; kernel && guards < 3; ++guards) {
-      if (kernel->kind == KernelKind::Composite && kernel->operation == "softmax") {
-        auto axis = kernel->attributes.find("axis");
-        bool isLast = axis != kernel->attributes.end() && std::holds_alternative<int64_t>(axis->second) &&
-                      std::get<int64_t>(axis->second) + 1 ==
-                          static_cast<int64_t>(graph.values[kernel->writes[0].value].shape.size());
-        return isLast ? kernel : nullptr;
-      }
-      if (!isMap(kernel))
-        return nullptr;
-      const Kernel *next = nullptr; // what the float operand of the guard comes from
-      for (const Read &read : kernel->reads)
-        if (isOwnElement(graph, *kernel, read) && isFloat(graph.values[read.value].type))
-          next = producerOf(read.value);
-      kernel = next;
+    if (isMap(kernel)) {
+      std::optional<ValueId> guarded = withoutNans(*kernel);
+      kernel = guarded ? producerOf(*guarded) : nullptr;
     }
-    return nullptr;
+    if (!kernel || kernel->kind != KernelKind::Composite || kernel->operation != "softmax")
+      return nullptr;
+    auto axis = kernel->attributes.find("axis");
+    bool isLast =
+        axis != kernel->attributes.end() && std::holds_alternative<int64_t>(axis->second) &&
+        std::get<int64_t>(axis->second) + 1 == static_cast<int64_t>(graph.values[kernel->writes[0].value].shape.size());
+    return isLast ? kernel : nullptr;
+  }
+
+  // x of where(is_nan(x), 0, x).
+  std::optional<ValueId> withoutNans(const Kernel &kernel) const {
+    const BlockExpression &body = kernel.body;
+    const BlockInstruction &select = body.instructions[body.results[0]];
+    if (select.opcode != BlockOpcode::Select)
+      return std::nullopt;
+    const BlockInstruction &condition = body.instructions[select.operands[0]];
+    const BlockInstruction &zero = body.instructions[select.operands[1]],
+                           &value = body.instructions[select.operands[2]];
+    if (condition.opcode != BlockOpcode::Input || value.opcode != BlockOpcode::Input ||
+        zero.opcode != BlockOpcode::Constant || doubleFromBits(zero.type, zero.immediate) != 0 ||
+        !isOwnElement(graph, kernel, kernel.reads[condition.immediate]) ||
+        !isOwnElement(graph, kernel, kernel.reads[value.immediate]))
+      return std::nullopt;
+    const Kernel *test = producerOf(kernel.reads[condition.immediate].value);
+    auto tested = operandsOf(test, BlockOpcode::IsNan);
+    if (!tested) // or x != x
+      if (tested = operandsOf(test, BlockOpcode::NotEqual); tested && (*tested)[0] != (*tested)[1])
+        return std::nullopt;
+    ValueId x = kernel.reads[value.immediate].value;
+    bool same = tested && test->reads[(*tested)[0]].value == x && isOwnElement(graph, *test, test->reads[(*tested)[0]]);
+    return same ? std::optional(x) : std::nullopt;
+  }
+
+  // One step from scores that are masked to those that are not yet.
+  struct Masking {
+    ValueId scores = noValue;
+    const Read *mask = nullptr;
+    const char *how = "add"; // "keep": scores where the mask is true; "hide": where it is false
+  };
+  std::optional<Masking> maskingOf(const Kernel &kernel) const {
+    if (auto reads = operandsOf(&kernel, BlockOpcode::Add)) {
+      for (unsigned own : {0u, 1u}) {
+        const Read &scores = kernel.reads[(*reads)[own]], &mask = kernel.reads[(*reads)[1 - own]];
+        if (isOwnElement(graph, kernel, scores) && producerOf(scores.value) && !isMaskAlone(scores.value) &&
+            !mask.padding)
+          return Masking{scores.value, &mask, "add"};
+      }
+      return std::nullopt;
+    }
+    const BlockExpression &body = kernel.body;
+    const BlockInstruction &select = body.instructions[body.results[0]];
+    if (select.opcode != BlockOpcode::Select)
+      return std::nullopt;
+    const BlockInstruction &condition = body.instructions[select.operands[0]];
+    for (unsigned branch : {1u, 2u}) {
+      const BlockInstruction &scores = body.instructions[select.operands[branch]];
+      const BlockInstruction &other = body.instructions[select.operands[3 - branch]];
+      if (condition.opcode == BlockOpcode::Input && scores.opcode == BlockOpcode::Input &&
+          other.opcode == BlockOpcode::Constant && doubleFromBits(other.type, other.immediate) < veryNegative &&
+          isOwnElement(graph, kernel, kernel.reads[scores.immediate]) && !kernel.reads[condition.immediate].padding)
+        return Masking{kernel.reads[scores.immediate].value, &kernel.reads[condition.immediate],
+                       branch == 1 ? "keep" : "hide"};
+    }
+    return std::nullopt;
   }
 
   std::optional<CompositeMatch> attention(size_t last) const {
@@ -235,50 +286,63 @@ private:
     const Kernel *softmax = softmaxBehind(context.reads[second->lhs].value);
     if (!softmax)
       return std::nullopt;
-    // From the softmax back to the product of queries and keys, through factors and masks.
-    CompositeMatch match{"attention", {}, {}};
+    // From the softmax back to the product of queries and keys: masks, then factors. Whatever else is done to the
+    // scores, or a factor over a mask, is not what the name says.
     double scale = 1;
-    bool causal = false;
+    bool causal = false, scaled = false;
     std::vector<ValueId> masks;
+    std::vector<std::string> how;
     ValueId value = softmax->reads[0].value;
     const Kernel *scores = producerOf(value);
     for (unsigned steps = 0; scores && scores->kind != KernelKind::Contract; ++steps) {
       if (steps == 5 || !isMap(scores))
         return std::nullopt;
-      std::optional<ValueId> next;
-      if (std::optional<double> factor = constantFactor(scores))
+      if (std::optional<double> factor = constantFactor(scores)) {
+        if (!isOwnElement(graph, *scores, scores->reads[0]))
+          return std::nullopt;
         scale *= *factor;
-      for (const Read &read : scores->reads) {
-        if (!next && isFloat(graph.values[read.value].type) && isOwnElement(graph, *scores, read) &&
-            producerOf(read.value) && !isMaskAlone(read.value)) {
-          next = read.value;
-          continue;
+        scaled = true;
+        value = scores->reads[0].value;
+      } else {
+        std::optional<Masking> masking = maskingOf(*scores);
+        if (!masking || scaled)
+          return std::nullopt;
+        if (hidesLaterKeys(*scores, *masking)) {
+          causal = true;
+        } else {
+          masks.push_back(masking->mask->value);
+          how.push_back(masking->how);
         }
-        masks.push_back(read.value);
-        causal |= hidesLaterKeys(*scores, read);
+        value = masking->scores;
       }
-      if (!next)
-        return std::nullopt;
-      value = *next;
       scores = producerOf(value);
     }
     std::optional<Contraction> first = scores ? inferContraction(graph, *scores) : std::nullopt;
     if (!first || first->isConvolution() || scores->writes[0].initial)
       return std::nullopt;
     auto unscaled = [&](ValueId operand) {
-      if (std::optional<double> factor = constantFactor(producerOf(operand))) {
-        scale *= *factor;
-        return producerOf(operand)->reads[0].value;
-      }
-      return operand;
+      const Kernel *kernel = producerOf(operand);
+      std::optional<double> factor = constantFactor(kernel);
+      if (!factor || !isOwnElement(graph, *kernel, kernel->reads[0]))
+        return operand;
+      scale *= *factor;
+      return kernel->reads[0].value;
     };
-    match.operands = {unscaled(scores->reads[first->lhs].value), unscaled(scores->reads[first->rhs].value),
+    const Read &keys = scores->reads[first->rhs];
+    // The last dimension of the keys is what the product sums over, or the positions.
+    bool sumsLast = llvm::any_of(keys.map.back().terms, [&](auto term) { return scores->loops[term.first].reduction; });
+    CompositeMatch match{"attention", {}, {}};
+    match.operands = {unscaled(scores->reads[first->lhs].value), unscaled(keys.value),
                       context.reads[second->rhs].value};
-    for (ValueId mask : masks)
-      if (!llvm::is_contained(match.operands, mask) && graph.values[mask].role != ValueRole::Constant)
-        match.operands.push_back(mask);
+    for (ValueId mask : masks) {
+      if (llvm::is_contained(match.operands, mask))
+        return std::nullopt;
+      match.operands.push_back(mask);
+    }
     match.attributes["scale"] = scale;
     match.attributes["causal"] = int64_t(causal);
+    match.attributes["masks"] = std::move(how);
+    match.attributes["transposed_keys"] = int64_t(!sumsLast);
     return match;
   }
 
@@ -302,31 +366,36 @@ private:
     return true;
   }
 
-  // A constant [..., queries, keys] that is false, or very negative, exactly where the key comes after the query;
-  // queries are the last ones where there are fewer of them than keys.
-  bool hidesLaterKeys(const Kernel &scores, const Read &read) const {
-    const Value &mask = graph.values[read.value];
+  // Whether a constant [..., queries, keys] hides exactly the keys that come after each query and changes no other
+  // score; queries are the last ones where there are fewer of them than keys.
+  bool hidesLaterKeys(const Kernel &scores, const Masking &masking) const {
+    const Value &mask = graph.values[masking.mask->value];
     const Shape &shape = graph.values[scores.writes[0].value].shape;
-    if (mask.role != ValueRole::Constant || !mask.data.valid() || shape.size() < 2 || mask.shape.size() < 2)
+    bool adds = llvm::StringRef(masking.how) == "add", keeps = llvm::StringRef(masking.how) == "keep";
+    if (mask.role != ValueRole::Constant || !mask.data.valid() || shape.size() < 2 || mask.shape.size() < 2 ||
+        mask.type != (adds ? ElementType::f32 : ElementType::boolean))
       return false;
     int64_t queries = shape[shape.size() - 2], keys = shape.back();
+    const AccessMap &map = masking.mask->map, &own = scores.writes[0].map;
     if (elementCount(mask.shape) != queries * keys || mask.shape.back() != keys || queries > keys ||
-        (mask.type != ElementType::boolean && mask.type != ElementType::f32))
+        map.back() != own.back() || map[map.size() - 2] != own[own.size() - 2])
       return false;
     // To f32, true to 1; a copy, as weights that lie in a file are not aligned.
     std::vector<float> elements(static_cast<size_t>(queries * keys));
     convert(mask.type, mask.data.bytes().data(), ElementType::f32, elements.data(), elements.size());
-    bool chooses = mask.type == ElementType::boolean;
     for (int64_t q = 0; q < queries; ++q)
       for (int64_t k = 0; k < keys; ++k) {
         float element = elements[static_cast<size_t>(q * keys + k)];
-        bool later = k > q + (keys - queries);
-        bool hidden = chooses ? element == 0 : element < -1e4F;
-        if (hidden != later || (!hidden && !chooses && element != 0))
+        bool isLater = k > q + (keys - queries);
+        bool isHidden = adds ? element < veryNegative : (element != 0) != keeps;
+        if (isHidden != isLater || (adds && !isHidden && element != 0))
           return false;
       }
     return true;
   }
+
+  // What is added to a score, or put in its place, to leave nothing of it after the exponential.
+  static constexpr double veryNegative = -1e4;
 
   CompositeRewriter rewriter;
   const KernelGraph &graph;

@@ -10,11 +10,14 @@ namespace quadrille::graph {
 //   rotary_embedding  x cos + rotated(x) sin, where rotated is (-second half, first half) of the last axis, or
 //                     (first cos - second sin, second cos + first sin) of the halves or of even and odd elements;
 //                     operands x, cosines, sines                                         interleaved
-//   attention         softmax(scale q k^T + masks) v; the scale may stand on q, k or the product; masks are added or
-//                     chosen by Where, rows without keys may be made zero. Operands q, k, v, and what the scores are
-//                     combined with                                                      scale, causal
-// `scale` is the product of all constant factors. `causal` is 1 where a constant mask hides exactly the keys behind
-// each query, 0 where nothing is known of the mask.
+//   attention         softmax(scale q k^T, masked) v; rows without keys may be made zero. Operands q, k, v and the
+//   masks,
+//                     the last applied first                              scale, causal, masks, transposed_keys
+// `scale` is the product of all constant factors, on q, k or the product. `causal` is 1 where a constant mask hides
+// exactly the keys behind each query; it is then no operand. `masks` says of each mask how it acts: "add"; "keep" and
+// "hide": scores stay where it is true, or false, and are very negative elsewhere. `transposed_keys` is 1 where keys
+// are
+// [..., size, keys]. Scores on which anything else is done (a cap, a factor over a mask) are left as they are.
 KernelGraph recognizeTransformers(KernelGraph graph);
 
 } // namespace quadrille::graph
