@@ -84,14 +84,14 @@ def test_quantised_network_is_bit_for_bit_that_of_integer_operators(tmp_path):
 
 
 def test_requantisation_takes_its_factors_in_the_order_of_onnx(tmp_path):
-    # ONNX: sum * (scale_a * scale_b / scale_y), each step rounded to f32. Of a million sums another order, or the factor beside
-    # it, rounds some otherwise: asserted below, so that this test can tell.
+    # ONNX: sum * (scale_a * scale_b / scale_y), each step rounded to f32. Of a million sums another order, or the factor
+    # beside it, rounds some otherwise: asserted below, so that this test can tell.
     generator = np.random.default_rng(7)
     left = generator.integers(0, 256, (1024, 64), np.uint8)
     right = generator.integers(-128, 128, (64, 1024)).astype(np.int8)
     scale, scales, to = np.float32(0.0371), generator.uniform(0.004, 0.008, 1024).astype(np.float32), np.float32(0.173)
-    held = {"scale": scale, "zero": np.uint8(113), "right": right, "scales": scales, "zeros": np.zeros(1024, np.int8), "to": to,
-            "middle": np.uint8(130)}
+    held = {"scale": scale, "zero": np.uint8(113), "right": right, "scales": scales, "zeros": np.zeros(1024, np.int8),
+            "to": to, "middle": np.uint8(130)}
     make = onnx.helper.make_node
     nodes = [make("DequantizeLinear", ["left", "scale", "zero"], ["a"]),
              make("DequantizeLinear", ["right", "scales", "zeros"], ["b"], axis=1), make("MatMul", ["a", "b"], ["c"]),
@@ -167,10 +167,12 @@ def resnet_parameters(blocks, bottleneck):
 
 def mobilenet_v2_parameters():
     count, inputs = normalised(3, 32, 3), 32
-    for expansion, outputs, repeats in [(1, 16, 1), (6, 24, 2), (6, 32, 3), (6, 64, 4), (6, 96, 3), (6, 160, 3), (6, 320, 1)]:
+    for expansion, outputs, repeats in [(1, 16, 1), (6, 24, 2), (6, 32, 3), (6, 64, 4), (6, 96, 3), (6, 160, 3),
+                                        (6, 320, 1)]:
         for _ in range(repeats):
             wide = expansion * inputs
-            count += (normalised(inputs, wide, 1) if expansion > 1 else 0) + normalised(1, wide, 3) + normalised(wide, outputs, 1)
+            count += normalised(inputs, wide, 1) if expansion > 1 else 0
+            count += normalised(1, wide, 3) + normalised(wide, outputs, 1)
             inputs = outputs
     return count + normalised(320, 1280, 1) + 1280 * 1000 + 1000
 

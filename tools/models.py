@@ -1,11 +1,11 @@
 """The small real models in models/ and the zoo of larger ones, on the reference: beside golden data and ONNX Runtime.
 
-Usage: models.py [--markdown] [--repeat N] [--batch N] [NAME...]   (default: the folders of models/; `zoo` means all of the zoo)
+Usage: models.py [--markdown] [--repeat N] [--batch N] [NAME...]   (default: the folders of models/; `zoo` is all of the zoo)
 
 A model of the zoo (tools/zoo.py) is exported to build/models/NAME.onnx first, when that is older than what exports it.
 Relative L2 errors are against the golden outputs that came with the model and against ONNX Runtime on the same inputs; times
-are medians of both, on the same cores, in one run. Planning is given as time and peak memory of whole commands: inspect, which
-imports and normalises, and for models without weights also compile.
+are medians of both, on the same cores, in one run. Planning is given as time and peak memory of whole commands: inspect,
+which imports and normalises, and for models without weights also compile.
 """
 
 import argparse
