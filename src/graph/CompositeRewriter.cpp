@@ -6,23 +6,8 @@
 
 namespace quadrille::graph {
 
-CompositeRewriter::CompositeRewriter(KernelGraph given) : original(std::move(given)) {
-  composites.resize(original.kernels.size());
-  producers.assign(original.values.size(), -1);
-  users.resize(original.values.size());
-  for (auto [position, kernel] : llvm::enumerate(original.kernels)) {
-    for (const Write &write : kernel.writes) {
-      producers[write.value] = static_cast<int>(position);
-      if (write.initial)
-        users[write.initial->value].insert(position);
-    }
-    for (const Read &read : kernel.reads)
-      users[read.value].insert(position);
-  }
-  // A result is used outside every group.
-  for (ValueId output : original.outputs)
-    users[output].insert(original.kernels.size());
-}
+CompositeRewriter::CompositeRewriter(KernelGraph given)
+    : original(std::move(given)), uses(original), composites(original.kernels.size()) {}
 
 // The kernels between the operands and the last one; nullopt when somebody else uses what one of them computes.
 std::optional<std::set<size_t>> CompositeRewriter::groupOf(size_t last, llvm::ArrayRef<ValueId> operands) const {
@@ -34,16 +19,17 @@ std::optional<std::set<size_t>> CompositeRewriter::groupOf(size_t last, llvm::Ar
     for (const Read &read : kernel.reads) {
       if (llvm::is_contained(operands, read.value) || original.values[read.value].role == ValueRole::Constant)
         continue;
-      if (producers[read.value] < 0)
+      std::optional<size_t> producer = uses.producers[read.value];
+      if (!producer)
         return std::nullopt;
-      if (group.insert(producers[read.value]).second)
-        pending.push_back(producers[read.value]);
+      if (group.insert(*producer).second)
+        pending.push_back(*producer);
     }
   }
   for (size_t member : group)
     for (const Write &write : original.kernels[member].writes)
       if (write.initial ||
-          (member != last && !llvm::all_of(users[write.value], [&](size_t user) { return group.count(user); })))
+          (member != last && !llvm::all_of(uses.readers[write.value], [&](size_t user) { return group.count(user); })))
         return std::nullopt;
   return group;
 }
@@ -82,9 +68,7 @@ Kernel CompositeRewriter::makeComposite(const CompositeMatch &match, const std::
       read.value = idOf(read.value, ValueRole::Constant); // or one that a kernel before it wrote
     for (Write &write : kernel.writes)
       write.value = idOf(write.value, ValueRole::Intermediate);
-    for (uint32_t node : kernel.nodes)
-      if (!llvm::is_contained(composite.nodes, node))
-        composite.nodes.push_back(node);
+    addNodes(composite, kernel.nodes);
     body.kernels.push_back(std::move(kernel));
   }
   body.outputs = {inner.at(result)};

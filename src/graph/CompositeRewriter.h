@@ -1,7 +1,7 @@
 // Replaces groups of kernels by composites that hold them as their body.
 #pragma once
 
-#include "graph/KernelGraph.h"
+#include "graph/KernelQueries.h"
 
 #include <map>
 #include <optional>
@@ -25,9 +25,8 @@ public:
   const KernelGraph &graph() const { return original; }
   // The kernel that writes the value; null for inputs and constants.
   const Kernel *producerOf(ValueId value) const {
-    return producers[value] < 0 ? nullptr : &original.kernels[static_cast<size_t>(producers[value])];
+    return uses.producers[value] ? &original.kernels[*uses.producers[value]] : nullptr;
   }
-  const std::vector<int> &producerIndices() const { return producers; } // -1 for inputs and constants
   bool isReplaced(size_t kernel) const { return replaced.count(kernel) != 0; }
 
   // Puts a composite in the place of kernel `last`, which alone writes the result, and of the kernels between the
@@ -43,8 +42,7 @@ private:
   Kernel makeComposite(const CompositeMatch &match, const std::set<size_t> &group, ValueId result) const;
 
   KernelGraph original;
-  std::vector<int> producers;
-  std::vector<std::set<size_t>> users;
+  Uses uses;
   std::vector<std::optional<Kernel>> composites;
   std::set<size_t> replaced;
 };

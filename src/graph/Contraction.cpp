@@ -220,6 +220,26 @@ std::optional<Contraction> inferContraction(const KernelGraph &graph, const Kern
   return infer(graph, kernel, first, second);
 }
 
+bool Contraction::isWindowed(size_t dimension) const {
+  return llvm::any_of(windows, [&](const Window &window) { return window.dimension == dimension; });
+}
+
+bool onlyWindowsLeave(const KernelGraph &graph, const Kernel &kernel, const Contraction &contraction) {
+  const Read &lhs = kernel.reads[contraction.lhs];
+  for (auto [dimension, access] : llvm::enumerate(lhs.map)) {
+    IndexRange range = indexRange(access, kernel.loops);
+    bool leaves = range.first < 0 || range.last >= graph.values[lhs.value].shape[dimension];
+    if (leaves && !contraction.isWindowed(dimension))
+      return false;
+  }
+  return true;
+}
+
+bool startsFromZero(const Write &write) {
+  return !write.initial && write.initialScalar &&
+         doubleFromBits(write.initialScalar->type, write.initialScalar->bits) == 0;
+}
+
 Numeric defaultNumeric(const KernelGraph &graph, const Kernel &kernel) {
   std::optional<Contraction> contraction = inferContraction(graph, kernel);
   ElementType written = graph.values[kernel.writes[0].value].type;

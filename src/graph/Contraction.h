@@ -28,10 +28,16 @@ struct Contraction {
   int64_t lhsZeroConstant = 0, rhsZeroConstant = 0;
 
   bool isConvolution() const { return !windows.empty(); }
+  bool isWindowed(size_t dimension) const; // of lhs
 };
 
 // Fails (nullopt) when the kernel is no contraction or a loop has no role.
 std::optional<Contraction> inferContraction(const KernelGraph &graph, const Kernel &kernel);
+
+// Whether the indices of lhs lie inside its value in every dimension without a window, padded or not.
+bool onlyWindowsLeave(const KernelGraph &graph, const Kernel &kernel, const Contraction &contraction);
+
+bool startsFromZero(const Write &write);
 
 // The arithmetic of a structured kernel where the model states none: values in their own types; sums and products of
 // 8- and 16-bit floats accumulate in f32.

@@ -1,5 +1,7 @@
 #include "graph/DropUnused.h"
 
+#include "graph/KernelQueries.h"
+
 #include "llvm/ADT/STLExtras.h"
 
 #include <algorithm>
@@ -14,11 +16,8 @@ void dropUnused(KernelGraph &graph) {
   for (Kernel &kernel : llvm::reverse(graph.kernels)) {
     if (llvm::none_of(kernel.writes, [&](const Write &write) { return needed[write.value]; }))
       continue;
-    for (const Read &read : kernel.reads)
-      needed[read.value] = true;
-    for (const Write &write : kernel.writes)
-      if (write.initial)
-        needed[write.initial->value] = true;
+    for (ValueId operand : operandsOf(kernel))
+      needed[operand] = true;
     kept.push_back(std::move(kernel));
   }
   std::reverse(kept.begin(), kept.end());

@@ -1,6 +1,7 @@
 #include "graph/ExtractKernels.h"
 
 #include "base/Error.h"
+#include "graph/KernelQueries.h"
 #include "graph/StructuredOp.h"
 #include "graph/TranslateBody.h"
 #include "graph/dialect/QdDialect.h"
@@ -521,7 +522,7 @@ llvm::Error Extractor::extractStructured(linalg::LinalgOp op) {
     translator.loops.push_back(kernel.loops.size());
     kernel.loops.push_back({extent, reduction});
   }
-  bool reduces = llvm::any_of(kernel.loops, [](const Loop &loop) { return loop.reduction; });
+  bool reduces = hasReduction(kernel.loops);
   auto mapOf = [&](OpOperand &operand) { return accessMap(op.getMatchingIndexingMap(&operand), translator.loops); };
   auto readOperand = [&](OpOperand &operand, BlockArgument argument) -> llvm::Error {
     std::optional<AccessMap> map = mapOf(operand);

@@ -1,5 +1,7 @@
 #include "graph/InlineComposites.h"
 
+#include "graph/KernelQueries.h"
+
 #include "llvm/ADT/STLExtras.h"
 
 namespace quadrille::graph {
@@ -12,18 +14,9 @@ public:
   // Appends the kernels of `source`, whose inputs are bound in `ids`, to the result; fills `ids` with the result's
   // value for each value of `source`.
   void append(const KernelGraph &source, std::vector<ValueId> &ids, llvm::ArrayRef<uint32_t> inheritedNodes) {
-    std::vector<bool> used(source.values.size());
-    for (const Kernel &kernel : source.kernels) {
-      for (const Read &read : kernel.reads)
-        used[read.value] = true;
-      for (const Write &write : kernel.writes)
-        if (write.initial)
-          used[write.initial->value] = true;
-    }
-    for (ValueId output : source.outputs)
-      used[output] = true;
+    Uses uses(source);
     for (size_t id = 0; id < source.values.size(); ++id)
-      if (used[id] && source.values[id].role == ValueRole::Constant)
+      if (!uses.readers[id].empty() && source.values[id].role == ValueRole::Constant)
         ids[id] = addValue(source.values[id]);
     for (const Kernel &original : source.kernels) {
       if (original.kind == KernelKind::Composite && !keep(original)) {

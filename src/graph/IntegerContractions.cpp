@@ -2,6 +2,7 @@
 
 #include "graph/Contraction.h"
 #include "graph/DropUnused.h"
+#include "graph/KernelQueries.h"
 #include "numerics/Convert.h"
 
 #include "llvm/ADT/STLExtras.h"
@@ -65,13 +66,7 @@ struct Quantization {
 
 // An elementwise kernel of one operand of the result's shape, read 0, and perhaps constants along one axis.
 bool isElementwiseOf(const KernelGraph &graph, const Kernel &kernel) {
-  if (!kernel.structured() || kernel.reads.empty() || kernel.writes.size() != 1 ||
-      kernel.writes[0].combiner != Combiner::None ||
-      llvm::any_of(kernel.loops, [](const Loop &loop) { return loop.reduction; }))
-    return false;
-  const Read &read = kernel.reads[0];
-  return !read.padding && read.map == kernel.writes[0].map &&
-         graph.values[read.value].shape == graph.values[kernel.writes[0].value].shape;
+  return isElementwise(kernel) && !kernel.reads.empty() && readsOwnElement(graph, kernel, kernel.reads[0]);
 }
 
 class Body {
@@ -191,19 +186,17 @@ std::optional<Quantization> matchQuantization(const KernelGraph &graph, const Ke
   return found.scale > 0 ? std::optional(found) : std::nullopt;
 }
 
-bool isReshape(const Kernel &kernel) {
-  return !kernel.structured() && kernel.operation == "reshape";
-}
-
 class Rewriter {
 public:
-  explicit Rewriter(KernelGraph graph) : graph(std::move(graph)) {}
+  explicit Rewriter(KernelGraph given) : graph(std::move(given)), uses(graph) {}
   KernelGraph run();
 
 private:
-  void findUses();
   // The kernel that alone reads the value, unless it is an output.
-  std::optional<size_t> onlyReader(ValueId value) const;
+  std::optional<size_t> onlyReader(ValueId value) const {
+    const std::vector<size_t> &readers = uses.readers[value];
+    return readers.size() == 1 && readers[0] < graph.kernels.size() ? std::optional(readers[0]) : std::nullopt;
+  }
   const Dequantization *dequantized(ValueId value) const {
     auto found = dequantizations.find(value);
     return found == dequantizations.end() ? nullptr : &found->second;
@@ -225,39 +218,11 @@ private:
 
   KernelGraph graph;
   std::map<ValueId, Dequantization> dequantizations; // by result
-  std::vector<std::vector<size_t>> readers;
-  std::vector<size_t> producers;
+  Uses uses;
   std::map<size_t, std::vector<Kernel>> replacements; // of the kernel with that index
 };
 
-void addNodes(Kernel &kernel, llvm::ArrayRef<uint32_t> nodes) {
-  for (uint32_t node : nodes)
-    if (!llvm::is_contained(kernel.nodes, node))
-      kernel.nodes.push_back(node);
-  llvm::sort(kernel.nodes);
-}
-
 } // namespace
-
-void Rewriter::findUses() {
-  readers.assign(graph.values.size(), {});
-  producers.assign(graph.values.size(), ~size_t(0));
-  for (auto [k, kernel] : llvm::enumerate(graph.kernels)) {
-    for (const Read &read : kernel.reads)
-      readers[read.value].push_back(k);
-    for (const Write &write : kernel.writes) {
-      producers[write.value] = k;
-      if (write.initial)
-        readers[write.initial->value].push_back(k);
-    }
-  }
-  for (ValueId output : graph.outputs)
-    readers[output].insert(readers[output].end(), 2, ~size_t(0)); // nobody else's alone
-}
-
-std::optional<size_t> Rewriter::onlyReader(ValueId value) const {
-  return readers[value].size() == 1 ? std::optional(readers[value][0]) : std::nullopt;
-}
 
 // A map with the loops of the result's dimensions and `operand` as read 0.
 Kernel Rewriter::elementwiseOver(ValueId operand, ValueId result) const {
@@ -337,7 +302,7 @@ bool Rewriter::rewriteContraction(size_t index) {
         llvm::sort(access.terms);
       }
     }
-  } else if (!write.initialScalar || doubleFromBits(write.initialScalar->type, write.initialScalar->bits) != 0) {
+  } else if (!startsFromZero(write)) {
     return false;
   }
 
@@ -380,9 +345,9 @@ bool Rewriter::rewriteContraction(size_t index) {
   body.results = {body.append(BlockOpcode::Multiply, i32, {a, b})};
   product.body = std::move(body);
   for (ValueId operand : {lhs.value, rhs.value})
-    addNodes(product, graph.kernels[producers[operand]].nodes);
+    addNodes(product, graph.kernels[*uses.producers[operand]].nodes);
   if (integerBias)
-    addNodes(product, graph.kernels[producers[kernel.writes[0].initial->value]].nodes);
+    addNodes(product, graph.kernels[*uses.producers[kernel.writes[0].initial->value]].nodes);
 
   // Who quantises the result, directly or behind a reshape.
   std::optional<size_t> reader = onlyReader(write.value), reshape;
@@ -476,12 +441,11 @@ bool Rewriter::rewritePassage(size_t index) {
   std::vector<size_t> chain; // from the quantisation to the dequantisation
   ValueId value = graph.kernels[index].reads[0].value;
   while (!dequantized(value)) {
-    size_t producer = producers[value];
-    if (producer == ~size_t(0) || !onlyReader(value) || replacements.count(producer) ||
-        !isPassage(graph.kernels[producer]))
+    std::optional<size_t> producer = uses.producers[value];
+    if (!producer || !onlyReader(value) || replacements.count(*producer) || !isPassage(graph.kernels[*producer]))
       return false;
-    chain.push_back(producer);
-    value = graph.kernels[producer].reads[0].value;
+    chain.push_back(*producer);
+    value = graph.kernels[*producer].reads[0].value;
   }
   const Dequantization &source = *dequantized(value);
   ElementType type = quantization->type;
@@ -522,7 +486,6 @@ KernelGraph Rewriter::run() {
       dequantizations.emplace(kernel.writes[0].value, *found);
   if (dequantizations.empty())
     return std::move(graph);
-  findUses();
   size_t count = graph.kernels.size();
   for (size_t k = 0; k < count; ++k)
     if (!rewriteContraction(k) && !replacements.count(k))

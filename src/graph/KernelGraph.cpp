@@ -1,8 +1,8 @@
 #include "graph/KernelGraph.h"
 
 #include "graph/CombineOf.h"
-
 #include "graph/Contraction.h"
+#include "graph/KernelQueries.h"
 
 #include "llvm/ADT/APFloat.h"
 #include "llvm/ADT/STLExtras.h"
@@ -292,7 +292,7 @@ private:
     if (write.combiner == Combiner::None) {
       if (write.initial || write.initialScalar)
         return "an initial value without a combiner";
-      if (llvm::any_of(kernel.loops, [](const Loop &loop) { return loop.reduction; }))
+      if (hasReduction(kernel.loops))
         return "a reduction without a combiner";
       return "";
     }

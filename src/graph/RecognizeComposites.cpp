@@ -34,8 +34,8 @@ struct Term {
 // only add or drop extents of 1.
 class Expression {
 public:
-  Expression(const KernelGraph &graph, llvm::ArrayRef<int> producers, const Shape &shape)
-      : graph(graph), producers(producers), shape(shape) {}
+  Expression(const CompositeRewriter &rewriter, const Shape &shape)
+      : rewriter(rewriter), graph(rewriter.graph()), shape(shape) {}
 
   std::optional<unsigned> build(ValueId value) {
     Axes identity(shape.size());
@@ -134,9 +134,10 @@ private:
       term = isFloat(value.type) ? constant(doubleFromBits(value.type, bits)) : leaf(id, axes);
     } else {
       std::optional<unsigned> inner;
-      if (producers[id] >= 0 && depth < deepest && ++visited <= mostKernels) {
+      const Kernel *producer = rewriter.producerOf(id);
+      if (producer && depth < deepest && ++visited <= mostKernels) {
         ++depth;
-        inner = producedTerm(graph.kernels[producers[id]], axes);
+        inner = producedTerm(*producer, axes);
         --depth;
       }
       term = inner ? *inner : leaf(id, axes);
@@ -154,7 +155,7 @@ private:
     if (kernel.writes.size() != 1)
       return std::nullopt;
     if (!kernel.structured())
-      return kernel.operation == "reshape" ? reshapedTerm(kernel, axes) : std::nullopt;
+      return isReshape(kernel) ? reshapedTerm(kernel, axes) : std::nullopt;
     const Write &write = kernel.writes[0];
     std::vector<int> loopAxes(kernel.loops.size(), -1);
     for (auto [dimension, access] : llvm::enumerate(write.map))
@@ -273,8 +274,8 @@ private:
     return axes;
   }
 
+  const CompositeRewriter &rewriter;
   const KernelGraph &graph;
-  llvm::ArrayRef<int> producers;
   const Shape &shape;
   unsigned visited = 0, depth = 0;
   std::vector<Term> terms;
@@ -573,7 +574,7 @@ KernelGraph recognizeComposites(KernelGraph graph) {
       continue;
     ValueId result = kernel.writes[0].value;
     const Shape &shape = original.values[result].shape;
-    Expression expression(original, rewriter.producerIndices(), shape);
+    Expression expression(rewriter, shape);
     std::optional<unsigned> root = expression.build(result);
     if (std::optional<CompositeMatch> match = root ? Matcher(expression, *root, shape).match() : std::nullopt)
       rewriter.replace(last, *match);

@@ -14,18 +14,11 @@ namespace quadrille::graph {
 namespace {
 
 bool isMap(const Kernel *kernel) {
-  return kernel && kernel->structured() && kernel->writes.size() == 1 && kernel->writes[0].combiner == Combiner::None &&
-         llvm::none_of(kernel->loops, [](const Loop &loop) { return loop.reduction; });
+  return kernel && isElementwise(*kernel);
 }
 
-// Whether a read takes the element of the kernel's own result.
-bool isOwnElement(const KernelGraph &graph, const Kernel &kernel, const Read &read) {
-  return !read.padding && read.map == kernel.writes[0].map &&
-         graph.values[read.value].shape == graph.values[kernel.writes[0].value].shape;
-}
-
-// A map that applies one instruction to its reads: gives the reads in the instruction's order.
-std::optional<llvm::SmallVector<unsigned, 2>> operandsOf(const Kernel *kernel, BlockOpcode opcode) {
+// A map that applies one instruction to its reads: these in the instruction's order.
+std::optional<llvm::SmallVector<unsigned, 2>> readsUnder(const Kernel *kernel, BlockOpcode opcode) {
   if (!isMap(kernel))
     return std::nullopt;
   const BlockExpression &body = kernel->body;
@@ -114,7 +107,7 @@ private:
 
   // The two operands of a product or sum as values, in any order that `accept` takes.
   template <typename Accept> bool eitherWay(const Kernel *kernel, BlockOpcode opcode, const Accept &accept) const {
-    auto reads = operandsOf(kernel, opcode);
+    auto reads = readsUnder(kernel, opcode);
     if (!reads)
       return false;
     ValueId a = kernel->reads[(*reads)[0]].value, b = kernel->reads[(*reads)[1]].value;
@@ -137,7 +130,7 @@ private:
           const Kernel *concat = producerOf(joined);
           if (!isConcat(concat, joined) || concat->reads.size() != 2)
             return false;
-          auto negated = operandsOf(producerOf(concat->reads[0].value), BlockOpcode::Negate);
+          auto negated = readsUnder(producerOf(concat->reads[0].value), BlockOpcode::Negate);
           Part part;
           if (!negated ||
               !areHalves(concat->reads[1].value, producerOf(concat->reads[0].value)->reads[(*negated)[0]].value,
@@ -156,7 +149,7 @@ private:
   bool rotatedParts(const Kernel *kernel, CompositeMatch &match) const {
     const Kernel *concat = kernel;
     bool pairs = false;
-    if (isReshape(kernel)) {
+    if (isReshape(*kernel)) {
       concat = producerOf(kernel->reads[0].value);
       pairs = true;
     }
@@ -165,10 +158,10 @@ private:
     auto joined = [&](unsigned index) {
       ValueId value = concat->reads[index].value;
       const Kernel *reshape = producerOf(value);
-      return pairs && isReshape(reshape) ? reshape->reads[0].value : value;
+      return pairs && reshape && isReshape(*reshape) ? reshape->reads[0].value : value;
     };
     const Kernel *left = producerOf(joined(0)), *right = producerOf(joined(1));
-    auto difference = operandsOf(left, BlockOpcode::Subtract);
+    auto difference = readsUnder(left, BlockOpcode::Subtract);
     if (!difference)
       return false;
     return eitherWay(
@@ -192,9 +185,6 @@ private:
         });
   }
 
-  static bool isReshape(const Kernel *kernel) {
-    return kernel && !kernel->structured() && kernel->operation == "reshape";
-  }
   // Joins along the last axis.
   bool isConcat(const Kernel *kernel, ValueId result) const {
     if (!kernel || kernel->structured() || kernel->operation != "concat")
@@ -232,16 +222,17 @@ private:
                            &value = body.instructions[select.operands[2]];
     if (condition.opcode != BlockOpcode::Input || value.opcode != BlockOpcode::Input ||
         zero.opcode != BlockOpcode::Constant || doubleFromBits(zero.type, zero.immediate) != 0 ||
-        !isOwnElement(graph, kernel, kernel.reads[condition.immediate]) ||
-        !isOwnElement(graph, kernel, kernel.reads[value.immediate]))
+        !readsOwnElement(graph, kernel, kernel.reads[condition.immediate]) ||
+        !readsOwnElement(graph, kernel, kernel.reads[value.immediate]))
       return std::nullopt;
     const Kernel *test = producerOf(kernel.reads[condition.immediate].value);
-    auto tested = operandsOf(test, BlockOpcode::IsNan);
+    auto tested = readsUnder(test, BlockOpcode::IsNan);
     if (!tested) // or x != x
-      if (tested = operandsOf(test, BlockOpcode::NotEqual); tested && (*tested)[0] != (*tested)[1])
+      if (tested = readsUnder(test, BlockOpcode::NotEqual); tested && (*tested)[0] != (*tested)[1])
         return std::nullopt;
     ValueId x = kernel.reads[value.immediate].value;
-    bool same = tested && test->reads[(*tested)[0]].value == x && isOwnElement(graph, *test, test->reads[(*tested)[0]]);
+    bool same =
+        tested && test->reads[(*tested)[0]].value == x && readsOwnElement(graph, *test, test->reads[(*tested)[0]]);
     return same ? std::optional(x) : std::nullopt;
   }
 
@@ -252,10 +243,10 @@ private:
     const char *how = "add"; // "keep": scores where the mask is true; "hide": where it is false
   };
   std::optional<Masking> maskingOf(const Kernel &kernel) const {
-    if (auto reads = operandsOf(&kernel, BlockOpcode::Add)) {
+    if (auto reads = readsUnder(&kernel, BlockOpcode::Add)) {
       for (unsigned own : {0u, 1u}) {
         const Read &scores = kernel.reads[(*reads)[own]], &mask = kernel.reads[(*reads)[1 - own]];
-        if (isOwnElement(graph, kernel, scores) && producerOf(scores.value) && !isMaskAlone(scores.value) &&
+        if (readsOwnElement(graph, kernel, scores) && producerOf(scores.value) && !isMaskAlone(scores.value) &&
             !mask.padding)
           return Masking{scores.value, &mask, "add"};
       }
@@ -271,7 +262,7 @@ private:
       const BlockInstruction &other = body.instructions[select.operands[3 - branch]];
       if (condition.opcode == BlockOpcode::Input && scores.opcode == BlockOpcode::Input &&
           other.opcode == BlockOpcode::Constant && doubleFromBits(other.type, other.immediate) < veryNegative &&
-          isOwnElement(graph, kernel, kernel.reads[scores.immediate]) && !kernel.reads[condition.immediate].padding)
+          readsOwnElement(graph, kernel, kernel.reads[scores.immediate]) && !kernel.reads[condition.immediate].padding)
         return Masking{kernel.reads[scores.immediate].value, &kernel.reads[condition.immediate],
                        branch == 1 ? "keep" : "hide"};
     }
@@ -298,7 +289,7 @@ private:
       if (steps == 5 || !isMap(scores))
         return std::nullopt;
       if (std::optional<double> factor = constantFactor(scores)) {
-        if (!isOwnElement(graph, *scores, scores->reads[0]))
+        if (!readsOwnElement(graph, *scores, scores->reads[0]))
           return std::nullopt;
         scale *= *factor;
         scaled = true;
@@ -323,7 +314,7 @@ private:
     auto unscaled = [&](ValueId operand) {
       const Kernel *kernel = producerOf(operand);
       std::optional<double> factor = constantFactor(kernel);
-      if (!factor || !isOwnElement(graph, *kernel, kernel->reads[0]))
+      if (!factor || !readsOwnElement(graph, *kernel, kernel->reads[0]))
         return operand;
       scale *= *factor;
       return kernel->reads[0].value;

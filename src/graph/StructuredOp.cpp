@@ -1,6 +1,7 @@
 #include "graph/StructuredOp.h"
 
 #include "graph/Contraction.h"
+#include "graph/KernelQueries.h"
 #include "graph/dialect/QdDialect.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
@@ -168,12 +169,11 @@ static bool hasWindow(const Kernel &kernel) {
 
 void recognizeKind(const KernelGraph &graph, Kernel &kernel, Operation &op) {
   std::optional<Contraction> contraction = inferContraction(graph, kernel);
-  bool reduces = llvm::any_of(kernel.loops, [](const Loop &loop) { return loop.reduction; });
   std::string name;
   if (contraction) {
     kernel.kind = KernelKind::Contract;
     name = contraction->isConvolution() ? "conv" : "matmul";
-  } else if (reduces) {
+  } else if (hasReduction(kernel.loops)) {
     kernel.kind = hasWindow(kernel) ? KernelKind::Window : KernelKind::Reduce;
     name = (kernel.kind == KernelKind::Window ? "window_" : "reduce_") + nameOf(kernel.writes[0].combiner).str();
   } else {

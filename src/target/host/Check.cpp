@@ -1,6 +1,7 @@
 // The legality of a host program, independent of what made it.
 #include "target/host/Check.h"
 
+#include "graph/KernelQueries.h"
 #include "target/host/Convolution.h"
 #include "target/host/Layouts.h"
 #include "target/host/RowGroup.h"
@@ -88,22 +89,17 @@ std::vector<target::Finding> findingsOf(const program::Program &program, const H
         report(where, "kernel " + std::to_string(k) + " runs a second time");
       stepOf[k] = s;
       const Kernel &kernel = graph.kernels[k];
-      if (isAlias(kernel))
+      if (isReshape(kernel))
         report(where, "runs kernel " + std::to_string(k) + ", a reshape, whose result has no memory of its own");
-      auto reads = [&](ValueId id) {
-        ValueId root = decisions.aliases[id];
+      for (ValueId operand : operandsOf(kernel)) {
+        ValueId root = decisions.aliases[operand];
         if (!available[root])
-          report(where, "reads " + valueText(id) + ", which nothing has produced");
+          report(where, "reads " + valueText(operand) + ", which nothing has produced");
         lastRead[root] = s;
-      };
-      for (const Read &read : kernel.reads)
-        reads(read.value);
-      for (const Write &write : kernel.writes) {
-        if (write.initial)
-          reads(write.initial->value);
+      }
+      for (const Write &write : kernel.writes)
         if (available[write.value])
           report(where, "writes " + valueText(write.value) + ", which exists already");
-      }
       for (const Write &write : kernel.writes) {
         available[write.value] = true;
         produced[write.value] = s;
@@ -112,7 +108,7 @@ std::vector<target::Finding> findingsOf(const program::Program &program, const H
     }
   }
   for (auto [k, kernel] : llvm::enumerate(graph.kernels))
-    if (stepOf[k] == ~size_t(0) && !isAlias(kernel))
+    if (stepOf[k] == ~size_t(0) && !isReshape(kernel))
       report("kernel " + std::to_string(k), "is in no step");
   for (ValueId output : graph.outputs)
     if (!available[decisions.aliases[output]])

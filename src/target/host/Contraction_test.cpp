@@ -7,6 +7,7 @@
 #include "target/host/Product.h"
 
 #include "base/Parallel.h"
+#include "graph/KernelQueries.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

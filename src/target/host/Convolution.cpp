@@ -2,6 +2,7 @@
 
 #include "base/Parallel.h"
 #include "graph/Contraction.h"
+#include "graph/KernelQueries.h"
 #include "numerics/Convert.h"
 #include "target/host/Epilogue.h"
 #include "target/host/Layouts.h"
@@ -70,17 +71,20 @@ bool geometryOf(const KernelGraph &graph, const Kernel &kernel, const Contractio
   const Write &write = kernel.writes[0];
   if (weights.padding || llvm::any_of(kernel.loops, [](const Loop &loop) { return loop.extent == 0; }))
     return false;
+  const Shape &sourceShape = graph.values[source.value].shape;
+  Shape sourceSteps = rowMajorStrides(sourceShape), weightSteps = rowMajorStrides(graph.values[weights.value].shape),
+        resultSteps = rowMajorStrides(graph.values[write.value].shape);
   struct Role {
     int64_t extent = 1, source = 0, weights = 0, result = 0, initial = 0;
   };
   auto strides = [&](unsigned l) {
     Role role;
     role.extent = kernel.loops[l].extent;
-    role.source = strideAlong(graph, source.value, source.map, l);
-    role.weights = strideAlong(graph, weights.value, weights.map, l);
-    role.result = strideAlong(graph, write.value, write.map, l);
+    role.source = strideAlong(source.map, sourceSteps, l);
+    role.weights = strideAlong(weights.map, weightSteps, l);
+    role.result = strideAlong(write.map, resultSteps, l);
     if (write.initial)
-      role.initial = strideAlong(graph, write.initial->value, write.initial->map, l);
+      role.initial = strideAlong(write.initial->map, rowMajorStrides(graph.values[write.initial->value].shape), l);
     return role;
   };
   auto single = [&](llvm::ArrayRef<unsigned> loops, Role &role) {
@@ -121,19 +125,11 @@ bool geometryOf(const KernelGraph &graph, const Kernel &kernel, const Contractio
     g.weightDims = {g.outputs, g.inputs};
     g.weightStrides = {out.weights, in.weights};
   }
-  const Shape &sourceShape = graph.values[source.value].shape;
-  Shape sourceSteps = rowMajorStrides(sourceShape);
-  for (auto [dimension, access] : llvm::enumerate(source.map)) {
-    // oneDNN pads windows; elsewhere a padded read that leaves the operand would read other memory.
-    bool windowed =
-        llvm::any_of(contraction.windows, [&](const Contraction::Window &w) { return w.dimension == dimension; });
-    IndexRange range = indexRange(access, kernel.loops);
-    if (!windowed && (range.first < 0 || range.last >= sourceShape[dimension]))
-      return false;
-    g.sourceBase += access.offset * sourceSteps[dimension];
-  }
-  for (auto [access, step] : llvm::zip(weights.map, rowMajorStrides(graph.values[weights.value].shape)))
-    g.weightBase += access.offset * step;
+  // oneDNN pads windows; elsewhere a padded read that leaves the operand would read other memory.
+  if (!onlyWindowsLeave(graph, kernel, contraction))
+    return false;
+  g.sourceBase = baseOf(source.map, sourceSteps);
+  g.weightBase = baseOf(weights.map, weightSteps);
   llvm::SmallVector<Contraction::Window, 3> windows = contraction.windows;
   llvm::sort(windows, [](const auto &a, const auto &b) { return a.dimension < b.dimension; });
   for (const Contraction::Window &window : windows) {
@@ -152,8 +148,7 @@ bool geometryOf(const KernelGraph &graph, const Kernel &kernel, const Contractio
       end = sourceShape[window.dimension];
     if (end <= first)
       return false;
-    g.sourceBase -= offset * step;
-    g.sourceBase += first * step;
+    g.sourceBase += (first - offset) * step;
     g.sourceDims.push_back(end - first);
     g.sourceStrides.push_back(step);
     g.weightDims.push_back(tap.extent);
@@ -177,7 +172,7 @@ bool geometryOf(const KernelGraph &graph, const Kernel &kernel, const Contractio
         elementCount(graph.values[write.initial->value].shape) != g.groups * g.outputs)
       return false;
     g.biased = true;
-  } else if (write.initialScalar && doubleFromBits(write.initialScalar->type, write.initialScalar->bits) != 0) {
+  } else if (!startsFromZero(write)) {
     return false;
   }
   return true;

@@ -1,5 +1,6 @@
 #include "target/host/Epilogue.h"
 
+#include "graph/KernelQueries.h"
 #include "target/host/Layouts.h"
 #include "target/host/Strided.h"
 
@@ -20,30 +21,6 @@ std::optional<unsigned> loopOf(const Kernel &kernel, size_t dimension) {
   return access.terms.empty() ? std::nullopt : std::optional(access.terms[0].first);
 }
 
-// Whether an access takes the same index as the result's dimension.
-bool isSame(const Kernel &kernel, const DimensionAccess &access, size_t dimension) {
-  return access == kernel.writes[0].map[dimension];
-}
-
-bool isAlike(const KernelGraph &graph, const Kernel &kernel, const Read &read) {
-  if (read.padding || graph.values[read.value].shape != graph.values[kernel.writes[0].value].shape)
-    return false;
-  for (auto [d, access] : llvm::enumerate(read.map))
-    if (!isSame(kernel, access, d))
-      return false;
-  return true;
-}
-
-// Elements between neighbours along a loop.
-int64_t strideAlong(llvm::ArrayRef<int64_t> strides, const AccessMap &map, unsigned loop) {
-  int64_t sum = 0;
-  for (auto [access, step] : llvm::zip(map, strides))
-    for (auto [term, coefficient] : access.terms)
-      if (term == loop)
-        sum += coefficient * step;
-  return sum;
-}
-
 bool dependsOnPlaces(const Kernel &kernel, const Read &read) {
   std::optional<unsigned> image = loopOf(kernel, 0), channel = loopOf(kernel, 1);
   return llvm::any_of(read.map, [&](const DimensionAccess &access) {
@@ -56,8 +33,7 @@ bool dependsOnPlaces(const Kernel &kernel, const Read &read) {
 } // namespace
 
 std::optional<unsigned> epilogueRead(const KernelGraph &graph, const Kernel &kernel, ValueId result) {
-  if (!kernel.structured() || kernel.writes.size() != 1 || kernel.writes[0].combiner != Combiner::None ||
-      llvm::any_of(kernel.loops, [](const Loop &loop) { return loop.reduction || loop.extent == 0; }))
+  if (!isElementwise(kernel) || llvm::any_of(kernel.loops, [](const Loop &loop) { return loop.extent == 0; }))
     return std::nullopt;
   const Value &written = graph.values[kernel.writes[0].value];
   if (written.type != ElementType::f32 || written.shape.size() < 3 || written.shape != graph.values[result].shape)
@@ -71,7 +47,7 @@ std::optional<unsigned> epilogueRead(const KernelGraph &graph, const Kernel &ker
   for (auto [r, read] : llvm::enumerate(kernel.reads)) {
     if (graph.values[read.value].type != ElementType::f32)
       return std::nullopt;
-    bool alike = isAlike(graph, kernel, read);
+    bool alike = readsOwnElement(graph, kernel, read);
     if (read.value == result) {
       if (found || !alike)
         return std::nullopt;
@@ -96,15 +72,14 @@ llvm::Expected<Epilogue> Epilogue::compile(const KernelGraph &graph, const Kerne
     Source source;
     if (read.value != result) {
       Shape strides = stridesOf(graph.values[read.value], layouts[read.value]);
-      if (isAlike(graph, kernel, read)) {
+      if (readsOwnElement(graph, kernel, read)) {
         source.kind = layouts[read.value] == Layout::ChannelsLast ? Kind::Alike : Kind::AlikePlain;
       } else {
-        for (auto [access, step] : llvm::zip(read.map, strides))
-          source.base += access.offset * step;
+        source.base = baseOf(read.map, strides);
         if (std::optional<unsigned> image = loopOf(kernel, 0))
-          source.imageStride = strideAlong(strides, read.map, *image);
+          source.imageStride = strideAlong(read.map, strides, *image);
         if (std::optional<unsigned> channel = loopOf(kernel, 1))
-          source.channelStride = strideAlong(strides, read.map, *channel);
+          source.channelStride = strideAlong(read.map, strides, *channel);
         source.kind = source.channelStride != 0 ? Kind::Channels : Kind::Scalar;
       }
     }

@@ -2,6 +2,7 @@
 
 #include "base/Error.h"
 #include "graph/InlineComposites.h"
+#include "graph/KernelQueries.h"
 #include "target/host/Executor.h"
 #include "target/host/Operation.h"
 #include "target/host/Plan.h"
@@ -53,7 +54,7 @@ llvm::Expected<std::vector<Tensor>> evaluatePlain(const graph::KernelGraph &orig
       reads.push_back(*bytes);
     }
     llvm::SmallVector<std::byte *> writes;
-    if (isAlias(kernel)) {
+    if (isReshape(kernel)) {
       values[kernel.writes[0].value] =
           values[kernel.reads[0].value].reshaped(graph.values[kernel.writes[0].value].shape);
       continue;

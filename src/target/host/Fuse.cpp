@@ -1,5 +1,6 @@
 // Rewrites of the kernel list before planning: fewer passes over memory, the same arithmetic.
 #include "graph/DropUnused.h"
+#include "graph/KernelQueries.h"
 #include "target/host/Operation.h"
 #include "target/host/Plan.h"
 
@@ -12,21 +13,7 @@ namespace quadrille::host {
 
 using namespace graph;
 
-Uses::Uses(const KernelGraph &graph) : readers(graph.values.size(), 0) {
-  for (const Kernel &kernel : graph.kernels)
-    for (ValueId operand : operandsOf(kernel))
-      ++readers[operand];
-  for (ValueId output : graph.outputs)
-    ++readers[output];
-}
-
 namespace {
-
-// A kernel without reductions whose single write is the identity over its loops.
-bool isElementwise(const Kernel &kernel) {
-  return kernel.structured() && kernel.writes.size() == 1 && kernel.writes[0].combiner == Combiner::None &&
-         llvm::none_of(kernel.loops, [](const Loop &loop) { return loop.reduction; });
-}
 
 constexpr size_t longestBody = 64; // instructions: beyond that, registers no longer stay in L1
 
@@ -63,13 +50,6 @@ AccessMap substituted(const AccessMap &map, const Substitution &substitution) {
     result.push_back(std::move(moved));
   }
   return result;
-}
-
-void addNodes(Kernel &kernel, llvm::ArrayRef<uint32_t> nodes) {
-  for (uint32_t node : nodes)
-    if (!llvm::is_contained(kernel.nodes, node))
-      kernel.nodes.push_back(node);
-  llvm::sort(kernel.nodes);
 }
 
 // A structured kernel that only moves elements.
@@ -157,6 +137,14 @@ bool absorbProducer(const KernelGraph &graph, llvm::ArrayRef<size_t> producers, 
   return true;
 }
 
+void removeKernels(KernelGraph &graph, const std::vector<bool> &gone) {
+  std::vector<Kernel> kept;
+  for (auto [kernel, isGone] : llvm::zip(graph.kernels, gone))
+    if (!isGone)
+      kept.push_back(std::move(kernel));
+  graph.kernels = std::move(kept);
+}
+
 } // namespace
 
 void fuseElementwise(KernelGraph &graph) {
@@ -169,7 +157,7 @@ void fuseElementwise(KernelGraph &graph) {
       for (size_t r = 0; r < kernel.reads.size();) {
         ValueId value = kernel.reads[r].value;
         size_t from = producer[value];
-        if (from == ~size_t(0) || uses.readers[value] != 1 ||
+        if (from == ~size_t(0) || uses.readers[value].size() != 1 ||
             elementCount(graph.values[value].shape) < elementCount(graph.values[kernel.writes[0].value].shape) ||
             !compose(graph.kernels[from], kernel, r)) {
           ++r;
@@ -181,11 +169,7 @@ void fuseElementwise(KernelGraph &graph) {
       producer[kernel.writes[0].value] = k;
     }
   }
-  std::vector<Kernel> kept;
-  for (size_t k = 0; k < graph.kernels.size(); ++k)
-    if (!gone[k])
-      kept.push_back(std::move(graph.kernels[k]));
-  graph.kernels = std::move(kept);
+  removeKernels(graph, gone);
 }
 
 void absorbMoves(KernelGraph &graph) {
@@ -213,7 +197,7 @@ void absorbMoves(KernelGraph &graph) {
       continue;
     ValueId value = move.reads[0].value;
     size_t from = producers[value];
-    if (from == ~size_t(0) || uses.readers[value] != 1 || graph.kernels[from].kind != KernelKind::Contract ||
+    if (from == ~size_t(0) || uses.readers[value].size() != 1 || graph.kernels[from].kind != KernelKind::Contract ||
         elementCount(graph.values[value].shape) != elementCount(graph.values[move.writes[0].value].shape))
       continue;
     Kernel &product = graph.kernels[from];
@@ -248,14 +232,7 @@ void absorbMoves(KernelGraph &graph) {
     producers[move.writes[0].value] = from;
     gone[k] = true;
   }
-  size_t kept = 0;
-  for (size_t k = 0; k < graph.kernels.size(); ++k)
-    if (!gone[k]) {
-      if (kept != k)
-        graph.kernels[kept] = std::move(graph.kernels[k]);
-      ++kept;
-    }
-  graph.kernels.resize(kept);
+  removeKernels(graph, gone);
 }
 
 } // namespace quadrille::host

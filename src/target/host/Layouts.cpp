@@ -2,6 +2,7 @@
 
 #include "base/Parallel.h"
 #include "graph/Contraction.h"
+#include "graph/KernelQueries.h"
 #include "numerics/BlockEvaluator.h"
 #include "numerics/Convert.h"
 #include "target/host/Convolution.h"
@@ -271,12 +272,10 @@ static void allowLoopNest(const KernelGraph &graph, const Kernel &kernel, Layout
   std::vector<ValueId> operands = operandsOf(kernel);
   for (auto [r, operand] : llvm::enumerate(operands))
     form.reads[r] = isF32(operand);
-  if (kernel.writes.size() != 1 || kernel.writes[0].combiner != Combiner::None || !isF32(kernel.writes[0].value) ||
-      llvm::any_of(kernel.loops, [](const Loop &loop) { return loop.reduction; }))
+  if (!isElementwise(kernel) || !isF32(kernel.writes[0].value))
     return;
-  const Shape &shape = graph.values[kernel.writes[0].value].shape;
   for (auto [r, read] : llvm::enumerate(kernel.reads))
-    if (form.reads[r] && !read.padding && read.map == kernel.writes[0].map && graph.values[read.value].shape == shape)
+    if (form.reads[r] && readsOwnElement(graph, kernel, read))
       form.result = form.leads[r] = true;
 }
 
@@ -304,12 +303,10 @@ LayoutForm layoutFormOf(const KernelGraph &graph, llvm::ArrayRef<ValueId> aliase
 }
 
 std::optional<ValueId> reluOperand(const KernelGraph &graph, const Kernel &kernel) {
-  if (!kernel.structured() || kernel.reads.size() != 1 || kernel.writes.size() != 1 ||
-      kernel.writes[0].combiner != Combiner::None || kernel.reads[0].map != kernel.writes[0].map ||
-      llvm::any_of(kernel.loops, [](const Loop &loop) { return loop.reduction; }))
+  if (!isElementwise(kernel) || kernel.reads.size() != 1 || !readsOwnElement(graph, kernel, kernel.reads[0]))
     return std::nullopt;
-  const Value &operand = graph.values[kernel.reads[0].value], &result = graph.values[kernel.writes[0].value];
-  if (operand.type != result.type || operand.shape != result.shape || !isFloat(operand.type))
+  const Value &operand = graph.values[kernel.reads[0].value];
+  if (operand.type != graph.values[kernel.writes[0].value].type || !isFloat(operand.type))
     return std::nullopt;
   const BlockExpression &body = kernel.body;
   if (body.results.size() != 1 || body.instructions.size() != 3 || body.results[0] != 2)

@@ -2,6 +2,7 @@
 // rest walked outside.
 #include "base/Parallel.h"
 #include "graph/Contraction.h"
+#include "graph/KernelQueries.h"
 #include "numerics/Convert.h"
 #include "target/host/Operation.h"
 #include "target/host/Product.h"
@@ -49,14 +50,6 @@ private:
 
 } // namespace
 
-static Strides stridesOf(const KernelGraph &graph, const Kernel &kernel, const Contraction &contraction,
-                         unsigned loop) {
-  const Read &lhs = kernel.reads[contraction.lhs], &rhs = kernel.reads[contraction.rhs];
-  const Write &write = kernel.writes[0];
-  return {strideAlong(graph, lhs.value, lhs.map, loop), strideAlong(graph, rhs.value, rhs.map, loop),
-          strideAlong(graph, write.value, write.map, loop)};
-}
-
 // The loops as few nested ones, outermost first.
 static llvm::SmallVector<ProductLoop, 4> collapsed(llvm::SmallVector<ProductLoop, 4> loops) {
   llvm::erase_if(loops, [](const ProductLoop &loop) { return loop.extent == 1; });
@@ -101,13 +94,17 @@ bool MatrixProduct::prepare(const KernelGraph &graph, const Kernel &kernel) {
   if (!lhsZero.assign(graph, kernel, contraction->lhsZeroPoint, contraction->lhsZeroConstant, form) ||
       !rhsZero.assign(graph, kernel, contraction->rhsZeroPoint, contraction->rhsZeroConstant, form))
     return false;
-  lhsBase = baseOf(graph, left);
-  rhsBase = baseOf(graph, right);
+  Shape leftStrides = rowMajorStrides(graph.values[left.value].shape),
+        rightStrides = rowMajorStrides(graph.values[right.value].shape), resultStrides = rowMajorStrides(result.shape);
+  lhsBase = baseOf(left.map, leftStrides);
+  rhsBase = baseOf(right.map, rightStrides);
 
   auto loopsOf = [&](llvm::ArrayRef<unsigned> loops) {
     llvm::SmallVector<ProductLoop, 4> list;
     for (unsigned l : loops)
-      list.push_back({kernel.loops[l].extent, stridesOf(graph, kernel, *contraction, l)});
+      list.push_back({kernel.loops[l].extent,
+                      {strideAlong(left.map, leftStrides, l), strideAlong(right.map, rightStrides, l),
+                       strideAlong(write.map, resultStrides, l)}});
     return collapsed(list);
   };
   auto batch = loopsOf(contraction->batch), m = loopsOf(contraction->m), n = loopsOf(contraction->n),

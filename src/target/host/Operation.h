@@ -19,8 +19,7 @@ public:
   virtual ~Operation() = default;
 
   // `reads` and `writes` point to dense elements, row-major unless compiled for another layout, in the order of the
-  // kernel's operands: its reads, then the `initial` reads of its writes; its writes. No write overlaps another
-  // operand.
+  // kernel's operands (operandsOf); its writes. No write overlaps another operand.
   virtual llvm::Error run(llvm::ArrayRef<const std::byte *> reads, llvm::ArrayRef<std::byte *> writes) = 0;
 };
 
@@ -32,9 +31,6 @@ public:
   virtual void runRange(int64_t begin, int64_t end, llvm::ArrayRef<const std::byte *> reads,
                         llvm::ArrayRef<std::byte *> writes) const = 0;
 };
-
-// The values that a kernel reads: its reads, then the `initial` reads of its writes.
-std::vector<graph::ValueId> operandsOf(const graph::Kernel &kernel);
 
 // A loop nest with any access maps, padding, body and combiner. `layouts` of every value; empty: all row-major.
 llvm::Expected<std::unique_ptr<RangedOperation>>

@@ -1,6 +1,7 @@
 #include "target/host/Payload.h"
 
 #include "base/Error.h"
+#include "graph/KernelQueries.h"
 #include "target/Emit.h"
 #include "target/host/Operation.h"
 
@@ -35,19 +36,14 @@ public:
 
   std::unique_ptr<schema::GraphT> write(const KernelGraph &graph) {
     auto result = std::make_unique<schema::GraphT>();
-    std::vector<bool> read(graph.values.size(), false);
-    for (const Kernel &kernel : graph.kernels)
-      for (ValueId value : operandsOf(kernel))
-        read[value] = true;
-    for (ValueId output : graph.outputs)
-      read[output] = true;
+    Uses uses(graph);
     for (auto [id, value] : llvm::enumerate(graph.values)) {
       auto record = std::make_unique<schema::ValueT>();
       record->name = value.name;
       record->type = textOf(value.type);
       record->shape = value.shape;
       record->role = nameOf(value.role).str();
-      if (value.role == ValueRole::Constant && read[id])
+      if (value.role == ValueRole::Constant && !uses.readers[id].empty())
         writeConstant(value, *record);
       result->values.push_back(std::move(record));
     }
@@ -460,7 +456,7 @@ llvm::Expected<HostPlan> planOf(const program::Program &program, const schema::P
   HostPlan plan;
   plan.graph = std::move(*graph);
   for (auto [k, kernel] : llvm::enumerate(plan.graph.kernels)) {
-    if (!isAlias(kernel))
+    if (!isReshape(kernel))
       continue;
     const Value &from = plan.graph.values[kernel.reads[0].value], &to = plan.graph.values[kernel.writes[0].value];
     if (from.type != to.type || elementCount(from.shape) != elementCount(to.shape))

@@ -3,6 +3,7 @@
 #include "base/Error.h"
 #include "graph/DropUnused.h"
 #include "graph/InlineComposites.h"
+#include "graph/KernelQueries.h"
 #include "target/host/Convolution.h"
 #include "target/host/Layouts.h"
 #include "target/host/RowGroup.h"
@@ -68,12 +69,12 @@ void makeSteps(const KernelGraph &graph, Decisions &decisions) {
   for (auto [k, kernel] : llvm::enumerate(graph.kernels)) {
     if (kernel.writes.size() == 1)
       producers[kernel.writes[0].value] = static_cast<uint32_t>(k);
-    if (!kernel.structured() || isAlias(kernel))
+    if (!kernel.structured() || isReshape(kernel))
       continue;
     // The last convolution among the operands: its result would wait longest.
     for (const Read &read : kernel.reads) {
       std::optional<uint32_t> producer = producers[read.value];
-      if (producer && uses.readers[read.value] == 1 && (!leader[k] || *leader[k] < *producer) &&
+      if (producer && uses.readers[read.value].size() == 1 && (!leader[k] || *leader[k] < *producer) &&
           convolutionForm(graph, graph.kernels[*producer]) && canFollow(graph, graph.kernels[*producer], kernel))
         leader[k] = producer;
     }
@@ -81,7 +82,7 @@ void makeSteps(const KernelGraph &graph, Decisions &decisions) {
       leads[*leader[k]] = true;
   }
   for (auto [k, kernel] : llvm::enumerate(graph.kernels)) {
-    if (isAlias(kernel) || leads[k])
+    if (isReshape(kernel) || leads[k])
       continue;
     decisions.steps.emplace_back();
     if (leader[k])
@@ -227,16 +228,12 @@ llvm::Error requireNumerics(const KernelGraph &graph) {
   return llvm::Error::success();
 }
 
-bool isAlias(const Kernel &kernel) {
-  return kernel.operation == "reshape" && !kernel.structured() && kernel.reads.size() == 1 && kernel.writes.size() == 1;
-}
-
 std::vector<ValueId> aliasesOf(const KernelGraph &graph) {
   std::vector<ValueId> aliases(graph.values.size());
   for (size_t value = 0; value < aliases.size(); ++value)
     aliases[value] = static_cast<ValueId>(value);
   for (const Kernel &kernel : graph.kernels)
-    if (isAlias(kernel))
+    if (isReshape(kernel))
       aliases[kernel.writes[0].value] = aliases[kernel.reads[0].value];
   return aliases;
 }

@@ -42,20 +42,13 @@ public:
   Decisions decisions;
 };
 
-// Readers of each value, graph outputs counted.
-struct Uses {
-  std::vector<uint32_t> readers;
-  explicit Uses(const graph::KernelGraph &graph);
-};
-
 // Fuse.cpp. Composes elementwise kernels whose only reader is another elementwise kernel into that reader.
 void fuseElementwise(graph::KernelGraph &graph);
 // Matrix products read and write through transpositions, slices and broadcasts instead of waiting for copies.
 void absorbMoves(graph::KernelGraph &graph);
 
-// A reshape: its result is its operand's bytes, and it is never executed.
-bool isAlias(const graph::Kernel &kernel);
-// For each value the value whose bytes it shares; itself for most. Kernels in order.
+// For each value the value whose bytes it shares: a reshape's operand for its result, itself for most. Reshapes are
+// never executed.
 std::vector<graph::ValueId> aliasesOf(const graph::KernelGraph &graph);
 
 // Empty when the host computes in the kernel's arithmetic (KernelGraph.h: Numeric), else why not. The host computes in

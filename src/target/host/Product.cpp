@@ -72,11 +72,6 @@ int32_t ScalarZeroPoint::value(llvm::ArrayRef<const std::byte *> reads) const {
   return value;
 }
 
-bool startsFromZero(const Write &write) {
-  return !write.initial && write.initialScalar &&
-         doubleFromBits(write.initialScalar->type, write.initialScalar->bits) == 0;
-}
-
 OperationPointer compileStart(const KernelGraph &graph, const Kernel &kernel, ElementType sumType) {
   const Write &write = kernel.writes[0];
   KernelGraph start;
@@ -116,22 +111,6 @@ OperationPointer compileStart(const KernelGraph &graph, const Kernel &kernel, El
     return std::move(*compiled);
   llvm::consumeError(compiled.takeError());
   return nullptr;
-}
-
-int64_t strideAlong(const KernelGraph &graph, ValueId value, const AccessMap &map, unsigned loop) {
-  int64_t sum = 0;
-  for (auto [access, step] : llvm::zip(map, rowMajorStrides(graph.values[value].shape)))
-    for (auto [term, coefficient] : access.terms)
-      if (term == loop)
-        sum += coefficient * step;
-  return sum;
-}
-
-int64_t baseOf(const KernelGraph &graph, const Read &read) {
-  int64_t base = 0;
-  for (auto [access, step] : llvm::zip(read.map, rowMajorStrides(graph.values[read.value].shape)))
-    base += access.offset * step;
-  return base;
 }
 
 } // namespace quadrille::host

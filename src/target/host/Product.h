@@ -38,15 +38,9 @@ private:
   int32_t constant = 0;
 };
 
-// Whether the sum of a contraction starts from zero; if not, `compileStart` lays what it starts from into a result of
-// type `sumType`. Its only read is the write's `initial`, if there is one. Null when it cannot be compiled.
-bool startsFromZero(const graph::Write &write);
+// Lays what the sum of a contraction starts from into a result of type `sumType`. Its only read is the write's
+// `initial`, if there is one. Null when it cannot be compiled.
 OperationPointer compileStart(const graph::KernelGraph &graph, const graph::Kernel &kernel, ElementType sumType);
-
-// Elements between neighbours along a loop of a row-major value.
-int64_t strideAlong(const graph::KernelGraph &graph, graph::ValueId value, const graph::AccessMap &map, unsigned loop);
-// The element that an access starts from.
-int64_t baseOf(const graph::KernelGraph &graph, const graph::Read &read);
 
 // A contraction with windows as matrix products of patches of the operand: any type that numerics multiplies, and the
 // forms that the fast path of convolutions lacks. Null when the kernel is none or its strides do not fit.

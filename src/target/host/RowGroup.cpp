@@ -1,6 +1,7 @@
 #include "target/host/RowGroup.h"
 
 #include "base/Parallel.h"
+#include "graph/KernelQueries.h"
 #include "target/host/Layouts.h"
 
 #include "llvm/ADT/STLExtras.h"
@@ -19,10 +20,6 @@ constexpr int64_t fewestRows = 16;
 bool isPlainNest(const KernelGraph &graph, const Kernel &kernel) {
   return kernel.structured() && kernel.kind != KernelKind::Contract && kernel.kind != KernelKind::Window &&
          kernel.writes.size() == 1 && llvm::none_of(kernel.loops, [](const Loop &loop) { return loop.extent == 0; });
-}
-
-bool hasReduction(const Kernel &kernel) {
-  return llvm::any_of(kernel.loops, [](const Loop &loop) { return loop.reduction; });
 }
 
 bool startsWith(const Shape &shape, const Shape &extents) {
@@ -80,7 +77,7 @@ public:
 } // namespace
 
 std::optional<Rows> rowsOf(const KernelGraph &graph, const Kernel &reduction) {
-  if (!isPlainNest(graph, reduction) || !hasReduction(reduction))
+  if (!isPlainNest(graph, reduction) || !hasReduction(reduction.loops))
     return std::nullopt;
   Rows rows;
   rows.extents = graph.values[reduction.writes[0].value].shape;

@@ -11,6 +11,7 @@
 #include "base/Parallel.h"
 #include "graph/CombineOf.h"
 #include "graph/Contraction.h"
+#include "graph/KernelQueries.h"
 #include "numerics/BlockEvaluator.h"
 #include "numerics/Convert.h"
 #include "target/host/Layouts.h"
@@ -197,16 +198,6 @@ struct StructuredOperation::Worker {
 
 } // namespace
 
-std::vector<ValueId> operandsOf(const Kernel &kernel) {
-  std::vector<ValueId> operands;
-  for (const Read &read : kernel.reads)
-    operands.push_back(read.value);
-  for (const Write &write : kernel.writes)
-    if (write.initial)
-      operands.push_back(write.initial->value);
-  return operands;
-}
-
 llvm::Error StructuredOperation::prepare(const KernelGraph &graph, const Kernel &kernel,
                                          llvm::ArrayRef<Layout> layouts) {
   auto stridesOfValue = [&](ValueId value) {
@@ -225,14 +216,6 @@ llvm::Error StructuredOperation::prepare(const KernelGraph &graph, const Kernel 
   // Order: parallel loops by falling stride of the first write, so that it is written front to back.
   const Write &first = kernel.writes[0];
   Shape firstStrides = stridesOfValue(first.value);
-  auto strideOf = [](const AccessMap &map, llvm::ArrayRef<int64_t> strides, unsigned loop) {
-    int64_t stride = 0;
-    for (auto [access, step] : llvm::zip(map, strides))
-      for (auto [term, coefficient] : access.terms)
-        if (term == loop)
-          stride += coefficient * step;
-    return stride;
-  };
   llvm::SmallVector<unsigned> order;
   for (bool reduction : {false, true}) {
     size_t begin = order.size();
@@ -241,7 +224,7 @@ llvm::Error StructuredOperation::prepare(const KernelGraph &graph, const Kernel 
         order.push_back(static_cast<unsigned>(l));
     if (!reduction) {
       llvm::stable_sort(llvm::make_range(order.begin() + begin, order.end()), [&](unsigned a, unsigned b) {
-        return strideOf(first.map, firstStrides, a) > strideOf(first.map, firstStrides, b);
+        return strideAlong(first.map, firstStrides, a) > strideAlong(first.map, firstStrides, b);
       });
       parallel = order.size();
     } else {
@@ -252,7 +235,7 @@ llvm::Error StructuredOperation::prepare(const KernelGraph &graph, const Kernel 
       if (widest) {
         Shape strides = stridesOfValue(widest->value);
         llvm::stable_sort(llvm::make_range(order.begin() + begin, order.end()), [&](unsigned a, unsigned b) {
-          return std::abs(strideOf(widest->map, strides, a)) > std::abs(strideOf(widest->map, strides, b));
+          return std::abs(strideAlong(widest->map, strides, a)) > std::abs(strideAlong(widest->map, strides, b));
         });
       }
     }
@@ -265,10 +248,9 @@ llvm::Error StructuredOperation::prepare(const KernelGraph &graph, const Kernel 
     Shape strides = stridesOfValue(read.value);
     Access access;
     access.type = value.type;
-    for (auto [dimension, step] : llvm::zip(read.map, strides))
-      access.base += dimension.offset * step;
+    access.base = baseOf(read.map, strides);
     for (unsigned l : order)
-      access.strides.push_back(strideOf(read.map, strides, l));
+      access.strides.push_back(strideAlong(read.map, strides, l));
     if (read.padding) {
       access.paddingBits = read.padding->bits;
       for (auto [d, dimension] : llvm::enumerate(read.map)) {
@@ -277,11 +259,8 @@ llvm::Error StructuredOperation::prepare(const KernelGraph &graph, const Kernel 
           continue;
         PaddedDimension padded{value.shape[d], strides[d], dimension.offset, {}};
         for (unsigned l : order) {
-          int64_t coefficient = 0;
-          for (auto [term, c] : dimension.terms)
-            if (term == l)
-              coefficient += c;
-          padded.coefficients.push_back(coefficient);
+          auto term = llvm::find_if(dimension.terms, [&](auto term) { return term.first == l; });
+          padded.coefficients.push_back(term == dimension.terms.end() ? 0 : term->second);
         }
         access.padded.push_back(std::move(padded));
       }
@@ -299,10 +278,9 @@ llvm::Error StructuredOperation::prepare(const KernelGraph &graph, const Kernel 
     form.combiner = write.combiner;
     form.accumulator = accumulatorOf(form.type, write.combiner);
     Shape strides = stridesOfValue(write.value);
-    for (auto [dimension, step] : llvm::zip(write.map, strides))
-      form.base += dimension.offset * step;
+    form.base = baseOf(write.map, strides);
     for (unsigned l : order)
-      form.strides.push_back(strideOf(write.map, strides, l));
+      form.strides.push_back(strideAlong(write.map, strides, l));
     if (write.initial) {
       form.initial = static_cast<unsigned>(accesses.size());
       addAccess(*write.initial);

@@ -3,6 +3,7 @@
 // time, a row of them for each depth: its elements lie side by side in the operand where the stride is 1.
 #include "base/Parallel.h"
 #include "graph/Contraction.h"
+#include "graph/KernelQueries.h"
 #include "numerics/Convert.h"
 #include "target/host/Product.h"
 #include "target/host/Strided.h"
@@ -68,10 +69,12 @@ private:
 bool WindowedProduct::assignLoops(const KernelGraph &graph, const Kernel &kernel, const Contraction &contraction) {
   const Read &read = kernel.reads[source], &filter = kernel.reads[weights];
   const Write &write = kernel.writes[0];
+  const Shape &shape = graph.values[read.value].shape;
+  Shape steps = rowMajorStrides(shape), filterSteps = rowMajorStrides(graph.values[filter.value].shape),
+        resultSteps = rowMajorStrides(graph.values[write.value].shape);
   auto plain = [&](unsigned loop) {
-    return PlainLoop{kernel.loops[loop].extent, strideAlong(graph, read.value, read.map, loop),
-                     strideAlong(graph, filter.value, filter.map, loop),
-                     strideAlong(graph, write.value, write.map, loop)};
+    return PlainLoop{kernel.loops[loop].extent, strideAlong(read.map, steps, loop),
+                     strideAlong(filter.map, filterSteps, loop), strideAlong(write.map, resultSteps, loop)};
   };
   auto add = [&](llvm::ArrayRef<unsigned> loops, auto &list) {
     for (unsigned loop : loops)
@@ -91,16 +94,13 @@ bool WindowedProduct::assignLoops(const KernelGraph &graph, const Kernel &kernel
   if (columns.size() == 1)
     outputs = columns[0];
 
-  const Shape &shape = graph.values[read.value].shape;
-  Shape steps = rowMajorStrides(shape);
-  for (auto [dimension, access] : llvm::enumerate(read.map)) {
-    // Only windows leave the operand.
-    bool windowed =
-        llvm::any_of(contraction.windows, [&](const Contraction::Window &w) { return w.dimension == dimension; });
-    IndexRange range = indexRange(access, kernel.loops);
-    if (!windowed && (range.first < 0 || range.last >= shape[dimension]))
-      return false;
-  }
+  if (!onlyWindowsLeave(graph, kernel, contraction))
+    return false;
+  // Offsets of windows are theirs; those of the other dimensions move the operand as a whole.
+  for (auto [dimension, access] : llvm::enumerate(read.map))
+    if (!contraction.isWindowed(dimension))
+      sourceBase += access.offset * steps[dimension];
+  weightBase = baseOf(filter.map, filterSteps);
   llvm::SmallVector<std::pair<int64_t, WindowAxis>, 3> sorted; // by stride of the result
   for (const Contraction::Window &window : contraction.windows) {
     WindowAxis axis;
@@ -155,12 +155,6 @@ bool WindowedProduct::prepare(const KernelGraph &graph, const Kernel &kernel) {
   sumType = sumTypeOf(form, resultType);
   if (read.padding)
     convert(read.padding->type, &read.padding->bits, sourceType, &paddingBits, 1);
-  // Offsets of windows are theirs; those of the other dimensions move the operand as a whole.
-  sourceBase = 0;
-  for (auto [dimension, access] : llvm::enumerate(read.map))
-    if (llvm::none_of(contraction->windows, [&](const auto &w) { return w.dimension == dimension; }))
-      sourceBase += access.offset * rowMajorStrides(graph.values[read.value].shape)[dimension];
-  weightBase = baseOf(graph, filter);
   resultElements = elementCount(graph.values[write.value].shape);
 
   // Weights are used in place if their elements lie in the order of depth.

@@ -1,0 +1,69 @@
+#include "graph/KernelQueries.h"
+
+#include "llvm/ADT/STLExtras.h"
+
+namespace quadrille::graph {
+
+bool hasReduction(llvm::ArrayRef<Loop> loops) {
+  return llvm::any_of(loops, [](const Loop &loop) { return loop.reduction; });
+}
+
+bool isElementwise(const Kernel &kernel) {
+  return kernel.structured() && kernel.writes.size() == 1 && kernel.writes[0].combiner == Combiner::None &&
+         !hasReduction(kernel.loops);
+}
+
+bool readsOwnElement(const KernelGraph &graph, const Kernel &kernel, const Read &read) {
+  const Write &write = kernel.writes[0];
+  return !read.padding && read.map == write.map && graph.values[read.value].shape == graph.values[write.value].shape;
+}
+
+bool isReshape(const Kernel &kernel) {
+  return kernel.operation == "reshape" && !kernel.structured() && kernel.reads.size() == 1 && kernel.writes.size() == 1;
+}
+
+std::vector<ValueId> operandsOf(const Kernel &kernel) {
+  std::vector<ValueId> operands;
+  for (const Read &read : kernel.reads)
+    operands.push_back(read.value);
+  for (const Write &write : kernel.writes)
+    if (write.initial)
+      operands.push_back(write.initial->value);
+  return operands;
+}
+
+void addNodes(Kernel &kernel, llvm::ArrayRef<uint32_t> nodes) {
+  for (uint32_t node : nodes)
+    if (!llvm::is_contained(kernel.nodes, node))
+      kernel.nodes.push_back(node);
+  llvm::sort(kernel.nodes);
+}
+
+Uses::Uses(const KernelGraph &graph) : producers(graph.values.size()), readers(graph.values.size()) {
+  for (auto [k, kernel] : llvm::enumerate(graph.kernels)) {
+    for (const Write &write : kernel.writes)
+      producers[write.value] = k;
+    for (ValueId operand : operandsOf(kernel))
+      readers[operand].push_back(k);
+  }
+  for (ValueId output : graph.outputs)
+    readers[output].push_back(graph.kernels.size());
+}
+
+int64_t strideAlong(const AccessMap &map, llvm::ArrayRef<int64_t> strides, unsigned loop) {
+  int64_t stride = 0;
+  for (auto [access, step] : llvm::zip(map, strides))
+    for (auto [term, coefficient] : access.terms)
+      if (term == loop)
+        stride += coefficient * step;
+  return stride;
+}
+
+int64_t baseOf(const AccessMap &map, llvm::ArrayRef<int64_t> strides) {
+  int64_t base = 0;
+  for (auto [access, step] : llvm::zip(map, strides))
+    base += access.offset * step;
+  return base;
+}
+
+} // namespace quadrille::graph

@@ -1,0 +1,38 @@
+// Questions about kernels that several passes and targets ask.
+#pragma once
+
+#include "graph/KernelGraph.h"
+
+namespace quadrille::graph {
+
+bool hasReduction(llvm::ArrayRef<Loop> loops);
+
+// A structured kernel without reductions that writes one value.
+bool isElementwise(const Kernel &kernel);
+
+// Whether a read of an elementwise kernel takes, of a value of the result's shape, the element that the kernel writes.
+bool readsOwnElement(const KernelGraph &graph, const Kernel &kernel, const Read &read);
+
+// Its result is its operand's bytes under another shape.
+bool isReshape(const Kernel &kernel);
+
+// The values that a kernel reads: its reads, then the `initial` reads of its writes.
+std::vector<ValueId> operandsOf(const Kernel &kernel);
+
+// Adds ONNX nodes that the kernel does not name yet; all are sorted then.
+void addNodes(Kernel &kernel, llvm::ArrayRef<uint32_t> nodes);
+
+// Which kernels write and read each value.
+struct Uses {
+  std::vector<std::optional<size_t>> producers; // none: inputs and constants
+  // A kernel stands here once for each operand that is the value, and the number of kernels once for each output.
+  std::vector<std::vector<size_t>> readers;
+  explicit Uses(const KernelGraph &graph);
+};
+
+// Elements between neighbours along a loop, of a value whose dimensions have these strides.
+int64_t strideAlong(const AccessMap &map, llvm::ArrayRef<int64_t> strides, unsigned loop);
+// The element that the point of all zeros accesses.
+int64_t baseOf(const AccessMap &map, llvm::ArrayRef<int64_t> strides);
+
+} // namespace quadrille::graph
