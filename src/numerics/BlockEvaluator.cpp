@@ -3,6 +3,7 @@
 #include "numerics/BlockKernels.h"
 #include "numerics/Convert.h"
 #include "numerics/NarrowFloat.h"
+#include "numerics/Strided.h"
 
 #include "base/Error.h"
 
@@ -82,45 +83,6 @@ constexpr size_t registerBudgetBytes = 24 * 1024; // of 32 KiB or more of L1
 constexpr size_t maxElementBytes = 8;
 // One value repeated over a granule.
 constexpr size_t uniformBytes = kernelGranule * maxElementBytes;
-
-template <typename T> void gatherAs(const std::byte *source, int64_t strideBytes, void *destination, size_t count) {
-  auto *out = static_cast<T *>(destination);
-  for (size_t i = 0; i < count; ++i)
-    std::memcpy(out + i, source + static_cast<int64_t>(i) * strideBytes, sizeof(T));
-}
-template <typename T> void scatterAs(const void *source, std::byte *destination, int64_t strideBytes, size_t count) {
-  auto *in = static_cast<const T *>(source);
-  for (size_t i = 0; i < count; ++i)
-    std::memcpy(destination + static_cast<int64_t>(i) * strideBytes, in + i, sizeof(T));
-}
-
-// Strided elements to a dense array, and back.
-void gather(size_t width, const std::byte *source, int64_t stride, void *destination, size_t count) {
-  int64_t strideBytes = stride * static_cast<int64_t>(width);
-  switch (width) {
-  case 1:
-    return gatherAs<uint8_t>(source, strideBytes, destination, count);
-  case 2:
-    return gatherAs<uint16_t>(source, strideBytes, destination, count);
-  case 4:
-    return gatherAs<uint32_t>(source, strideBytes, destination, count);
-  default:
-    return gatherAs<uint64_t>(source, strideBytes, destination, count);
-  }
-}
-void scatter(size_t width, const void *source, std::byte *destination, int64_t stride, size_t count) {
-  int64_t strideBytes = stride * static_cast<int64_t>(width);
-  switch (width) {
-  case 1:
-    return scatterAs<uint8_t>(source, destination, strideBytes, count);
-  case 2:
-    return scatterAs<uint16_t>(source, destination, strideBytes, count);
-  case 4:
-    return scatterAs<uint32_t>(source, destination, strideBytes, count);
-  default:
-    return scatterAs<uint64_t>(source, destination, strideBytes, count);
-  }
-}
 
 bool isAligned(const void *pointer, size_t width) {
   return reinterpret_cast<uintptr_t>(pointer) % width == 0;
@@ -293,19 +255,7 @@ void fillUniform(ElementType type, const void *source, std::byte *destination) {
     std::memcpy(&value, source, byteWidth(type));
   else
     convert(type, source, host, &value, 1);
-  switch (byteWidth(host)) {
-  case 1:
-    std::fill_n(reinterpret_cast<uint8_t *>(destination), kernelGranule, static_cast<uint8_t>(value));
-    return;
-  case 2:
-    std::fill_n(reinterpret_cast<uint16_t *>(destination), kernelGranule, static_cast<uint16_t>(value));
-    return;
-  case 4:
-    std::fill_n(reinterpret_cast<uint32_t *>(destination), kernelGranule, static_cast<uint32_t>(value));
-    return;
-  default:
-    std::fill_n(reinterpret_cast<uint64_t *>(destination), kernelGranule, value);
-  }
+  fillElements(destination, value, byteWidth(host), static_cast<int64_t>(kernelGranule));
 }
 
 } // namespace
@@ -470,12 +420,10 @@ void BlockEvaluator::evaluate(llvm::ArrayRef<Operand> inputs, llvm::ArrayRef<Out
         bool widen = isNarrowFloat(type);
         if (input.stride == 1 && !widen && wholeGranules && isAligned(source, width)) {
           registers[i].data = source;
-        } else if (input.stride == 1 && !widen) {
-          std::memcpy(slot, source, n * width);
-        } else if (input.stride == 1) {
+        } else if (input.stride == 1 && widen) {
           widenToF32(type, source, reinterpret_cast<float *>(slot), n);
         } else {
-          gather(width, source, input.stride, widen ? state.packed : slot, n);
+          gatherStrided(widen ? state.packed : slot, source, input.stride, width, static_cast<int64_t>(n));
           if (widen)
             widenToF32(type, state.packed, reinterpret_cast<float *>(slot), n);
         }
@@ -517,8 +465,9 @@ void BlockEvaluator::evaluate(llvm::ArrayRef<Operand> inputs, llvm::ArrayRef<Out
       }
       const void *stored = source;
       if (state.uniform[result]) { // spread one value over the block
-        convert(isNarrowFloat(type) ? ElementType::f32 : type, source, type, state.wide, 1);
-        gather(width, state.wide, 0, state.packed, n);
+        uint64_t bits = 0;
+        convert(isNarrowFloat(type) ? ElementType::f32 : type, source, type, &bits, 1);
+        fillElements(state.packed, bits, width, static_cast<int64_t>(n));
         stored = state.packed;
       } else if (isNarrowFloat(type)) {
         bool dense = output.stride == 1 && isAligned(target, width);
@@ -527,10 +476,7 @@ void BlockEvaluator::evaluate(llvm::ArrayRef<Operand> inputs, llvm::ArrayRef<Out
       }
       if (stored == target)
         continue;
-      if (output.stride == 1)
-        std::memcpy(target, stored, n * width);
-      else
-        scatter(width, stored, target, output.stride, n);
+      scatterStrided(target, output.stride, static_cast<const std::byte *>(stored), width, static_cast<int64_t>(n));
     }
   }
 }

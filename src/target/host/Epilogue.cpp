@@ -1,8 +1,8 @@
 #include "target/host/Epilogue.h"
 
 #include "graph/KernelQueries.h"
+#include "numerics/Strided.h"
 #include "target/host/Layouts.h"
-#include "target/host/Strided.h"
 
 #include "llvm/ADT/STLExtras.h"
 
@@ -116,8 +116,8 @@ void Epilogue::apply(int64_t image, int64_t first, int64_t last, float *elements
     const float *from = data[s] + source.base + image * source.imageStride;
     if (source.kind == Kind::Channels) {
       float *to = repeated.data() + places[s];
-      copyStrided(reinterpret_cast<std::byte *>(to), reinterpret_cast<const std::byte *>(from), source.channelStride,
-                  sizeof(float), channels);
+      gatherStrided(reinterpret_cast<std::byte *>(to), reinterpret_cast<const std::byte *>(from), source.channelStride,
+                    sizeof(float), channels);
       for (int64_t point = 1; point < blockPoints; ++point)
         std::copy_n(to, channels, to + point * channels);
     } else if (source.kind == Kind::AlikePlain) {

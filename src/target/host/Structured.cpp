@@ -14,9 +14,9 @@
 #include "graph/KernelQueries.h"
 #include "numerics/BlockEvaluator.h"
 #include "numerics/Convert.h"
+#include "numerics/Strided.h"
 #include "target/host/Layouts.h"
 #include "target/host/Operation.h"
-#include "target/host/Strided.h"
 
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/SmallVector.h"
@@ -401,20 +401,20 @@ void StructuredOperation::gather(const Access &access, const std::byte *data, ll
     low = std::min(low, run);
     high = std::max(low, high);
     if (low > 0)
-      fill(destination, access.paddingBits, width, low);
+      fillElements(destination, access.paddingBits, width, low);
     if (high > low) {
       const std::byte *from = data + (offset + low * step) * static_cast<int64_t>(width);
       std::byte *to = destination + static_cast<size_t>(low) * width;
       if (step == 0) {
         uint64_t bits = 0;
         std::memcpy(&bits, from, width);
-        fill(to, bits, width, high - low);
+        fillElements(to, bits, width, high - low);
       } else {
-        copyStrided(to, from, step, width, high - low);
+        gatherStrided(to, from, step, width, high - low);
       }
     }
     if (run > high)
-      fill(destination + static_cast<size_t>(high) * width, access.paddingBits, width, run - high);
+      fillElements(destination + static_cast<size_t>(high) * width, access.paddingBits, width, run - high);
     destination += static_cast<size_t>(run) * width;
     count -= run;
     if (count > 0)
@@ -482,7 +482,7 @@ void StructuredOperation::startAccumulators(const Odometer &at, int64_t count, l
   llvm::SmallVector<int64_t, 8> noReduction(loops.size() - parallel, 0);
   for (auto [w, form] : llvm::enumerate(forms)) {
     if (!form.initial) {
-      fill(accumulators[w], form.initialBits.value_or(0), byteWidth(form.accumulator), count);
+      fillElements(accumulators[w], form.initialBits.value_or(0), byteWidth(form.accumulator), count);
       continue;
     }
     const Access &access = accesses[*form.initial];

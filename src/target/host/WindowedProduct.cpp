@@ -5,8 +5,8 @@
 #include "graph/Contraction.h"
 #include "graph/KernelQueries.h"
 #include "numerics/Convert.h"
+#include "numerics/Strided.h"
 #include "target/host/Product.h"
-#include "target/host/Strided.h"
 
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/SmallVector.h"
@@ -257,12 +257,12 @@ void WindowedProduct::gatherPatches(const std::byte *data, int64_t base, int64_t
         low = std::min(low, run);
         high = std::clamp(high, low, run);
       }
-      fill(patches, paddingBits, width, low);
+      fillElements(patches, paddingBits, width, low);
       if (high > low)
-        copyStrided(patches + static_cast<size_t>(low) * width,
-                    data + (place + (start + low * inner.stride) * inner.step) * static_cast<int64_t>(width),
-                    inner.stride * inner.step, width, high - low);
-      fill(patches + static_cast<size_t>(high) * width, paddingBits, width, run - high);
+        gatherStrided(patches + static_cast<size_t>(low) * width,
+                      data + (place + (start + low * inner.stride) * inner.step) * static_cast<int64_t>(width),
+                      inner.stride * inner.step, width, high - low);
+      fillElements(patches + static_cast<size_t>(high) * width, paddingBits, width, run - high);
       patches += static_cast<size_t>(run) * width;
       point += run;
     }
