@@ -117,14 +117,7 @@ std::string difference(const Tensor &got, const Tensor &expected, const std::str
           expected.bytes().slice(i * byteWidth(got.type()), byteWidth(got.type())))
         return "output '" + name + "' differs at element " + std::to_string(i);
   }
-  // Copies: the elements of a file are not aligned.
-  auto doubles = [](const Tensor &tensor) {
-    std::vector<double> values(static_cast<size_t>(tensor.elements()));
-    convert(tensor.type(), tensor.bytes().data(), ElementType::f64, values.data(), values.size());
-    return values;
-  };
-  const std::vector<double> left = doubles(got), right = doubles(expected);
-  const double *a = left.data(), *b = right.data();
+  const std::vector<double> a = valuesOf<double>(got), b = valuesOf<double>(expected);
   Tolerance tolerance = toleranceOf(got.type());
   double largest = 0;
   for (int64_t i = 0; i < expected.elements(); ++i)

@@ -8,30 +8,14 @@
 #include "llvm/ADT/STLExtras.h"
 
 #include <cmath>
-#include <cstring>
 #include <limits>
 
 namespace quadrille::graph {
 
 namespace {
 
-float floatOf(uint64_t bits) {
-  float value = 0;
-  std::memcpy(&value, &bits, sizeof(value));
-  return value;
-}
-
-uint64_t bitsOf(float value) {
-  uint32_t bits = 0;
-  std::memcpy(&bits, &value, sizeof(bits));
-  return bits;
-}
-
-// A copy: weights that lie in a file are not aligned.
-std::vector<float> floatsOf(const Tensor &tensor) {
-  std::vector<float> values(static_cast<size_t>(tensor.elements()));
-  convert(tensor.type(), tensor.bytes().data(), ElementType::f32, values.data(), values.size());
-  return values;
+float floatOf(const BlockInstruction &constant) {
+  return static_cast<float>(doubleFromBits(constant.type, constant.immediate));
 }
 
 // The dimension of a tensor that has more than one element, if exactly one has.
@@ -62,6 +46,16 @@ struct Quantization {
   ElementType type = ElementType::u8;
   float scale = 1;
   float zero = 0;
+};
+
+// A contraction of dequantised operands.
+struct QuantizedContraction {
+  Contraction contraction;
+  const Dequantization *left = nullptr, *right = nullptr;
+  std::vector<float> factors;      // products of the operands' scales: one, or one for each channel
+  DimensionAccess channel;         // which of them, over the dimensions of the result
+  std::optional<Read> integerBias; // in units of the factors
+  std::optional<Read> floatBias;   // over the dimensions of the result
 };
 
 // An elementwise kernel of one operand of the result's shape, read 0, and perhaps constants along one axis.
@@ -120,7 +114,7 @@ std::optional<Dequantization> matchDequantization(const KernelGraph &graph, cons
   if (scale->opcode == BlockOpcode::Convert)
     std::swap(scale, difference);
   if (scale->opcode == BlockOpcode::Constant) {
-    found.scale = floatOf(scale->immediate);
+    found.scale = floatOf(*scale);
   } else if (scale->opcode == BlockOpcode::Input && scale->type == ElementType::f32) {
     found.scales = along(scale->immediate, found.axis);
     if (!found.scales)
@@ -171,7 +165,7 @@ std::optional<Quantization> matchQuantization(const KernelGraph &graph, const Ke
     const BlockInstruction &zero = body.operand(*rounded, 1);
     if (zero.opcode != BlockOpcode::Constant || zero.type != ElementType::f32)
       return std::nullopt;
-    found.zero = floatOf(zero.immediate);
+    found.zero = floatOf(zero);
     rounded = &body.operand(*rounded, 0);
   }
   if (rounded->opcode != BlockOpcode::RoundEven)
@@ -182,7 +176,7 @@ std::optional<Quantization> matchQuantization(const KernelGraph &graph, const Ke
   const BlockInstruction &value = body.operand(quotient, 0), &scale = body.operand(quotient, 1);
   if (value.opcode != BlockOpcode::Input || scale.opcode != BlockOpcode::Constant)
     return std::nullopt;
-  found.scale = floatOf(scale.immediate);
+  found.scale = floatOf(scale);
   return found.scale > 0 ? std::optional(found) : std::nullopt;
 }
 
@@ -212,6 +206,11 @@ private:
     return id;
   }
 
+  std::optional<QuantizedContraction> matchContraction(const Kernel &kernel) const;
+  bool matchBias(const Write &write, QuantizedContraction &match) const;
+  Kernel integerProduct(const Kernel &kernel, const QuantizedContraction &match, ValueId sum) const;
+  Kernel scaledSum(const QuantizedContraction &match, ValueId sum, ValueId result,
+                   const std::optional<Quantization> &quantization);
   bool rewriteContraction(size_t index);
   bool rewritePassage(size_t index);
   Kernel elementwiseOver(ValueId operand, ValueId result) const;
@@ -238,99 +237,104 @@ Kernel Rewriter::elementwiseOver(ValueId operand, ValueId result) const {
   return kernel;
 }
 
-bool Rewriter::rewriteContraction(size_t index) {
-  const Kernel &kernel = graph.kernels[index];
+// An access over the dimensions of the result instead of the loops that index them; nullopt where it needs others.
+static std::optional<DimensionAccess> overResult(const Write &write, DimensionAccess access) {
+  for (auto &[loop, coefficient] : access.terms) {
+    auto written = llvm::find_if(write.map, [&](const DimensionAccess &dimension) {
+      return !dimension.terms.empty() && dimension.terms[0].first == loop;
+    });
+    if (written == write.map.end())
+      return std::nullopt;
+    loop = static_cast<unsigned>(written - write.map.begin());
+  }
+  llvm::sort(access.terms);
+  return access;
+}
+
+std::optional<QuantizedContraction> Rewriter::matchContraction(const Kernel &kernel) const {
   std::optional<Contraction> contraction = inferContraction(graph, kernel);
   if (!contraction || kernel.reads.size() != 2 || graph.values[kernel.writes[0].value].type != ElementType::f32)
-    return false;
+    return std::nullopt;
   const Read &lhs = kernel.reads[contraction->lhs], &rhs = kernel.reads[contraction->rhs];
   const Dequantization *left = dequantized(lhs.value), *right = dequantized(rhs.value);
   if (!left || !right || !left->whole() || rhs.padding || bitWidth(graph.values[left->source].type) != 8 ||
       bitWidth(graph.values[right->source].type) != 8)
-    return false;
+    return std::nullopt;
   if (lhs.padding && doubleFromBits(lhs.padding->type, lhs.padding->bits) != 0)
-    return false;
+    return std::nullopt;
+  QuantizedContraction match{*contraction, left, right, {right->scale}, {}, std::nullopt, std::nullopt};
   // The channel of the right operand must be one of the result: its scale stands before the sum.
-  DimensionAccess channel;
-  const Write &write = kernel.writes[0];
-  std::map<unsigned, unsigned> dimensionOf; // result loop -> dimension of the result
-  for (auto [d, access] : llvm::enumerate(write.map))
-    if (!access.terms.empty())
-      dimensionOf[access.terms[0].first] = static_cast<unsigned>(d);
   if (!right->whole()) {
-    channel = rhs.map[right->axis];
-    for (auto &[loop, coefficient] : channel.terms) {
-      if (kernel.loops[loop].reduction || !dimensionOf.count(loop))
-        return false;
-      loop = dimensionOf[loop];
-    }
-    llvm::sort(channel.terms);
+    std::optional<DimensionAccess> channel = overResult(kernel.writes[0], rhs.map[right->axis]);
+    if (!channel)
+      return std::nullopt;
+    match.channel = *channel;
   }
-  std::vector<float> factors = {right->scale};
   if (right->scales)
-    factors = floatsOf(graph.values[*right->scales].data);
-  for (float &factor : factors)
+    match.factors = valuesOf<float>(graph.values[*right->scales].data);
+  for (float &factor : match.factors)
     factor = left->scale * factor;
+  return matchBias(kernel.writes[0], match) ? std::optional(std::move(match)) : std::nullopt;
+}
 
-  // The sum starts from zero, from an integer bias in units of the product of the scales, or a float bias is added.
-  std::optional<Read> integerBias, floatBias;
-  if (write.initial) {
-    const Dequantization *bias = dequantized(write.initial->value);
-    bool inUnits = bias && !write.initial->padding && graph.values[bias->source].type == ElementType::i32 &&
-                   bias->zero == 0 && !bias->zeros && graph.values[bias->source].shape.size() == 1;
-    if (inUnits) {
-      std::vector<float> scales = {bias->scale};
-      if (bias->scales)
-        scales = floatsOf(graph.values[*bias->scales].data);
-      inUnits = scales.size() == factors.size() || scales.size() == 1 || factors.size() == 1;
-      for (size_t i = 0; inUnits && i < std::max(scales.size(), factors.size()); ++i) {
-        float unit = factors[factors.size() == 1 ? 0 : i], scale = scales[scales.size() == 1 ? 0 : i];
-        inUnits = std::abs(scale - unit) <= 4 * std::numeric_limits<float>::epsilon() * unit;
-      }
+// The sum starts from zero, from an integer bias in units of the product of the scales, or a float bias is added.
+bool Rewriter::matchBias(const Write &write, QuantizedContraction &match) const {
+  if (!write.initial)
+    return startsFromZero(write);
+  const std::vector<float> &factors = match.factors;
+  const Dequantization *bias = dequantized(write.initial->value);
+  bool inUnits = bias && !write.initial->padding && graph.values[bias->source].type == ElementType::i32 &&
+                 bias->zero == 0 && !bias->zeros && graph.values[bias->source].shape.size() == 1;
+  if (inUnits) {
+    std::vector<float> scales = {bias->scale};
+    if (bias->scales)
+      scales = valuesOf<float>(graph.values[*bias->scales].data);
+    inUnits = scales.size() == factors.size() || scales.size() == 1 || factors.size() == 1;
+    for (size_t i = 0; inUnits && i < std::max(scales.size(), factors.size()); ++i) {
+      float unit = factors[factors.size() == 1 ? 0 : i], scale = scales[scales.size() == 1 ? 0 : i];
+      inUnits = std::abs(scale - unit) <= 4 * std::numeric_limits<float>::epsilon() * unit;
     }
-    if (inUnits) {
-      integerBias = *write.initial;
-      integerBias->value = bias->source;
-    } else {
-      floatBias = *write.initial;
-      for (DimensionAccess &access : floatBias->map) {
-        for (auto &[loop, coefficient] : access.terms) {
-          if (!dimensionOf.count(loop))
-            return false;
-          loop = dimensionOf[loop];
-        }
-        llvm::sort(access.terms);
-      }
-    }
-  } else if (!startsFromZero(write)) {
-    return false;
   }
+  if (inUnits) {
+    match.integerBias = *write.initial;
+    match.integerBias->value = bias->source;
+    return true;
+  }
+  match.floatBias = *write.initial;
+  for (DimensionAccess &access : match.floatBias->map) {
+    std::optional<DimensionAccess> dimension = overResult(write, access);
+    if (!dimension)
+      return false;
+    access = *dimension;
+  }
+  return true;
+}
 
-  // The contraction itself.
-  constexpr ElementType i32 = ElementType::i32, f32 = ElementType::f32;
-  const Value result = graph.values[write.value];
-  ElementType leftType = graph.values[left->source].type, rightType = graph.values[right->source].type;
-  ValueId sum = addValue(result.name.empty() ? "" : result.name + ".sum", i32, result.shape);
-  Kernel product = graph.kernels[index];
-  product.reads[contraction->lhs].value = left->source;
-  product.reads[contraction->rhs].value = right->source;
-  if (product.reads[contraction->lhs].padding)
-    product.reads[contraction->lhs].padding = Scalar{leftType, static_cast<uint64_t>(left->zero) & 0xff};
+// The contraction itself, of (operand - zero point) for each operand, into `sum`.
+Kernel Rewriter::integerProduct(const Kernel &kernel, const QuantizedContraction &match, ValueId sum) const {
+  constexpr ElementType i32 = ElementType::i32;
+  unsigned lhs = match.contraction.lhs, rhs = match.contraction.rhs;
+  ElementType leftType = graph.values[match.left->source].type, rightType = graph.values[match.right->source].type;
+  Kernel product = kernel;
+  product.reads[lhs].value = match.left->source;
+  product.reads[rhs].value = match.right->source;
+  if (product.reads[lhs].padding)
+    product.reads[lhs].padding = Scalar{leftType, static_cast<uint64_t>(match.left->zero) & 0xff};
   product.writes[0].value = sum;
-  product.writes[0].initial = integerBias;
-  product.writes[0].initialScalar = integerBias ? std::nullopt : std::optional(Scalar{i32, 0});
+  product.writes[0].initial = match.integerBias;
+  product.writes[0].initialScalar = match.integerBias ? std::nullopt : std::optional(Scalar{i32, 0});
   product.numeric = {leftType, i32, i32, Rounding::NearestEven};
   BlockExpression body;
   body.inputs.resize(2);
-  body.inputs[contraction->lhs] = leftType;
-  body.inputs[contraction->rhs] = rightType;
+  body.inputs[lhs] = leftType;
+  body.inputs[rhs] = rightType;
   auto factor = [&](unsigned read, const Dequantization &of) {
     Register value = body.append(BlockOpcode::Input, body.inputs[read], {}, read);
     value = body.append(BlockOpcode::Convert, i32, {value});
     if (of.zeros) {
       const Shape &shape = graph.values[*of.zeros].shape;
       AccessMap map(shape.size());
-      map[*onlyDimension(shape)] = rhs.map[of.axis];
+      map[*onlyDimension(shape)] = kernel.reads[rhs].map[of.axis];
       product.reads.push_back({*of.zeros, std::move(map), std::nullopt});
       body.inputs.push_back(graph.values[*of.zeros].type);
       Register zero = body.append(BlockOpcode::Input, body.inputs.back(), {}, body.inputs.size() - 1);
@@ -341,61 +345,75 @@ bool Rewriter::rewriteContraction(size_t index) {
     Register zero = body.append(BlockOpcode::Constant, i32, {}, static_cast<uint32_t>(of.zero));
     return body.append(BlockOpcode::Subtract, i32, {value, zero});
   };
-  Register a = factor(contraction->lhs, *left), b = factor(contraction->rhs, *right);
+  Register a = factor(lhs, *match.left), b = factor(rhs, *match.right);
   body.results = {body.append(BlockOpcode::Multiply, i32, {a, b})};
   product.body = std::move(body);
-  for (ValueId operand : {lhs.value, rhs.value})
-    addNodes(product, graph.kernels[*uses.producers[operand]].nodes);
-  if (integerBias)
+  for (const Read &read : kernel.reads)
+    addNodes(product, graph.kernels[*uses.producers[read.value]].nodes);
+  if (match.integerBias)
     addNodes(product, graph.kernels[*uses.producers[kernel.writes[0].initial->value]].nodes);
+  countWork(graph, product);
+  return product;
+}
+
+// sum * factor + bias, or sum * factor quantised.
+Kernel Rewriter::scaledSum(const QuantizedContraction &match, ValueId sum, ValueId result,
+                           const std::optional<Quantization> &quantization) {
+  constexpr ElementType i32 = ElementType::i32, f32 = ElementType::f32;
+  Kernel scaled = elementwiseOver(sum, result);
+  scaled.operation = quantization ? "requantize" : "dequantize";
+  BlockExpression &body = scaled.body;
+  body.inputs = {i32};
+  auto constant = [&](float value) { return body.append(BlockOpcode::Constant, f32, {}, bitsFromDouble(f32, value)); };
+  auto input = [&](Read read) {
+    scaled.reads.push_back(std::move(read));
+    body.inputs.push_back(f32);
+    return body.append(BlockOpcode::Input, f32, {}, scaled.reads.size() - 1);
+  };
+  Register value = body.append(BlockOpcode::Input, i32, {}, 0);
+  value = body.append(BlockOpcode::Convert, f32, {value});
+  Register unit = match.right->scales ? input({addConstant(match.factors), {match.channel}, std::nullopt})
+                                      : constant(match.factors[0]);
+  value = body.append(BlockOpcode::Multiply, f32, {value, unit});
+  if (match.floatBias)
+    value = body.append(BlockOpcode::Add, f32, {value, input(*match.floatBias)});
+  if (quantization) {
+    value = body.append(BlockOpcode::RoundEven, f32, {value});
+    value = body.append(BlockOpcode::Add, f32, {value, constant(quantization->zero)});
+    value = body.append(BlockOpcode::ConvertSaturating, quantization->type, {value});
+  }
+  body.results = {value};
+  scaled.numeric = defaultNumeric(graph, scaled);
+  countWork(graph, scaled);
+  return scaled;
+}
+
+bool Rewriter::rewriteContraction(size_t index) {
+  const Kernel &kernel = graph.kernels[index];
+  std::optional<QuantizedContraction> match = matchContraction(kernel);
+  if (!match)
+    return false;
+  ValueId written = kernel.writes[0].value;
+  const Value result = graph.values[written];
+  ValueId sum = addValue(result.name.empty() ? "" : result.name + ".sum", ElementType::i32, result.shape);
+  Kernel product = integerProduct(kernel, *match, sum);
 
   // Who quantises the result, directly or behind a reshape.
-  std::optional<size_t> reader = onlyReader(write.value), reshape;
+  std::optional<size_t> reader = onlyReader(written), reshape;
   if (reader && isReshape(graph.kernels[*reader])) {
     reshape = reader;
     reader = onlyReader(graph.kernels[*reshape].writes[0].value);
   }
   std::optional<Quantization> quantization =
-      reader && !floatBias ? matchQuantization(graph, graph.kernels[*reader]) : std::nullopt;
-  ValueId finished = write.value;
+      reader && !match->floatBias ? matchQuantization(graph, graph.kernels[*reader]) : std::nullopt;
+  ValueId finished = written;
   if (quantization) {
-    for (float &unit : factors)
+    for (float &unit : match->factors)
       unit = unit / quantization->scale;
     finished = reshape ? addValue(result.name, quantization->type, result.shape) : quantization->result;
   }
-
-  Kernel scaled = elementwiseOver(sum, finished);
+  Kernel scaled = scaledSum(*match, sum, finished, quantization);
   scaled.nodes = quantization ? graph.kernels[*reader].nodes : kernel.nodes;
-  scaled.operation = quantization ? "requantize" : "dequantize";
-  scaled.body.inputs = {i32};
-  Register value = scaled.body.append(BlockOpcode::Input, i32, {}, 0);
-  value = scaled.body.append(BlockOpcode::Convert, f32, {value});
-  Register unit;
-  if (right->scales) {
-    scaled.reads.push_back({addConstant(factors), {channel}, std::nullopt});
-    scaled.body.inputs.push_back(f32);
-    unit = scaled.body.append(BlockOpcode::Input, f32, {}, 1);
-  } else {
-    unit = scaled.body.append(BlockOpcode::Constant, f32, {}, bitsOf(factors[0]));
-  }
-  value = scaled.body.append(BlockOpcode::Multiply, f32, {value, unit});
-  if (floatBias) {
-    scaled.body.inputs.push_back(f32);
-    scaled.reads.push_back(*floatBias);
-    Register bias = scaled.body.append(BlockOpcode::Input, f32, {}, scaled.reads.size() - 1);
-    value = scaled.body.append(BlockOpcode::Add, f32, {value, bias});
-  }
-  if (quantization) {
-    value = scaled.body.append(BlockOpcode::RoundEven, f32, {value});
-    Register zero = scaled.body.append(BlockOpcode::Constant, f32, {}, bitsOf(quantization->zero));
-    value = scaled.body.append(BlockOpcode::Add, f32, {value, zero});
-    value = scaled.body.append(BlockOpcode::ConvertSaturating, quantization->type, {value});
-  }
-  scaled.body.results = {value};
-  scaled.numeric = defaultNumeric(graph, scaled);
-  countWork(graph, product);
-  countWork(graph, scaled);
-
   replacements[index] = {std::move(product), std::move(scaled)};
   if (quantization && reshape) {
     Kernel moved = graph.kernels[*reshape];

@@ -93,10 +93,6 @@ IndexRange indexRange(const DimensionAccess &access, llvm::ArrayRef<Loop> loops)
   return range;
 }
 
-// The extent limit keeps every index computation within 64 bits; no tensor that a machine can hold comes near it.
-static constexpr int64_t largestExtent = int64_t(1) << 40;
-static constexpr int64_t largestCoefficient = int64_t(1) << 20;
-
 static bool validShape(llvm::ArrayRef<int64_t> shape) {
   int64_t count = 1;
   for (int64_t extent : shape)

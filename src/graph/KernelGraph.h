@@ -27,9 +27,8 @@
 //   arg_reduce        reduce data -> i64 indices                   axis, extremum ("minimum|maximum"), select_last
 //   top_k             other  data -> values, i64 indices           axis, largest, sorted
 //   sort              other  data -> values, i64 indices           axis, descending
-//   cumulative        other  data -> result                        axis, accumulation ("sum|product"), exclusive,
-//   reverse
-//
+//   cumulative        other  data -> result                        axis, accumulation ("sum|product"),
+//                                                                  exclusive, reverse
 //   random_bits       other  [seed] -> u32 words                   offset, seed (when it is no operand)
 //
 //   scan              other  states..., sequences..., captures... -> final states..., stacked outputs...
@@ -91,6 +90,10 @@ struct DimensionAccess {
   bool operator==(const DimensionAccess &) const = default;
 };
 using AccessMap = std::vector<DimensionAccess>; // one for each dimension of the value
+
+// No extent, offset or coefficient is larger, so that every index computation stays within 64 bits; no tensor that a
+// machine can hold comes near.
+constexpr int64_t largestExtent = int64_t(1) << 40, largestCoefficient = int64_t(1) << 20;
 
 struct Loop {
   int64_t extent = 0;

@@ -389,31 +389,39 @@ private:
     return axes.back() == rank - 1 && axes.front() == rank - static_cast<int>(axes.size());
   }
 
-  // x / sqrt(mean(x^2) + epsilon) * scale; a scale of ones, as models start from, is no factor of the expression.
-  std::optional<CompositeMatch> rmsNormalization() const {
+  // What `match` finds in the first order of the two or three factors of a product in which it finds anything.
+  using MatchFactors = llvm::function_ref<std::optional<CompositeMatch>(llvm::ArrayRef<unsigned>)>;
+  std::optional<CompositeMatch> inAnyOrder(unsigned product, MatchFactors match) const {
     std::vector<unsigned> factors;
-    expression.factorsOf(root, 3, factors);
+    expression.factorsOf(product, 3, factors);
     if (factors.size() != 2 && factors.size() != 3)
       return std::nullopt;
     llvm::sort(factors);
     do {
+      if (std::optional<CompositeMatch> found = match(factors))
+        return found;
+    } while (std::next_permutation(factors.begin(), factors.end()));
+    return std::nullopt;
+  }
+
+  // x / sqrt(mean(x^2) + epsilon) * scale; a scale of ones, as models start from, is no factor of the expression.
+  std::optional<CompositeMatch> rmsNormalization() const {
+    return inAnyOrder(root, [&](llvm::ArrayRef<unsigned> factors) -> std::optional<CompositeMatch> {
       Axes axes;
       double epsilon = 0;
       if (!isInverseRootMeanSquare(factors[1], factors[0], axes, epsilon) || !areLast(axes))
-        continue;
+        return std::nullopt;
       std::optional<ValueId> operand = expression.valueOf(factors[0]), scale;
       if (factors.size() == 3)
         scale = parameter(factors[2], axes);
       if (!operand || (factors.size() == 3 && (!scale || *scale == *operand)))
-        continue;
+        return std::nullopt;
       CompositeMatch match{
-          "rms_normalization", {{"axis", static_cast<int64_t>(axes.front())}, {"epsilon", epsilon}}, {}};
-      match.operands.push_back(*operand);
+          "rms_normalization", {{"axis", static_cast<int64_t>(axes.front())}, {"epsilon", epsilon}}, {*operand}};
       if (scale)
         match.operands.push_back(*scale);
       return match;
-    } while (std::next_permutation(factors.begin(), factors.end()));
-    return std::nullopt;
+    });
   }
 
   // 1 / (1 + exp(-x)).
@@ -433,21 +441,16 @@ private:
 
   // x sigmoid(x), alone (SiLU) or times something else (SwiGLU; Shazeer, arXiv:2002.05202).
   std::optional<CompositeMatch> gatedLinearUnit() const {
-    std::vector<unsigned> factors;
-    expression.factorsOf(root, 3, factors);
-    if (factors.size() != 2 && factors.size() != 3)
-      return std::nullopt;
-    llvm::sort(factors);
-    do {
+    return inAnyOrder(root, [&](llvm::ArrayRef<unsigned> factors) -> std::optional<CompositeMatch> {
       std::optional<ValueId> gate = expression.valueOf(factors[0]);
       if (!gate || !isSigmoid(factors[1], factors[0]))
-        continue;
+        return std::nullopt;
       if (factors.size() == 2)
         return CompositeMatch{"silu", {}, {*gate}};
       if (std::optional<ValueId> up = expression.valueOf(factors[2]); up && *up != *gate)
         return CompositeMatch{"swiglu", {}, {*gate, *up}};
-    } while (std::next_permutation(factors.begin(), factors.end()));
-    return std::nullopt;
+      return std::nullopt;
+    });
   }
 
   // A value over exactly the given axes.
@@ -460,19 +463,13 @@ private:
     if (!expression.isOperation(root, Op::Add))
       return std::nullopt;
     for (unsigned product : expression[root].operands) {
-      std::vector<unsigned> factors;
-      expression.factorsOf(product, 3, factors);
-      if (factors.size() != 3)
-        continue;
-      llvm::sort(factors);
-      do {
+      auto match = [&](llvm::ArrayRef<unsigned> factors) -> std::optional<CompositeMatch> {
         unsigned x = 0;
-        Axes axes;
+        Axes axes, over;
         double epsilon = 0;
-        Axes over;
-        if (!isCentered(factors[0], x, axes) || !isInverseRootMeanSquare(factors[1], factors[0], over, epsilon) ||
-            over != axes)
-          continue;
+        if (factors.size() != 3 || !isCentered(factors[0], x, axes) ||
+            !isInverseRootMeanSquare(factors[1], factors[0], over, epsilon) || over != axes)
+          return std::nullopt;
         std::optional<ValueId> scale = parameter(factors[2], axes);
         std::optional<ValueId> shift = parameter(other(expression[root], product), axes);
         std::optional<ValueId> operand = expression.valueOf(x);
@@ -480,7 +477,10 @@ private:
           return CompositeMatch{"layer_normalization",
                                 {{"axis", static_cast<int64_t>(axes.front())}, {"epsilon", epsilon}},
                                 {*operand, *scale, *shift}};
-      } while (std::next_permutation(factors.begin(), factors.end()));
+        return std::nullopt;
+      };
+      if (std::optional<CompositeMatch> found = inAnyOrder(product, match))
+        return found;
     }
     return std::nullopt;
   }

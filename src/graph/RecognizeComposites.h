@@ -1,5 +1,4 @@
-// Gives softmax, normalisations, GELU, SwiGLU and attention that an exporter wrote as single operations their names
-// back.
+// Gives softmax, normalisations, GELU and SwiGLU that an exporter wrote as single operations their names back.
 #pragma once
 
 #include "graph/KernelGraph.h"
@@ -15,8 +14,7 @@ namespace quadrille::graph {
 //                        (left out where it is all ones)                                    axis, epsilon
 //   silu                 x sigmoid(x)
 //   swiglu               x sigmoid(x) y; operands x, y
-//   gelu                 0.5 x (1 + erf(x / sqrt 2)), or with tanh                           approximate ("none",
-//   "tanh")
+//   gelu                 0.5 x (1 + erf(x / sqrt 2)), or with tanh               approximate ("none", "tanh")
 // and those of RecognizeTransformers.h. Expressions are compared up to the order of factors and summands and the
 // spelling of division, powers and roots.
 KernelGraph recognizeComposites(KernelGraph graph);

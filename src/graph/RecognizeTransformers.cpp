@@ -54,6 +54,26 @@ std::optional<double> constantFactor(const Kernel *kernel) {
   return divides ? 1 / value : value;
 }
 
+// A map that chooses between a read and a constant by another read.
+struct Selection {
+  const Read *condition, *value;
+  double constant;
+};
+// `constant` is the constant's place among the operands of the select: 1 where the condition is true, 2 elsewhere.
+std::optional<Selection> selectionOf(const Kernel &kernel, unsigned constant) {
+  const BlockExpression &body = kernel.body;
+  const BlockInstruction &select = body.instructions[body.results[0]];
+  if (select.opcode != BlockOpcode::Select)
+    return std::nullopt;
+  auto operand = [&](unsigned o) -> const BlockInstruction & { return body.instructions[select.operands[o]]; };
+  const BlockInstruction &condition = operand(0), &value = operand(3 - constant), &other = operand(constant);
+  if (condition.opcode != BlockOpcode::Input || value.opcode != BlockOpcode::Input ||
+      other.opcode != BlockOpcode::Constant)
+    return std::nullopt;
+  return Selection{&kernel.reads[condition.immediate], &kernel.reads[value.immediate],
+                   doubleFromBits(other.type, other.immediate)};
+}
+
 // Elements `offset`, `offset` + `step`, ... along the last axis of a value; the other axes as they are.
 struct Part {
   ValueId whole = noValue;
@@ -128,7 +148,7 @@ private:
       return eitherWay(producerOf(plain), BlockOpcode::Multiply, [&](ValueId x, ValueId cosine) {
         return eitherWay(producerOf(turned), BlockOpcode::Multiply, [&](ValueId joined, ValueId sine) {
           const Kernel *concat = producerOf(joined);
-          if (!isConcat(concat, joined) || concat->reads.size() != 2)
+          if (!joinsTwo(concat))
             return false;
           auto negated = readsUnder(producerOf(concat->reads[0].value), BlockOpcode::Negate);
           Part part;
@@ -153,7 +173,7 @@ private:
       concat = producerOf(kernel->reads[0].value);
       pairs = true;
     }
-    if (!concat || concat->reads.size() != 2 || !isConcat(concat, concat->writes[0].value))
+    if (!joinsTwo(concat))
       return false;
     auto joined = [&](unsigned index) {
       ValueId value = concat->reads[index].value;
@@ -185,13 +205,16 @@ private:
         });
   }
 
-  // Joins along the last axis.
-  bool isConcat(const Kernel *kernel, ValueId result) const {
-    if (!kernel || kernel->structured() || kernel->operation != "concat")
-      return false;
-    auto axis = kernel->attributes.find("axis");
-    return axis != kernel->attributes.end() && std::holds_alternative<int64_t>(axis->second) &&
-           std::get<int64_t>(axis->second) + 1 == static_cast<int64_t>(graph.values[result].shape.size());
+  bool worksAlongLastAxis(const Kernel &kernel) const {
+    auto axis = kernel.attributes.find("axis");
+    return axis != kernel.attributes.end() && std::holds_alternative<int64_t>(axis->second) &&
+           std::get<int64_t>(axis->second) + 1 ==
+               static_cast<int64_t>(graph.values[kernel.writes[0].value].shape.size());
+  }
+  // Joins two values along the last axis.
+  bool joinsTwo(const Kernel *kernel) const {
+    return kernel && !kernel->structured() && kernel->operation == "concat" && kernel->reads.size() == 2 &&
+           worksAlongLastAxis(*kernel);
   }
 
   // The probabilities that a product with the values reads: a softmax over the last axis, whose rows may have been made
@@ -202,35 +225,22 @@ private:
       std::optional<ValueId> guarded = withoutNans(*kernel);
       kernel = guarded ? producerOf(*guarded) : nullptr;
     }
-    if (!kernel || kernel->kind != KernelKind::Composite || kernel->operation != "softmax")
-      return nullptr;
-    auto axis = kernel->attributes.find("axis");
-    bool isLast =
-        axis != kernel->attributes.end() && std::holds_alternative<int64_t>(axis->second) &&
-        std::get<int64_t>(axis->second) + 1 == static_cast<int64_t>(graph.values[kernel->writes[0].value].shape.size());
-    return isLast ? kernel : nullptr;
+    bool isSoftmax = kernel && kernel->kind == KernelKind::Composite && kernel->operation == "softmax";
+    return isSoftmax && worksAlongLastAxis(*kernel) ? kernel : nullptr;
   }
 
   // x of where(is_nan(x), 0, x).
   std::optional<ValueId> withoutNans(const Kernel &kernel) const {
-    const BlockExpression &body = kernel.body;
-    const BlockInstruction &select = body.instructions[body.results[0]];
-    if (select.opcode != BlockOpcode::Select)
+    std::optional<Selection> select = selectionOf(kernel, /*constant=*/1);
+    if (!select || select->constant != 0 || !readsOwnElement(graph, kernel, *select->condition) ||
+        !readsOwnElement(graph, kernel, *select->value))
       return std::nullopt;
-    const BlockInstruction &condition = body.instructions[select.operands[0]];
-    const BlockInstruction &zero = body.instructions[select.operands[1]],
-                           &value = body.instructions[select.operands[2]];
-    if (condition.opcode != BlockOpcode::Input || value.opcode != BlockOpcode::Input ||
-        zero.opcode != BlockOpcode::Constant || doubleFromBits(zero.type, zero.immediate) != 0 ||
-        !readsOwnElement(graph, kernel, kernel.reads[condition.immediate]) ||
-        !readsOwnElement(graph, kernel, kernel.reads[value.immediate]))
-      return std::nullopt;
-    const Kernel *test = producerOf(kernel.reads[condition.immediate].value);
+    const Kernel *test = producerOf(select->condition->value);
     auto tested = readsUnder(test, BlockOpcode::IsNan);
     if (!tested) // or x != x
       if (tested = readsUnder(test, BlockOpcode::NotEqual); tested && (*tested)[0] != (*tested)[1])
         return std::nullopt;
-    ValueId x = kernel.reads[value.immediate].value;
+    ValueId x = select->value->value;
     bool same =
         tested && test->reads[(*tested)[0]].value == x && readsOwnElement(graph, *test, test->reads[(*tested)[0]]);
     return same ? std::optional(x) : std::nullopt;
@@ -252,19 +262,11 @@ private:
       }
       return std::nullopt;
     }
-    const BlockExpression &body = kernel.body;
-    const BlockInstruction &select = body.instructions[body.results[0]];
-    if (select.opcode != BlockOpcode::Select)
-      return std::nullopt;
-    const BlockInstruction &condition = body.instructions[select.operands[0]];
-    for (unsigned branch : {1u, 2u}) {
-      const BlockInstruction &scores = body.instructions[select.operands[branch]];
-      const BlockInstruction &other = body.instructions[select.operands[3 - branch]];
-      if (condition.opcode == BlockOpcode::Input && scores.opcode == BlockOpcode::Input &&
-          other.opcode == BlockOpcode::Constant && doubleFromBits(other.type, other.immediate) < veryNegative &&
-          readsOwnElement(graph, kernel, kernel.reads[scores.immediate]) && !kernel.reads[condition.immediate].padding)
-        return Masking{kernel.reads[scores.immediate].value, &kernel.reads[condition.immediate],
-                       branch == 1 ? "keep" : "hide"};
+    for (unsigned constant : {2u, 1u}) {
+      std::optional<Selection> select = selectionOf(kernel, constant);
+      if (select && select->constant < veryNegative && readsOwnElement(graph, kernel, *select->value) &&
+          !select->condition->padding)
+        return Masking{select->value->value, select->condition, constant == 2 ? "keep" : "hide"};
     }
     return std::nullopt;
   }
@@ -371,9 +373,7 @@ private:
     if (elementCount(mask.shape) != queries * keys || mask.shape.back() != keys || queries > keys ||
         map.back() != own.back() || map[map.size() - 2] != own[own.size() - 2])
       return false;
-    // To f32, true to 1; a copy, as weights that lie in a file are not aligned.
-    std::vector<float> elements(static_cast<size_t>(queries * keys));
-    convert(mask.type, mask.data.bytes().data(), ElementType::f32, elements.data(), elements.size());
+    std::vector<float> elements = valuesOf<float>(mask.data); // true is 1
     for (int64_t q = 0; q < queries; ++q)
       for (int64_t k = 0; k < keys; ++k) {
         float element = elements[static_cast<size_t>(q * keys + k)];

@@ -564,7 +564,7 @@ Tensor convert(const Tensor &tensor, ElementType to, bool saturate) {
 
 void convert(ElementType from, const void *source, ElementType to, void *destination, size_t count, bool saturate) {
   if (from == to && !(saturate && isFloat(to))) {
-    if (source != destination)
+    if (source != destination && count != 0) // memmove takes no null, not even for no bytes
       std::memmove(destination, source, count * byteWidth(to));
     return;
   }

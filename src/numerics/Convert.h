@@ -19,6 +19,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 namespace quadrille {
 
@@ -29,6 +30,17 @@ void convert(ElementType from, const void *source, ElementType to, void *destina
 
 // A tensor's elements in another type; the tensor itself when it has that type already.
 Tensor convert(const Tensor &tensor, ElementType to, bool saturate = false);
+
+// A tensor's elements as float, double or int64_t: a copy, as those of a mapped file are not aligned.
+template <typename T> std::vector<T> valuesOf(const Tensor &tensor) {
+  static_assert(std::is_same_v<T, float> || std::is_same_v<T, double> || std::is_same_v<T, int64_t>);
+  constexpr ElementType type = std::is_same_v<T, float>    ? ElementType::f32
+                               : std::is_same_v<T, double> ? ElementType::f64
+                                                           : ElementType::i64;
+  std::vector<T> values(static_cast<size_t>(tensor.elements()));
+  convert(tensor.type(), tensor.bytes().data(), type, values.data(), values.size());
+  return values;
+}
 
 // The two hot halves of it.
 void widenToF32(ElementType from, const void *source, float *destination, size_t count);
