@@ -174,11 +174,8 @@ static void hardmax(OperatorContext &c) {
   }
   Shape positions(matrix.rank(), 1);
   positions[axis] = matrix.dim(axis);
-  std::vector<int64_t> counting(matrix.dim(axis));
-  for (size_t i = 0; i < counting.size(); ++i)
-    counting[i] = static_cast<int64_t>(i);
   TensorRef first = c.argReduce(matrix, axis, true, false);
-  TensorRef index = c.reshape(c.integers(counting), positions);
+  TensorRef index = c.reshape(c.range(matrix.dim(axis)), positions);
   TensorRef hot =
       c.map("Hardmax", {index, first}, [&](llvm::ArrayRef<Lane> x) { return (x[0] == x[1]).to(operand.type()); });
   c.result(c.reshape(hot, operand.shape()));

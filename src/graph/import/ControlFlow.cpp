@@ -4,6 +4,7 @@
 #include "base/Error.h"
 
 #include "llvm/ADT/StringSet.h"
+#include "llvm/Support/SaveAndRestore.h"
 
 namespace quadrille::graph {
 
@@ -12,9 +13,25 @@ llvm::Error Importer::addSubgraph(const onnx::GraphProto &graph, Scope &inner, c
   inner.function = scope.function;
   inner.frame = scope.frame;
   inner.prefix = scope.prefix;
+  llvm::SaveAndRestore<mlir::Location> location(state.location);
   if (llvm::Error error = addInitializers(graph, inner))
     return error;
   return addNodes(graph.node(), inner);
+}
+
+llvm::Expected<std::vector<TensorRef>> Importer::addBranch(const onnx::NodeProto &node, const onnx::GraphProto &branch,
+                                                           const Scope &scope) {
+  Scope inner;
+  if (llvm::Error error = addSubgraph(branch, inner, scope))
+    return std::move(error);
+  std::vector<TensorRef> results;
+  for (int i = 0; i < node.output_size(); ++i) {
+    const TensorRef *result = inner.find(branch.output(i).name());
+    if (!result)
+      return userError("a branch does not define '" + branch.output(i).name() + "'", where(node, scope));
+    results.push_back(*result);
+  }
+  return results;
 }
 
 // Where the condition is known, one branch takes the node's place. Otherwise both are computed and each result
@@ -42,35 +59,24 @@ llvm::Error Importer::addIf(const onnx::NodeProto &node, const std::vector<Tenso
     refuseNode(node, scope);
     return failure(refusal, node, scope);
   }
-  Scope inner;
-  if (llvm::Error error = addSubgraph(*branch, inner, scope))
-    return error;
-  for (int i = 0; i < node.output_size(); ++i) {
-    const TensorRef *result = inner.find(branch->output(i).name());
-    if (!result)
-      return userError("the branch does not define '" + branch->output(i).name() + "'", where(node, scope));
-    scope.values[node.output(i)] = *result;
-  }
+  llvm::Expected<std::vector<TensorRef>> results = addBranch(node, *branch, scope);
+  if (!results)
+    return results.takeError();
+  for (int i = 0; i < node.output_size(); ++i)
+    scope.values[node.output(i)] = (*results)[i];
   return llvm::Error::success();
 }
 
 llvm::Error Importer::addSelected(const onnx::NodeProto &node, TensorRef condition, const onnx::GraphProto &yes,
                                   const onnx::GraphProto &no, Scope &scope) {
-  mlir::Location location = state.location;
   std::vector<TensorRef> results[2];
   size_t before = unsupported.size();
   for (auto [branch, into] : {std::pair{&yes, &results[0]}, {&no, &results[1]}}) {
-    Scope inner;
-    if (llvm::Error error = addSubgraph(*branch, inner, scope))
-      return error;
-    for (int i = 0; i < node.output_size(); ++i) {
-      const TensorRef *result = inner.find(branch->output(i).name());
-      if (!result)
-        return userError("a branch does not define '" + branch->output(i).name() + "'", where(node, scope));
-      into->push_back(*result);
-    }
+    llvm::Expected<std::vector<TensorRef>> ofBranch = addBranch(node, *branch, scope);
+    if (!ofBranch)
+      return ofBranch.takeError();
+    *into = std::move(*ofBranch);
   }
-  state.location = location;
   if (unsupported.size() != before) {
     refuseNode(node, scope);
     return llvm::Error::success();
@@ -145,7 +151,6 @@ static void collectOuterNames(const onnx::GraphProto &graph, llvm::StringSet<> d
 
 llvm::Expected<bool> Importer::addScanned(const onnx::NodeProto &node, ScannedBody scanned, Scope &scope) {
   const onnx::GraphProto &body = *scanned.body;
-  mlir::Location location = state.location;
   llvm::StringSet<> outer;
   collectOuterNames(body, {}, outer);
   std::vector<std::string> captureNames;
@@ -188,7 +193,6 @@ llvm::Expected<bool> Importer::addScanned(const onnx::NodeProto &node, ScannedBo
     failed = addSubgraph(body, inner, scope);
     if (failed || unsupported.size() != before)
       throw Unwind();
-    state.location = location;
     TensorRef condition;
     if (!scanned.condition.empty()) {
       const TensorRef *found = inner.find(scanned.condition);
@@ -197,7 +201,7 @@ llvm::Expected<bool> Importer::addScanned(const onnx::NodeProto &node, ScannedBo
       condition = *found;
       if (!scanned.masked && !condition.known())
         throw ConditionIsComputed();
-      if (!scanned.masked && importer::integersOf(condition.constant())[0] == 0)
+      if (!scanned.masked && valuesOf<int64_t>(condition.constant())[0] == 0)
         importer::refuseUnsupported("the loop stops after its first step");
     }
     std::vector<TensorRef> results;
@@ -289,7 +293,6 @@ llvm::Expected<bool> Importer::addScanned(const onnx::NodeProto &node, ScannedBo
 
 llvm::Error Importer::addUnrolled(const onnx::NodeProto &node, const ScannedBody &scanned, Scope &scope) {
   const onnx::GraphProto &body = *scanned.body;
-  mlir::Location location = state.location;
   Emitter emitter(state);
   std::vector<TensorRef> states = scanned.states;
   std::vector<std::vector<TensorRef>> stacked(body.output_size() - scanned.firstOutput - states.size());
@@ -308,7 +311,6 @@ llvm::Error Importer::addUnrolled(const onnx::NodeProto &node, const ScannedBody
         inner.values[scanned.stateNames[i]] = states[i];
       if (llvm::Error error = addSubgraph(body, inner, scope))
         return error;
-      state.location = location;
       if (unsupported.size() != before) {
         refuseNode(node, scope);
         return llvm::Error::success();
@@ -321,7 +323,7 @@ llvm::Error Importer::addUnrolled(const onnx::NodeProto &node, const ScannedBody
         if (i < scanned.firstOutput) {
           if (!result->known() || result->elements() != 1)
             importer::refuseUnsupported("a condition that depends on the values of the model's inputs ends the loop");
-          runs = importer::integersOf(result->constant())[0] != 0;
+          runs = valuesOf<int64_t>(result->constant())[0] != 0;
         } else if (index < states.size()) {
           states[index] = *result;
         } else {
@@ -443,7 +445,7 @@ llvm::Error Importer::addLoop(const onnx::NodeProto &node, const std::vector<Ten
       firstCondition = context.reshape(firstCondition, {});
     else
       firstCondition = context.scalar(ElementType::boolean, 1);
-    if (firstCondition.known() && importer::integersOf(firstCondition.constant())[0] == 0) {
+    if (firstCondition.known() && valuesOf<int64_t>(firstCondition.constant())[0] == 0) {
       scanned.trip = 0;
       bounded = true;
     }
@@ -455,10 +457,7 @@ llvm::Error Importer::addLoop(const onnx::NodeProto &node, const std::vector<Ten
     scanned.condition = body->g().output(0).name();
     // In every step that counts.
     scanned.known[body->g().input(1).name()] = context.scalar(ElementType::boolean, 1);
-    std::vector<int64_t> numbers(static_cast<size_t>(bounded ? scanned.trip : 0));
-    for (size_t i = 0; i < numbers.size(); ++i)
-      numbers[i] = static_cast<int64_t>(i);
-    scanned.sequences = {context.integers(numbers)};
+    scanned.sequences = {context.range(bounded ? scanned.trip : 0)};
     scanned.sequenceNames = {body->g().input(0).name()};
     scanned.axes.input = {0};
     scanned.axes.inputReversed = {false};
@@ -470,7 +469,6 @@ llvm::Error Importer::addLoop(const onnx::NodeProto &node, const std::vector<Ten
     refuseNode(node, scope);
     return failure(refusal, node, scope);
   }
-  mlir::Location location = state.location;
   size_t before = unsupported.size();
   if (!bounded)
     return addUnrolled(node, scanned, scope);
@@ -479,7 +477,6 @@ llvm::Error Importer::addLoop(const onnx::NodeProto &node, const std::vector<Ten
   llvm::Expected<bool> added = addScanned(node, scanned, scope);
   if (added && !*added) {
     scanned.masked = firstCondition;
-    state.location = location;
     added = addScanned(node, scanned, scope);
   }
   if (added && unsupported.size() == before)
@@ -489,7 +486,6 @@ llvm::Error Importer::addLoop(const onnx::NodeProto &node, const std::vector<Ten
   // Step by step, or else what was wrong with the region.
   std::vector<UnsupportedNode> ofRegion(unsupported.begin() + static_cast<ptrdiff_t>(before), unsupported.end());
   unsupported.resize(before);
-  state.location = location;
   llvm::Error error = addUnrolled(node, scanned, scope);
   if (!error && unsupported.size() == before) {
     llvm::consumeError(added.takeError());

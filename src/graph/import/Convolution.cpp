@@ -89,20 +89,17 @@ static TensorRef addBias(OperatorContext &c, TensorRef result, TensorRef bias, l
   return c.nest(nest, [](llvm::ArrayRef<Lane> x) { return x[0] + x[1]; });
 }
 
-// The bias over the result of the nest, whose channels may be split into groups.
-static TensorRef initialFrom(OperatorContext &c, TensorRef bias, const Nest &nest, int64_t groups, int64_t channels) {
-  if (bias.rank() != 1 || bias.dim(0) != channels)
+void startFromBias(Emitter &c, Convolution &convolution, TensorRef bias) {
+  if (int64_t channels = convolution.shape[1]; bias.rank() != 1 || bias.dim(0) != channels)
     refuse("bias of shape " + shapeText(bias.shape()) + " for " + llvm::Twine(channels) + " output channels");
+  Nest &nest = convolution.nest;
   Nest copy;
   copy.operation = "broadcast";
   for (const DimensionAccess &access : nest.write)
     copy.loops.push_back({nest.loops[access.terms[0].first].extent, false});
   copy.write = identityAccess(nest.write.size());
-  DimensionAccess channel = at(1);
-  if (groups > 1 && channels > groups)
-    channel = {0, {{1, channels / groups}, {2, 1}}};
-  copy.reads = {{bias, {channel}}};
-  return c.nest(copy, [](llvm::ArrayRef<Lane> x) { return x[0]; });
+  copy.reads = {{bias, convolution.channelAccess}};
+  nest.initial = c.nest(copy, [](llvm::ArrayRef<Lane> x) { return x[0]; });
 }
 
 static void conv(OperatorContext &c) {
@@ -114,7 +111,7 @@ static void conv(OperatorContext &c) {
   Window window = windowOf(c, spatialOf(x), spatialOf(w));
   Convolution convolved = convolution(c, x, w, groups, window, scalarOf(x.type(), 0));
   if (bias)
-    convolved.nest.initial = initialFrom(c, bias, convolved.nest, groups, w.dim(0));
+    startFromBias(c, convolved, bias);
   c.result(c.reshape(sumOfProducts(c, convolved.nest), convolved.shape));
 }
 
@@ -140,7 +137,7 @@ TensorRef integerConvolution(OperatorContext &c, TensorRef x, TensorRef w, Tenso
   // subtracted before.
   Scalar padding = scalarOf(x.type(), 0);
   if (padded && zeroX && zeroX.known()) {
-    padding = scalarOf(x.type(), static_cast<double>(integersOf(zeroX.constant())[0]));
+    padding = scalarOf(x.type(), static_cast<double>(valuesOf<int64_t>(zeroX.constant())[0]));
   } else if (padded && zeroX) {
     x = c.map("subtract_zero_point", {x, c.reshape(zeroX, {})},
               [](llvm::ArrayRef<Lane> v) { return v[0].to(ElementType::i32) - v[1].to(ElementType::i32); });

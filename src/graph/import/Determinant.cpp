@@ -15,43 +15,35 @@ static void det(OperatorContext &c) {
   if (n == 0 || batch == 0)
     return c.result(c.fill(x.type(), shape, 1));
   TensorRef matrices = c.reshape(c.convert(x, wide), {batch, n, n});
-  std::vector<int64_t> steps(static_cast<size_t>(n));
-  for (size_t i = 0; i < steps.size(); ++i)
-    steps[i] = static_cast<int64_t>(i);
   Emitter::ScanAxes axes;
   axes.input = {0};
   axes.inputReversed = {false};
   // States: the matrices, and the product of the pivots so far, negated for each exchange of rows.
   std::vector<TensorRef> results =
-      c.scan({matrices, c.fill(wide, {batch}, 1)}, {c.integers(steps)}, {}, n, axes, [&](llvm::ArrayRef<TensorRef> in) {
+      c.scan({matrices, c.fill(wide, {batch}, 1)}, {c.range(n)}, {}, n, axes, [&](llvm::ArrayRef<TensorRef> in) {
         TensorRef a = in[0], determinant = in[1], step = in[2];
         std::vector<Loop> loops = {{batch, false}, {n, false}, {n, false}};
-        auto pick = [&](llvm::StringRef name, TensorRef which, AccessMap whichMap, unsigned over) {
-          // The row (over = 1) or column (over = 2) of each matrix whose number `which` gives: [batch, n].
+        // Of the operand's dimension `over` the element whose number `which` gives, for each index of the others.
+        auto pick = [&](llvm::StringRef name, TensorRef from, unsigned over, TensorRef which, AccessMap whichMap) {
           Nest nest;
           nest.operation = name.str();
-          nest.loops = loops;
+          nest.loops.assign(loops.begin(), loops.begin() + from.rank());
           nest.loops[over].reduction = true;
-          nest.reads = {{a, identityAccess(3)}, {which, whichMap}};
-          nest.write = {at(0), at(3 - over)};
+          nest.reads = {{from, identityAccess(from.rank())}, {which, whichMap}};
+          nest.write = identityAccess(from.rank());
+          nest.write.erase(nest.write.begin() + over);
           nest.combiner = Combiner::Sum;
           return c.nest(
               nest, [&](llvm::ArrayRef<Lane> v) { return select(loopIndex(c, over) == v[1], v[0], v[0].constant(0)); });
         };
-        TensorRef column = pick("det.column", step, {}, 2);
+        TensorRef column = pick("det.column", a, 2, step, {});
         TensorRef size = c.map("det.candidates", {column, step}, [&](llvm::ArrayRef<Lane> v) {
           return select(loopIndex(c, 1) < v[1], v[0].constant(-1), absolute(v[0]));
         });
         TensorRef pivotRow = c.reshape(c.argReduce(size, 1, true, false), {batch});
-        TensorRef upper = pick("det.pivot_row", pivotRow, {at(0)}, 1), lower = pick("det.row", step, {}, 1);
-        Nest pivotNest; // element `step` of the pivot's row
-        pivotNest.operation = "det.pivot";
-        pivotNest.loops = {{batch, false}, {n, true}};
-        pivotNest.reads = {{upper, identityAccess(2)}, {step, {}}};
-        pivotNest.write = {at(0)};
-        pivotNest.combiner = Combiner::Sum;
-        TensorRef pivot = c.nest(
-            pivotNest, [&](llvm::ArrayRef<Lane> v) { return select(loopIndex(c, 1) == v[1], v[0], v[0].constant(0)); });
+        TensorRef upper = pick("det.pivot_row", a, 1, pivotRow, {at(0)}), lower = pick("det.row", a, 1, step, {});
+        // What stands in column `step` of the pivot's row, and of the row that takes its place.
+        TensorRef pivot = pick("det.pivot", upper, 1, step, {}), head = pick("det.head", lower, 1, step, {});
         // Row `step` becomes the pivot's, the pivot's row becomes the old row `step`; below, the column is cleared.
         Nest eliminate;
         eliminate.operation = "det.eliminate";
@@ -62,14 +54,8 @@ static void det(OperatorContext &c) {
                            {column, {at(0), at(1)}},
                            {pivot, {at(0)}},
                            {pivotRow, {at(0)}},
-                           {step, {}}};
-        // What stands in column `step` of the row that took the pivot's place.
-        Nest headNest = pivotNest;
-        headNest.operation = "det.head";
-        headNest.reads[0] = {lower, identityAccess(2)};
-        TensorRef head = c.nest(
-            headNest, [&](llvm::ArrayRef<Lane> v) { return select(loopIndex(c, 1) == v[1], v[0], v[0].constant(0)); });
-        eliminate.reads.push_back({head, {at(0)}});
+                           {step, {}},
+                           {head, {at(0)}}};
         eliminate.write = identityAccess(3);
         TensorRef reduced = c.nest(eliminate, [&](llvm::ArrayRef<Lane> v) {
           Lane row = loopIndex(c, 1), exchanged = row == v[5];

@@ -54,7 +54,7 @@ static void divide(OperatorContext &c) {
 static void pow(OperatorContext &c) {
   TensorRef base = c.operand(0), exponent = legacyBroadcast(c, base, c.operand(1));
   if (exponent.known() && exponent.elements() == 1 && isFloat(base.type())) {
-    double number = numbersOf(exponent.constant())[0];
+    double number = valuesOf<double>(exponent.constant())[0];
     Shape shape = broadcastShapes(base.shape(), exponent.shape());
     TensorRef operand = base.rank() < static_cast<int64_t>(shape.size()) ? c.reshape(base, shape) : base;
     auto unary = [&](auto body) {

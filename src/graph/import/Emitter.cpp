@@ -4,12 +4,15 @@
 #include "graph/import/Window.h"
 #include "graph/onnx/ModelFile.h"
 #include "numerics/Convert.h"
+#include "numerics/Strided.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Linalg/IR/Linalg.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 
 #include "llvm/Support/MathExtras.h"
+
+#include <numeric>
 
 namespace quadrille::graph::importer {
 
@@ -19,9 +22,7 @@ Lane constantLane(Emitter &emitter, ElementType type, uint64_t bits); // Lane.cp
 constexpr int64_t smallConstant = 4096;
 // No tensor of a model has more elements, no loop nest more points and no index more than KernelGraph::verify takes; a
 // lying shape must not overflow what is computed from it.
-constexpr int64_t maximumElements = int64_t(1) << 40;
-constexpr int64_t maximumPoints = int64_t(1) << 60;
-constexpr int64_t maximumOffset = int64_t(1) << 40, maximumCoefficient = int64_t(1) << 20;
+constexpr int64_t maximumElements = largestExtent, maximumPoints = int64_t(1) << 60;
 // Of all constants that are computed at import; a file of a few bytes can ask for many.
 constexpr int64_t maximumComputedBytes = int64_t(2) << 30;
 
@@ -145,6 +146,12 @@ TensorRef Emitter::integers(llvm::ArrayRef<int64_t> values) {
   return state.computed(Tensor::of<int64_t>(ElementType::i64, {static_cast<int64_t>(values.size())}, values));
 }
 
+TensorRef Emitter::range(int64_t count) {
+  std::vector<int64_t> values(static_cast<size_t>(count));
+  std::iota(values.begin(), values.end(), 0);
+  return integers(values);
+}
+
 TensorRef Emitter::scalar(ElementType type, double number) {
   return fill({}, scalarOf(type, number));
 }
@@ -160,9 +167,7 @@ TensorRef Emitter::fill(Shape shape, Scalar element) {
   int64_t elements = product(shape);
   if (elements <= 65536) {
     Tensor tensor = Tensor::uninitialized(element.type, shape);
-    size_t width = byteWidth(element.type);
-    for (int64_t i = 0; i < elements; ++i)
-      std::memcpy(tensor.mutableBytes() + static_cast<size_t>(i) * width, &element.bits, width);
+    fillElements(tensor.mutableBytes(), element.bits, byteWidth(element.type), elements);
     data.constant = state.computed(std::move(tensor)).constant();
   }
   data.shape = std::move(shape);
@@ -250,9 +255,9 @@ static void refuseHugeNest(const Nest &nest) {
       refuse("more than 2^60 steps of computation");
   for (const Nest::Operand &read : nest.reads)
     for (const DimensionAccess &access : read.map) {
-      bool huge = access.offset < -maximumOffset || access.offset > maximumOffset;
+      bool huge = access.offset < -largestExtent || access.offset > largestExtent;
       for (auto [loop, coefficient] : access.terms)
-        huge |= coefficient < -maximumCoefficient || coefficient > maximumCoefficient;
+        huge |= coefficient < -largestCoefficient || coefficient > largestCoefficient;
       if (huge)
         refuse("strides over 2^20 or offsets over 2^40 elements");
     }
@@ -267,10 +272,11 @@ TensorRef Emitter::nest(const Nest &nest, LaneBody body) {
     shape.push_back(nest.loops[access.terms[0].first].extent);
 
   // Operands whose elements are all equal become constants of the body, but for the factors of a product: it stays one.
-  auto inBody = [&](const Nest::Operand &read) -> std::optional<Scalar> {
-    bool isFactor = nest.numeric && (&read == &nest.reads[0] || &read == &nest.reads[1]) && read.tensor.rank() > 0;
-    return isFactor ? std::nullopt : splatOf(read.tensor);
-  };
+  std::vector<std::optional<Scalar>> inBody; // one for each read
+  for (auto [r, read] : llvm::enumerate(nest.reads)) {
+    bool isFactor = nest.numeric && r < 2 && read.tensor.rank() > 0;
+    inBody.push_back(isFactor ? std::nullopt : splatOf(read.tensor));
+  }
   llvm::SmallVector<mlir::Value> inputs;
   llvm::SmallVector<mlir::AffineMap> maps;
   auto block = std::make_unique<mlir::Block>();
@@ -278,8 +284,8 @@ TensorRef Emitter::nest(const Nest &nest, LaneBody body) {
   mlir::OpBuilder::InsertPoint outside = b.saveInsertionPoint();
   mlir::OpBuilder::InsertionGuard guard(b);
   b.setInsertionPointToEnd(block.get());
-  for (const Nest::Operand &read : nest.reads) {
-    if (std::optional<Scalar> splat = inBody(read)) {
+  for (auto [read, splat] : llvm::zip(nest.reads, inBody)) {
+    if (splat) {
       lanes.push_back(constantLane(*this, splat->type, splat->bits));
       continue;
     }
@@ -310,8 +316,8 @@ TensorRef Emitter::nest(const Nest &nest, LaneBody body) {
         bounded[access.terms[0].first] = true;
   };
   bound(nest.write);
-  for (const Nest::Operand &read : nest.reads)
-    if (!inBody(read))
+  for (auto [read, splat] : llvm::zip(nest.reads, inBody))
+    if (!splat)
       bound(read.map);
   AccessMap window;
   Shape windowShape;
@@ -467,7 +473,7 @@ TensorRef Emitter::slice(TensorRef operand, llvm::ArrayRef<int64_t> starts, llvm
   if (forward) {
     llvm::SmallVector<mlir::OpFoldResult> offsets, sizes, strides;
     for (size_t d = 0; d < extents.size(); ++d) {
-      if (!steps.empty() && extents[d] > 1 && steps[d] > maximumCoefficient)
+      if (!steps.empty() && extents[d] > 1 && steps[d] > largestCoefficient)
         refuse("a step of " + llvm::Twine(steps[d]) + " elements");
       offsets.push_back(state.builder.getIndexAttr(starts[d]));
       sizes.push_back(state.builder.getIndexAttr(extents[d]));
@@ -593,22 +599,6 @@ std::string shapeText(llvm::ArrayRef<int64_t> shape) {
   for (size_t d = 0; d < shape.size(); ++d)
     text += (d ? "," : "") + std::to_string(shape[d]);
   return text + "]";
-}
-
-template <typename T> static std::vector<T> valuesOf(const Tensor &tensor, ElementType type) {
-  Tensor wide = quadrille::convert(tensor, type);
-  std::vector<T> values(wide.elements());
-  if (!values.empty()) // memcpy takes no null, not even for no bytes
-    std::memcpy(values.data(), wide.bytes().data(), wide.byteSize());
-  return values;
-}
-
-std::vector<int64_t> integersOf(const Tensor &tensor) {
-  return valuesOf<int64_t>(tensor, ElementType::i64);
-}
-
-std::vector<double> numbersOf(const Tensor &tensor) {
-  return valuesOf<double>(tensor, ElementType::f64);
 }
 
 } // namespace quadrille::graph::importer

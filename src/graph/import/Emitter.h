@@ -8,7 +8,7 @@
 
 #include "graph/KernelGraph.h"
 #include "numerics/BlockExpression.h"
-#include "numerics/Tensor.h"
+#include "numerics/Convert.h"
 
 #include "llvm/ADT/STLFunctionalExtras.h"
 #include "llvm/ADT/SmallVector.h"
@@ -197,6 +197,7 @@ public:
   TensorRef constant(Tensor tensor);
   TensorRef weight(const WeightData &data, llvm::StringRef name); // stays a reference to the file's bytes
   TensorRef integers(llvm::ArrayRef<int64_t> values);             // i64, rank 1
+  TensorRef range(int64_t count);                                 // 0, 1, ... count - 1 as i64
   TensorRef scalar(ElementType type, double number);
   TensorRef fill(ElementType type, Shape shape, double number);
   TensorRef fill(Shape shape, Scalar element);
@@ -263,9 +264,5 @@ int64_t normalAxis(int64_t axis, int64_t rank, llvm::StringRef what = "axis");
 std::vector<int64_t> normalAxes(llvm::ArrayRef<int64_t> axes, int64_t rank); // ascending, distinct
 int64_t product(llvm::ArrayRef<int64_t> extents);                            // refuses overflow
 std::string shapeText(llvm::ArrayRef<int64_t> shape);
-
-// Elements of integer tensors as i64, of number tensors as double.
-std::vector<int64_t> integersOf(const Tensor &tensor);
-std::vector<double> numbersOf(const Tensor &tensor);
 
 } // namespace quadrille::graph::importer

@@ -76,7 +76,8 @@ static void range(OperatorContext &c) {
     return std::max<int64_t>(static_cast<int64_t>(count), 0);
   };
   if (isFloat(type)) {
-    double start = numbersOf(bounds[0])[0], limit = numbersOf(bounds[1])[0], delta = numbersOf(bounds[2])[0];
+    double start = valuesOf<double>(bounds[0])[0], limit = valuesOf<double>(bounds[1])[0],
+           delta = valuesOf<double>(bounds[2])[0];
     if (delta == 0)
       refuse("delta is 0");
     std::vector<double> values(checkCount(std::ceil((limit - start) / delta)));
@@ -85,7 +86,8 @@ static void range(OperatorContext &c) {
     Shape shape = {static_cast<int64_t>(values.size())};
     return c.result(c.constant(convert(Tensor::of<double>(ElementType::f64, shape, values), type)));
   }
-  int64_t start = integersOf(bounds[0])[0], limit = integersOf(bounds[1])[0], delta = integersOf(bounds[2])[0];
+  int64_t start = valuesOf<int64_t>(bounds[0])[0], limit = valuesOf<int64_t>(bounds[1])[0],
+          delta = valuesOf<int64_t>(bounds[2])[0];
   if (delta == 0)
     refuse("delta is 0");
   std::vector<int64_t> values(

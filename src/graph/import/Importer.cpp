@@ -256,22 +256,14 @@ llvm::Expected<std::vector<TensorRef>> Importer::apply(const onnx::NodeProto &no
 llvm::Expected<std::vector<TensorRef>> Importer::addGraph(const onnx::GraphProto &graph,
                                                           llvm::ArrayRef<TensorRef> operands, const Scope &scope) {
   Scope inner;
-  inner.parent = &scope;
-  inner.function = scope.function;
-  inner.frame = scope.frame;
-  inner.prefix = scope.prefix;
   if (static_cast<size_t>(graph.input_size()) != operands.size())
     return userError("graph '" + graph.name() + "' takes " + llvm::Twine(graph.input_size()) + " operands instead of " +
                          llvm::Twine(operands.size()),
                      {file.path().str(), ""});
   for (auto [input, operand] : llvm::zip(graph.input(), operands))
     inner.values[input.name()] = operand;
-  mlir::Location location = state.location;
-  if (llvm::Error error = addInitializers(graph, inner))
+  if (llvm::Error error = addSubgraph(graph, inner, scope))
     return std::move(error);
-  if (llvm::Error error = addNodes(graph.node(), inner))
-    return std::move(error);
-  state.location = location;
   std::vector<TensorRef> results;
   for (const onnx::ValueInfoProto &output : graph.output()) {
     const TensorRef *result = inner.find(output.name());
@@ -445,25 +437,21 @@ llvm::Expected<ImportedModel> importModel(const ModelFile &file, const ImportOpt
 }
 
 // Operators that the importer itself resolves, beside those of the operator table.
-static constexpr llvm::StringLiteral resolvedAtImport[] = {"If",
-                                                           "Loop",
-                                                           "Scan",
-                                                           "ConcatFromSequence",
-                                                           "SequenceAt",
-                                                           "SequenceConstruct",
-                                                           "SequenceEmpty",
-                                                           "SequenceErase",
-                                                           "SequenceInsert",
-                                                           "SequenceLength",
-                                                           "SplitToSequence"};
+static std::vector<std::string> resolvedAtImport() {
+  std::vector<std::string> names = {"If", "Loop", "Scan"};
+  llvm::append_range(names, importer::sequenceMakers);
+  llvm::append_range(names, importer::sequenceUsers);
+  return names;
+}
 
 static void collectUnknown(const ModelFile &file, const Nodes &nodes, const std::string &prefix,
                            std::vector<UnsupportedNode> &unknown) {
+  static const std::vector<std::string> atImport = resolvedAtImport();
   forEachNode(nodes, [&](const onnx::NodeProto &node) {
     if (const onnx::FunctionProto *function = file.function(node))
       return collectUnknown(file, function->node(), prefix + node.name() + "/", unknown);
     std::string operation = qualifiedOperator(node);
-    if (!llvm::is_contained(resolvedAtImport, operation) && !importer::OperatorTable::get().find(operation))
+    if (!llvm::is_contained(atImport, operation) && !importer::OperatorTable::get().find(operation))
       unknown.push_back({prefix + node.name(), operation, whyUnknown(operation)});
   });
 }
@@ -480,7 +468,7 @@ std::string whyInexpressible(llvm::StringRef qualifiedOperator) {
 
 std::vector<std::string> importableOperators() {
   std::vector<std::string> names = importer::OperatorTable::get().names();
-  names.insert(names.end(), std::begin(resolvedAtImport), std::end(resolvedAtImport));
+  llvm::append_range(names, resolvedAtImport());
   llvm::sort(names);
   return names;
 }

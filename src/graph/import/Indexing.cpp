@@ -15,7 +15,7 @@ static void gather(OperatorContext &c) {
   TensorRef data = c.operand(0), indices = indicesOf(c, 1);
   int64_t axis = normalAxis(c.integer("axis", 0), data.rank()), extent = data.dim(axis);
   if (indices.known() && indices.elements() == 1) {
-    int64_t index = integersOf(indices.constant())[0];
+    int64_t index = valuesOf<int64_t>(indices.constant())[0];
     if (index < -extent || index >= extent)
       refuse("index " + llvm::Twine(index) + " lies outside the " + llvm::Twine(extent) + " elements of axis " +
              llvm::Twine(axis));
@@ -93,7 +93,7 @@ static void scatterNd(OperatorContext &c) {
 // One at the index along a new axis. Indices count from the end where negative; those outside give only `off`.
 static void oneHot(OperatorContext &c) {
   TensorRef indices = c.operand(0), values = c.operand(2);
-  std::vector<double> depthValue = numbersOf(c.known(1, "depth"));
+  std::vector<double> depthValue = valuesOf<double>(c.known(1, "depth"));
   if (depthValue.size() != 1 || depthValue[0] < 0 || depthValue[0] > 1e12)
     refuse("depth is not one number from 0 on");
   int64_t depth = static_cast<int64_t>(depthValue[0]);

@@ -153,15 +153,8 @@ static void causalConvolution(OperatorContext &c) {
     window.result = {length};
     TensorRef all = past ? c.concat({in.back(), in[0]}, 2) : in[0];
     Convolution convolved = convolution(c, all, in[1], channels, window, scalarOf(x.type(), 0));
-    if (bias) {
-      Nest each;
-      each.operation = "broadcast";
-      each.loops = {{batch, false}, {channels, false}, {length, false}};
-      each.reads = {{in[2], {at(1)}}};
-      each.write = identityAccess(3);
-      TensorRef initial = c.nest(each, [](llvm::ArrayRef<Lane> v) { return v[0]; });
-      convolved.nest.initial = initial;
-    }
+    if (bias)
+      startFromBias(c, convolved, in[2]);
     TensorRef sum = c.reshape(sumOfProducts(c, convolved.nest), convolved.shape);
     if (!silu)
       return sum;

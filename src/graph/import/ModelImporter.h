@@ -45,21 +45,14 @@ struct Scope {
   std::string prefix; // of the names of nodes within a call
   llvm::StringMap<std::vector<TensorRef>> sequences;
 
-  const std::vector<TensorRef> *findSequence(llvm::StringRef name) const {
-    for (const Scope *scope = this; scope; scope = scope->parent) {
-      auto found = scope->sequences.find(name);
-      if (found != scope->sequences.end())
-        return &found->second;
-    }
-    return nullptr;
-  }
+  const TensorRef *find(llvm::StringRef name) const { return findIn(&Scope::values, name); }
+  const std::vector<TensorRef> *findSequence(llvm::StringRef name) const { return findIn(&Scope::sequences, name); }
 
-  const TensorRef *find(llvm::StringRef name) const {
-    for (const Scope *scope = this; scope; scope = scope->parent) {
-      auto found = scope->values.find(name);
-      if (found != scope->values.end())
+private:
+  template <typename T> const T *findIn(llvm::StringMap<T> Scope::*names, llvm::StringRef name) const {
+    for (const Scope *scope = this; scope; scope = scope->parent)
+      if (auto found = (scope->*names).find(name); found != (scope->*names).end())
         return &found->second;
-    }
     return nullptr;
   }
 };
@@ -85,6 +78,9 @@ private:
   llvm::Error addIf(const onnx::NodeProto &node, const std::vector<TensorRef> &operands, Scope &scope);
   // Imports a graph into a scope within `scope`. The names of its outputs, which the caller looks up, may be undefined.
   llvm::Error addSubgraph(const onnx::GraphProto &graph, Scope &inner, const Scope &scope);
+  // One of the node's graphs that take nothing: as many results as the node has.
+  llvm::Expected<std::vector<TensorRef>> addBranch(const onnx::NodeProto &node, const onnx::GraphProto &branch,
+                                                   const Scope &scope);
   llvm::Error addSelected(const onnx::NodeProto &node, TensorRef condition, const onnx::GraphProto &yes,
                           const onnx::GraphProto &no, Scope &scope);
   llvm::Error addScan(const onnx::NodeProto &node, const std::vector<TensorRef> &operands, Scope &scope);

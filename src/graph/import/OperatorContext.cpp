@@ -185,7 +185,7 @@ std::vector<int64_t> OperatorContext::knownIntegers(unsigned index, llvm::String
            " instead of an integer type");
   if (tensor.elements() > 1 << 20)
     refuse(what + " (operand " + llvm::Twine(index) + ") has " + llvm::Twine(tensor.elements()) + " elements");
-  return integersOf(tensor);
+  return valuesOf<int64_t>(tensor);
 }
 
 int64_t OperatorContext::knownInteger(unsigned index, llvm::StringRef what) {
@@ -277,14 +277,14 @@ llvm::StringRef whyInexpressible(llvm::StringRef qualifiedName) {
     return "classical machine learning (ai.onnx.ml) is not had";
   static const std::map<llvm::StringRef, llvm::StringRef> reasons = [] {
     std::map<llvm::StringRef, llvm::StringRef> all;
-    auto add = [&](llvm::StringRef reason, std::initializer_list<llvm::StringRef> names) {
+    auto add = [&](llvm::StringRef reason, llvm::ArrayRef<llvm::StringLiteral> names) {
       for (llvm::StringRef name : names)
         all[name] = reason;
     };
     add("strings are not had", {"RegexFullMatch", "StringConcat", "StringNormalizer", "StringSplit"});
-    add("sequences are not had",
-        {"ConcatFromSequence", "SequenceAt", "SequenceConstruct", "SequenceEmpty", "SequenceErase", "SequenceInsert",
-         "SequenceLength", "SequenceMap", "SplitToSequence"});
+    add("sequences are not had", sequenceMakers);
+    add("sequences are not had", sequenceUsers);
+    add("sequences are not had", {"SequenceMap"});
     add("optionals are not had", {"Optional"});
     add("it decodes the bytes of image files, which no tensor program does", {"ImageDecoder"});
     add("the result's shape depends on values; it is computed at import where those are known",

@@ -98,6 +98,11 @@ private:
   std::map<std::string, OperatorFunction> functions;
 };
 
+// Operators that make a sequence of tensors, and those that take one; the importer resolves them (Sequences.cpp).
+inline constexpr llvm::StringLiteral sequenceMakers[] = {"SequenceConstruct", "SequenceEmpty", "SplitToSequence"};
+inline constexpr llvm::StringLiteral sequenceUsers[] = {"ConcatFromSequence", "SequenceAt", "SequenceErase",
+                                                        "SequenceInsert", "SequenceLength"};
+
 // Why no machine's program can express an operator: what it works on is no tensor of numbers, or its result's shape
 // depends on values. Empty for operators that can be, or merely are not, imported.
 llvm::StringRef whyInexpressible(llvm::StringRef qualifiedName);

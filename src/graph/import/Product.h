@@ -32,6 +32,9 @@ struct Convolution {
 Convolution convolution(OperatorContext &c, TensorRef x, TensorRef w, int64_t groups, const Window &window,
                         Scalar padding);
 
+// Lets its sums start from `bias`, one number for each result channel.
+void startFromBias(Emitter &c, Convolution &convolution, TensorRef bias);
+
 // ConvInteger of operands with optional zero points, by the node's window attributes.
 TensorRef integerConvolution(OperatorContext &c, TensorRef x, TensorRef w, TensorRef zeroX, TensorRef zeroW);
 

@@ -101,7 +101,7 @@ TensorRef sumOfIntegerProducts(Emitter &c, Nest nest, QuantizedOperand a, Quanti
   nest.combiner = Combiner::Sum;
   nest.numeric = productNumeric(a.tensor.type(), ElementType::i32);
   auto isZero = [](TensorRef zero) {
-    return zero.known() && llvm::all_of(integersOf(zero.constant()), [](int64_t value) { return value == 0; });
+    return zero.known() && llvm::all_of(valuesOf<int64_t>(zero.constant()), [](int64_t value) { return value == 0; });
   };
   std::optional<size_t> zeroA, zeroB;
   if (a.zeroPoint && !isZero(a.zeroPoint)) {

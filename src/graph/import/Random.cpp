@@ -173,7 +173,7 @@ static void dropout(OperatorContext &c) {
     training = c.optional(2) && c.knownInteger(2, "training_mode") != 0;
     ratio = c.optional(1) ? c.reshape(c.optional(1), {}) : c.scalar(ElementType::f32, 0.5);
   }
-  if (training && !(ratio.known() && numbersOf(ratio.constant())[0] == 0))
+  if (training && !(ratio.known() && valuesOf<double>(ratio.constant())[0] == 0))
     return dropInTraining(c, x, ratio);
   c.result(0, x);
   if (c.wants(1))

@@ -147,7 +147,8 @@ Recurrence::Recurrence(OperatorContext &c, unsigned gates, std::vector<std::stri
   if (TensorRef given = c.optional(4)) {
     if (given.shape() != Shape{batch})
       refuse("sequence_lens of shape " + shapeText(given.shape()) + " for a batch of " + llvm::Twine(batch));
-    bool full = given.known() && llvm::all_of(integersOf(given.constant()), [&](int64_t n) { return n == steps; });
+    bool full =
+        given.known() && llvm::all_of(valuesOf<int64_t>(given.constant()), [&](int64_t n) { return n == steps; });
     if (!full)
       lengths = c.reshape(c.convert(given, ElementType::i64), {batch, 1});
   }

@@ -217,9 +217,9 @@ static void resize(OperatorContext &c) {
   Shape sizes = x.shape();
   std::vector<double> given;
   if (c.optional(scalesOperand))
-    given = numbersOf(c.known(scalesOperand, "scales"));
+    given = valuesOf<double>(c.known(scalesOperand, "scales"));
   if (r.coordinates == "tf_crop_and_resize") {
-    std::vector<double> values = numbersOf(c.known(1, "roi"));
+    std::vector<double> values = valuesOf<double>(c.known(1, "roi"));
     if (values.size() != 2 * axes.size())
       refuse("roi has " + llvm::Twine(values.size()) + " elements for " + llvm::Twine(axes.size()) + " axes");
     for (size_t i = 0; i < axes.size(); ++i) {
@@ -272,7 +272,7 @@ static void upsample(OperatorContext &c) {
   r.coordinates = "asymmetric";
   r.nearest = "floor";
   TensorRef x = c.operand(0);
-  std::vector<double> scales = c.opset < 9 ? c.realList("scales") : numbersOf(c.known(1, "scales"));
+  std::vector<double> scales = c.opset < 9 ? c.realList("scales") : valuesOf<double>(c.known(1, "scales"));
   if (static_cast<int64_t>(scales.size()) != x.rank())
     refuse("scales has " + llvm::Twine(scales.size()) + " elements for an operand of rank " + llvm::Twine(x.rank()));
   Shape sizes;

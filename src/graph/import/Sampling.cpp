@@ -11,10 +11,6 @@
 
 namespace quadrille::graph::importer {
 
-static ElementType wideOf(ElementType type) {
-  return type == ElementType::f64 ? type : ElementType::f32;
-}
-
 static Lane remainder(const Lane &a, int64_t divisor) {
   return apply(BlockOpcode::Remainder, {a, a.constantInteger(divisor)});
 }
@@ -180,7 +176,7 @@ static void gridSample(OperatorContext &c) {
   int64_t batch = x.dim(0), channels = x.dim(1), positions = product(llvm::ArrayRef(grid.shape()).slice(1, rank));
   if (product(extents) == 0)
     refuse("an operand of shape " + shapeText(x.shape()) + " has nothing to sample");
-  ElementType wide = wideOf(isFloat(x.type()) ? x.type() : grid.type());
+  ElementType wide = Emitter::accumulatorOf(isFloat(x.type()) ? x.type() : grid.type());
   grid = c.reshape(grid, {batch, positions, static_cast<int64_t>(rank)});
   int64_t taps = power(sampler.taps, rank);
   Nest nest;
@@ -234,7 +230,7 @@ static void affineGrid(OperatorContext &c) {
   nest.write = identityAccess(nest.loops.size());
   for (int64_t column = 0; column <= rank; ++column)
     nest.reads.push_back({theta, {at(0), at(static_cast<unsigned>(rank + 1)), fixed(column)}});
-  ElementType wide = wideOf(theta.type());
+  ElementType wide = Emitter::accumulatorOf(theta.type());
   c.result(c.nest(nest, [&](llvm::ArrayRef<Lane> v) {
     Lane sum = v[rank].to(wide);
     for (int64_t column = 0; column < rank; ++column) {
@@ -255,7 +251,7 @@ static int64_t mostSamples(OperatorContext &c, double scale, double offset, bool
   if (!regions.known())
     refuseUnsupported("sampling_ratio 0 takes as many samples as a region is large, and the regions depend on the "
                       "values of the model's inputs");
-  std::vector<double> values = numbersOf(regions.constant());
+  std::vector<double> values = valuesOf<double>(regions.constant());
   double most = 1;
   for (size_t i = 0; i + 3 < values.size(); i += 4) {
     double extent = (values[i + 2 + side] * scale - offset) - (values[i + side] * scale - offset);
@@ -289,7 +285,7 @@ static void roiAlign(OperatorContext &c) {
     samples[0] = mostSamples(c, scale, offset, halfPixel, rows, 1);
     samples[1] = mostSamples(c, scale, offset, halfPixel, columns, 0);
   }
-  ElementType wide = wideOf(x.type());
+  ElementType wide = Emitter::accumulatorOf(x.type());
   int64_t extents[2] = {height, width}, bins[2] = {rows, columns};
   // Loops: region, bin row, bin column, sample row, sample column, tap.
   Nest nest;
@@ -359,7 +355,7 @@ static void maxRoiPool(OperatorContext &c) {
       x.elements() == 0)
     refuse("regions of shape " + shapeText(regions.shape()) + " of an operand of shape " + shapeText(x.shape()) +
            " into bins " + shapeText(bins));
-  ElementType wide = wideOf(x.type());
+  ElementType wide = Emitter::accumulatorOf(x.type());
   int64_t count = regions.dim(0), channels = x.dim(1);
   // First and last + 1 element of bin `number` along axis d (0: rows, 1: columns), from both sides of the region.
   auto range = [&](unsigned d, Lane first, Lane last, const Lane &number) {
@@ -447,7 +443,7 @@ static void deformConv(OperatorContext &c) {
     nest.reads.push_back({offset, map});
   }
   nest.loops.push_back({corners, false});
-  ElementType wide = wideOf(x.type());
+  ElementType wide = Emitter::accumulatorOf(x.type());
   Taps sampled = tapsOf(c, nest, Sampler(), extents, [&](llvm::ArrayRef<Lane> in) {
     std::vector<Lane> result;
     for (size_t d = 0; d < rank; ++d) {

@@ -20,7 +20,7 @@ static Tensor deciding(OperatorContext &c, unsigned index, llvm::StringRef resul
 }
 
 static std::vector<bool> truthOf(const Tensor &tensor) {
-  std::vector<double> numbers = numbersOf(tensor);
+  std::vector<double> numbers = valuesOf<double>(tensor);
   std::vector<bool> truth;
   for (double number : numbers)
     truth.push_back(number != 0); // NaN is not zero
@@ -83,9 +83,9 @@ static void unique(OperatorContext &c) {
   std::vector<double> numbers;
   std::vector<int64_t> integers;
   if (real)
-    numbers = numbersOf(x);
+    numbers = valuesOf<double>(x);
   else
-    integers = integersOf(x);
+    integers = valuesOf<int64_t>(x);
   auto at = [&](int64_t slice, int64_t i) {
     return static_cast<size_t>((i / after * extent + slice) * after + i % after);
   };
@@ -187,13 +187,13 @@ static void nonMaxSuppression(OperatorContext &c) {
       scoreShape[2] != shape[1])
     refuse("boxes of shape " + shapeText(shape) + " with scores of shape " + shapeText(scoreShape));
   auto number = [&](unsigned index, double otherwise) {
-    return c.optional(index) ? numbersOf(deciding(c, index, "the result")).at(0) : otherwise;
+    return c.optional(index) ? valuesOf<double>(deciding(c, index, "the result")).at(0) : otherwise;
   };
   for (unsigned index = 2; index < 5; ++index)
     if (c.optional(index) && c.optional(index).elements() != 1)
       refuse("operand " + llvm::Twine(index) + " is no scalar");
   double most = number(2, 0), overlapLimit = number(3, 0), scoreLimit = number(4, -HUGE_VAL);
-  std::vector<double> corners = numbersOf(boxTensor), scores = numbersOf(scoreTensor);
+  std::vector<double> corners = valuesOf<double>(boxTensor), scores = valuesOf<double>(scoreTensor);
   for (double &score : scores) // NaN is no better than anything
     if (std::isnan(score))
       score = -HUGE_VAL;

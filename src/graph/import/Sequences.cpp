@@ -1,14 +1,9 @@
 // Sequences exist only at import: which tensors each holds is known, and the operators on them disappear.
 #include "graph/import/ModelImporter.h"
 
-#include "llvm/ADT/StringSet.h"
-
 namespace quadrille::graph {
 
 bool Importer::addSequence(const onnx::NodeProto &node, Scope &scope) {
-  static const llvm::StringSet<> makers = {"SplitToSequence", "SequenceConstruct", "SequenceEmpty"};
-  static const llvm::StringSet<> users = {"SequenceAt", "SequenceLength", "SequenceInsert", "SequenceErase",
-                                          "ConcatFromSequence"};
   std::string operation = qualifiedOperator(node);
   const std::vector<TensorRef> *sequence = nullptr;
   std::vector<TensorRef> operands;
@@ -23,10 +18,10 @@ bool Importer::addSequence(const onnx::NodeProto &node, Scope &scope) {
     }
     operands.push_back(tensor ? *tensor : TensorRef());
   }
-  if (!sequence && !makers.contains(operation))
+  if (!sequence && !llvm::is_contained(importer::sequenceMakers, operation))
     return false;
   state.location = qd::nodeLocation(&storage.context, nameOf(node, scope), operation);
-  if (sequence && !users.contains(operation)) {
+  if (sequence && !llvm::is_contained(importer::sequenceUsers, operation)) {
     unsupported.push_back({nameOf(node, scope), operation, "sequences are had only at import"});
     refuseNode(node, scope);
     return true;

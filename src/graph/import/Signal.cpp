@@ -96,10 +96,6 @@ static TensorRef mirrored(OperatorContext &c, TensorRef x, int64_t n) {
   return c.concat({x, rest}, 1);
 }
 
-static ElementType wideOf(ElementType type) {
-  return type == ElementType::f64 ? type : ElementType::f32;
-}
-
 // `x` is [..., 1 or 2]; the axis is transformed over `length` elements.
 static TensorRef fourier(OperatorContext &c, TensorRef x, int64_t axis, int64_t length, bool inverse, bool oneSided) {
   if (length < 1 || length > int64_t(1) << 24)
@@ -109,7 +105,7 @@ static TensorRef fourier(OperatorContext &c, TensorRef x, int64_t axis, int64_t 
   if (fromHalf && x.dim(-1) != 2)
     refuse("the one-sided inverse needs complex elements");
   Shape shape = x.shape();
-  x = fitted(c, c.convert(x, wideOf(type)), axis, fromHalf ? length / 2 + 1 : length);
+  x = fitted(c, c.convert(x, Emitter::accumulatorOf(type)), axis, fromHalf ? length / 2 + 1 : length);
   int64_t outer = product(llvm::ArrayRef(shape).take_front(axis));
   int64_t inner = product(llvm::ArrayRef(shape).slice(axis + 1, shape.size() - axis - 2));
   x = c.reshape(x, {outer, x.dim(axis), inner, shape.back()});
@@ -211,7 +207,8 @@ static void blackmanWindow(OperatorContext &c) {
 static void melWeightMatrix(OperatorContext &c) {
   int64_t bands = c.knownInteger(0, "num_mel_bins"), length = c.knownInteger(1, "dft_length"),
           rate = c.knownInteger(2, "sample_rate");
-  std::vector<double> low = numbersOf(c.known(3, "lower_edge_hertz")), high = numbersOf(c.known(4, "upper_edge_hertz"));
+  std::vector<double> low = valuesOf<double>(c.known(3, "lower_edge_hertz")),
+                      high = valuesOf<double>(c.known(4, "upper_edge_hertz"));
   ElementType type = c.elementType("output_datatype").value_or(ElementType::f32);
   if (bands < 1 || length < 1 || rate < 1 || bands > 1 << 20 || length > 1 << 24 || low.size() != 1 || high.size() != 1)
     refuse(llvm::Twine(bands) + " bands of a transform of " + llvm::Twine(length) + " elements at " +
