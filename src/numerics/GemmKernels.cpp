@@ -328,8 +328,6 @@ template <typename T, typename C> struct PlainTile {
   }
 };
 
-// The forms for a few rows.
-//
 // A few rows times columns that lie side by side: packing B would cost more than it saves. The sums of a strip of
 // columns stay in L1 while k runs over rows of B, read in place. The same chain of operations for each element of C.
 constexpr int64_t fewRows = 3;

@@ -4,9 +4,9 @@
 #include "llvm/Support/raw_ostream.h"
 
 #include <cstring>
+#include <new>
 
 #include <sys/mman.h>
-#include <new>
 
 namespace quadrille {
 

@@ -78,7 +78,7 @@ private:
   llvm::Error addIf(const onnx::NodeProto &node, const std::vector<TensorRef> &operands, Scope &scope);
   // Imports a graph into a scope within `scope`. The names of its outputs, which the caller looks up, may be undefined.
   llvm::Error addSubgraph(const onnx::GraphProto &graph, Scope &inner, const Scope &scope);
-  // One of the node's graphs that take nothing: as many results as the node has.
+  // A branch of an If: as many results as the node has.
   llvm::Expected<std::vector<TensorRef>> addBranch(const onnx::NodeProto &node, const onnx::GraphProto &branch,
                                                    const Scope &scope);
   llvm::Error addSelected(const onnx::NodeProto &node, TensorRef condition, const onnx::GraphProto &yes,

@@ -74,9 +74,8 @@ std::vector<target::Finding> findingsOf(const program::Program &program, const H
       return findings;
     }
     if (step.kernels.size() > 1) {
-      const Kernel &first = graph.kernels[step.kernels[0]];
-      bool follows = step.kernels.size() == 2 && convolutionForm(graph, first) &&
-                     canFollow(graph, first, graph.kernels[step.kernels[1]]);
+      bool follows =
+          step.kernels.size() == 2 && canFollow(graph, graph.kernels[step.kernels[0]], graph.kernels[step.kernels[1]]);
       if (!follows && !isRowGroup(graph, decisions.aliases, step)) {
         report(where, "kernels run as one only as a convolution and an elementwise kernel over its result, or over the "
                       "same rows");

@@ -42,14 +42,6 @@ dnnl::stream &stream() {
   return queue;
 }
 
-void convertInParallel(ElementType from, const std::byte *source, ElementType to, std::byte *destination,
-                       int64_t count) {
-  parallelFor(count, 1 << 15, [&](int64_t begin, int64_t end) {
-    convert(from, source + begin * static_cast<int64_t>(byteWidth(from)), to,
-            destination + begin * static_cast<int64_t>(byteWidth(to)), static_cast<size_t>(end - begin));
-  });
-}
-
 bool widensToF32(ElementType type) {
   return isFloat(type) && type != ElementType::f64;
 }
@@ -508,7 +500,7 @@ llvm::Error ConvolutionOperation::run(llvm::ArrayRef<const std::byte *> reads, l
     from = reinterpret_cast<const float *>(reads[form.source]);
   } else if (form.plainSource) {
     constexpr int64_t grain = 1 << 15; // elements
-    int64_t pieceOfImage = std::max<int64_t>(32, grain / channels);
+    int64_t pieceOfImage = std::max(transposedPoints, grain / channels);
     int64_t count = (sourcePoints + pieceOfImage - 1) / pieceOfImage;
     parallelFor(g.batch * count, 1, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
@@ -563,12 +555,11 @@ std::optional<ConvolutionForm> convolutionForm(const KernelGraph &graph, const K
   return ConvolutionForm{form->source, form->plainSource, form->plainResult};
 }
 
-bool canFollow(const KernelGraph &graph, const Kernel &convolution, const Kernel &follower) {
-  ValueId result = convolution.writes[0].value;
-  if (reluOperand(graph, follower) == result)
-    return true;
-  std::optional<Form> form = formOf(graph, convolution);
-  return form && form->plainResult && epilogueRead(graph, follower, result);
+bool canFollow(const KernelGraph &graph, const Kernel &kernel, const Kernel &follower) {
+  ValueId result = kernel.writes[0].value;
+  std::optional<Form> form = kernel.structured() ? formOf(graph, kernel) : std::nullopt;
+  return form &&
+         (reluOperand(graph, follower) == result || (form->plainResult && epilogueRead(graph, follower, result)));
 }
 
 OperationPointer compileConvolution(const ConvolutionRequest &request) {

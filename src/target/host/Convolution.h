@@ -24,8 +24,8 @@ struct ConvolutionRequest {
   llvm::ArrayRef<Layout> layouts;          // of every value; empty: all row-major
 };
 
-// Whether an elementwise kernel over the result of a convolution can be computed with it.
-bool canFollow(const graph::KernelGraph &graph, const graph::Kernel &convolution, const graph::Kernel &follower);
+// Whether `kernel` is a convolution, and `follower` elementwise over its result, so that both can be computed together.
+bool canFollow(const graph::KernelGraph &graph, const graph::Kernel &kernel, const graph::Kernel &follower);
 
 // Reads of the operation: the operands of the convolution, then the follower's but for the convolution's result. Null
 // when the kernel is no convolution or its form does not fit.

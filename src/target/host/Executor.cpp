@@ -36,8 +36,6 @@ llvm::Expected<OperationPointer> Executor::compileStep(const Step &step, const V
   const KernelGraph &graph = plan.graph;
   const std::vector<Layout> &layouts = plan.decisions.layouts;
   const Kernel &kernel = graph.kernels[step.kernels.front()];
-  if (!kernel.structured() && kernel.operation != "concat")
-    return compileUnstructured(graph, kernel);
   ConvolutionRequest request{&graph, &kernel, nullptr, layouts};
   if (step.kernels.size() == 2 && canFollow(graph, kernel, graph.kernels[step.kernels[1]]))
     request.follower = &graph.kernels[step.kernels[1]];

@@ -189,8 +189,6 @@ Shape stridesOf(const Value &value, Layout layout) {
   return strides;
 }
 
-static constexpr int64_t transposedPoints = 32;
-
 void toChannelsLast(ElementType type, const std::byte *from, int64_t channels, int64_t stride, int64_t first,
                     int64_t last, float *to) {
   float buffer[transposedPoints];
@@ -221,48 +219,6 @@ void fromChannelsLast(const float *from, int64_t channels, int64_t stride, int64
         narrowFromF32(type, buffer, place, static_cast<size_t>(count));
     }
   }
-}
-
-std::vector<ValueId> stepReads(const KernelGraph &graph, llvm::ArrayRef<ValueId> aliases, const Step &step) {
-  std::vector<ValueId> reads;
-  llvm::SmallVector<ValueId, 4> own;
-  for (uint32_t k : step.kernels) {
-    for (ValueId operand : operandsOf(graph.kernels[k]))
-      if (!llvm::is_contained(own, aliases[operand]))
-        reads.push_back(operand);
-    for (const Write &write : graph.kernels[k].writes)
-      own.push_back(write.value);
-  }
-  return reads;
-}
-
-ValueFlags insideSteps(const KernelGraph &graph, const Decisions &decisions) {
-  constexpr uint32_t none = ~uint32_t(0);
-  std::vector<uint32_t> stepOf(graph.values.size(), none); // that writes a value
-  ValueFlags inside(graph.values.size(), false);
-  for (auto [s, step] : llvm::enumerate(decisions.steps))
-    for (uint32_t k : step.kernels)
-      for (const Write &write : graph.kernels[k].writes) {
-        stepOf[write.value] = static_cast<uint32_t>(s);
-        inside[write.value] = step.kernels.size() > 1;
-      }
-  for (auto [s, step] : llvm::enumerate(decisions.steps))
-    for (uint32_t k : step.kernels)
-      for (ValueId operand : operandsOf(graph.kernels[k]))
-        if (ValueId root = decisions.aliases[operand]; stepOf[root] != static_cast<uint32_t>(s))
-          inside[root] = false;
-  for (ValueId output : graph.outputs)
-    inside[decisions.aliases[output]] = false;
-  return inside;
-}
-
-std::vector<ValueId> stepWrites(const KernelGraph &graph, const Step &step, const ValueFlags &inside) {
-  std::vector<ValueId> writes;
-  for (uint32_t k : step.kernels)
-    for (const Write &write : graph.kernels[k].writes)
-      if (!inside[write.value])
-        writes.push_back(write.value);
-  return writes;
 }
 
 // A loop nest in f32 goes by strides, so that its operands may have any layout; an elementwise one keeps the layout

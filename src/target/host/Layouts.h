@@ -14,6 +14,8 @@ bool canBeChannelsLast(const graph::Value &value);
 // Elements between neighbours along each dimension.
 Shape stridesOf(const graph::Value &value, Layout layout);
 
+constexpr int64_t transposedPoints = 32; // together
+
 // Points [first, last) of one image, whose channels lie `stride` points apart, to f32 with the channels of a point
 // together; `to` receives point `first` first. And back.
 void toChannelsLast(ElementType type, const std::byte *from, int64_t channels, int64_t stride, int64_t first,
@@ -28,13 +30,6 @@ struct LayoutForm {
   std::vector<bool> alike; // reads that are channels-last exactly when the result is
   std::vector<bool> leads; // reads without which the result is not channels-last
 };
-// The values that a step reads: those of its kernels in order but for their own results (under whatever alias).
-std::vector<graph::ValueId> stepReads(const graph::KernelGraph &graph, llvm::ArrayRef<graph::ValueId> aliases,
-                                      const Step &step);
-// For each value whether it lives inside a step: no other step and no output sees it.
-ValueFlags insideSteps(const graph::KernelGraph &graph, const Decisions &decisions);
-// The values that a step writes for others.
-std::vector<graph::ValueId> stepWrites(const graph::KernelGraph &graph, const Step &step, const ValueFlags &inside);
 LayoutForm layoutFormOf(const graph::KernelGraph &graph, llvm::ArrayRef<graph::ValueId> aliases, const Step &step);
 
 // The value of a kernel max(x, 0), elementwise over x, which is all that it reads.

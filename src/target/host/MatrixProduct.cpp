@@ -1,16 +1,12 @@
 // Contractions without windows through numerics/Gemm.h: one group of loops each for rows, columns and the sum, the
 // rest walked outside.
-#include "base/Parallel.h"
 #include "graph/Contraction.h"
 #include "graph/KernelQueries.h"
-#include "numerics/Convert.h"
 #include "target/host/Operation.h"
 #include "target/host/Product.h"
 
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/SmallVector.h"
-
-#include <cstring>
 
 namespace quadrille::host {
 
@@ -33,19 +29,14 @@ public:
 
 private:
   ProductForm form = ProductForm::F32;
-  ElementType lhsType = ElementType::f32, rhsType = ElementType::f32, resultType = ElementType::f32;
-  ElementType sumType = ElementType::f32;
+  ElementType lhsType = ElementType::f32, rhsType = ElementType::f32;
   unsigned lhs = 0, rhs = 1;
   ScalarZeroPoint lhsZero, rhsZero;
   int64_t lhsBase = 0, rhsBase = 0;
   GemmShape shape;
   bool swapped = false;                    // the transposed product, when the result runs along the rows
-  llvm::SmallVector<ProductLoop, 4> outer; // walked outside; those of the sum accumulate
-  llvm::SmallVector<bool, 4> outerAccumulates;
-  int64_t results = 0;
-  OperationPointer initial; // fills the result before the product is added (compileStart)
-  size_t initialRead = 0;
-  Tensor sums; // where the result is narrower than the sum
+  llvm::SmallVector<ProductLoop, 4> outer; // walked outside
+  ProductSums sums;
 };
 
 } // namespace
@@ -84,13 +75,10 @@ bool MatrixProduct::prepare(const KernelGraph &graph, const Kernel &kernel) {
   rhsType = graph.values[right.value].type;
   const Write &write = kernel.writes[0];
   const Value &result = graph.values[write.value];
-  resultType = result.type;
-  std::optional<ProductForm> found = productFormOf(lhsType, rhsType, resultType);
+  std::optional<ProductForm> found = productFormOf(lhsType, rhsType, result.type);
   if (!found)
     return false;
   form = *found;
-  sumType = sumTypeOf(form, resultType);
-  results = elementCount(result.shape);
   if (!lhsZero.assign(graph, kernel, contraction->lhsZeroPoint, contraction->lhsZeroConstant, form) ||
       !rhsZero.assign(graph, kernel, contraction->rhsZeroPoint, contraction->rhsZeroConstant, form))
     return false;
@@ -109,18 +97,14 @@ bool MatrixProduct::prepare(const KernelGraph &graph, const Kernel &kernel) {
   };
   auto batch = loopsOf(contraction->batch), m = loopsOf(contraction->m), n = loopsOf(contraction->n),
        k = loopsOf(contraction->k);
-  auto takeInner = [&](llvm::SmallVector<ProductLoop, 4> &loops, bool accumulates) {
+  auto takeInner = [&](llvm::SmallVector<ProductLoop, 4> &loops) {
     ProductLoop inner;
     if (!loops.empty())
       inner = loops.pop_back_val();
-    for (const ProductLoop &loop : loops) {
-      outer.push_back(loop);
-      outerAccumulates.push_back(accumulates);
-    }
+    llvm::append_range(outer, loops);
     return inner;
   };
-  ProductLoop batchLoop = takeInner(batch, false), rows = takeInner(m, false), columns = takeInner(n, false),
-              sum = takeInner(k, true);
+  ProductLoop batchLoop = takeInner(batch), rows = takeInner(m), columns = takeInner(n), sum = takeInner(k);
 
   // The result must run along columns (or, transposed, along rows); each operand along one of its two loops.
   if (columns.extent > 1 && columns.stride.result != 1) {
@@ -174,29 +158,16 @@ bool MatrixProduct::prepare(const KernelGraph &graph, const Kernel &kernel) {
   }
   if (shape.leadingC < shape.n)
     return false;
-  shape.accumulate = llvm::is_contained(outerAccumulates, true);
-
-  if (!startsFromZero(write) || shape.accumulate) {
-    initial = compileStart(graph, kernel, sumType);
-    if (!initial)
-      return false;
-    initialRead = kernel.reads.size();
-    shape.accumulate = true;
-  }
-  if (sumType != resultType)
-    sums = Tensor::uninitialized(sumType, {results});
+  if (!sums.prepare(graph, kernel, form, /*inParts=*/!k.empty())) // loops of the sum that are walked outside
+    return false;
+  shape.accumulate = sums.accumulate();
   return true;
 }
 
 llvm::Error MatrixProduct::run(llvm::ArrayRef<const std::byte *> reads, llvm::ArrayRef<std::byte *> writes) {
-  std::byte *to = sumType == resultType ? writes[0] : sums.mutableBytes();
-  if (initial) {
-    llvm::SmallVector<const std::byte *, 1> start;
-    if (initialRead < reads.size())
-      start.push_back(reads[initialRead]);
-    if (llvm::Error error = initial->run(start, {to}))
-      return error;
-  }
+  llvm::Expected<std::byte *> to = sums.begin(reads, writes[0]);
+  if (!to)
+    return to.takeError();
   int32_t lhsZeroValue = lhsZero.value(reads), rhsZeroValue = rhsZero.value(reads);
   int64_t trips = 1;
   for (const ProductLoop &loop : outer)
@@ -214,13 +185,9 @@ llvm::Error MatrixProduct::run(llvm::ArrayRef<const std::byte *> reads, llvm::Ar
     ProductOperand b = {rhsType, reads[rhs] + rhsOffset * static_cast<int64_t>(byteWidth(rhsType)), rhsZeroValue};
     if (swapped)
       std::swap(a, b);
-    multiply(form, shape, a, b, to + resultOffset * static_cast<int64_t>(byteWidth(sumType)));
+    multiply(form, shape, a, b, *to + resultOffset * static_cast<int64_t>(byteWidth(sums.type())));
   }
-  if (sumType != resultType)
-    parallelFor(results, 1 << 15, [&](int64_t begin, int64_t end) {
-      convert(sumType, to + begin * static_cast<int64_t>(byteWidth(sumType)), resultType,
-              writes[0] + begin * static_cast<int64_t>(byteWidth(resultType)), static_cast<size_t>(end - begin));
-    });
+  sums.finish(writes[0]);
   return llvm::Error::success();
 }
 

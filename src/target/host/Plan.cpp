@@ -69,13 +69,13 @@ void makeSteps(const KernelGraph &graph, Decisions &decisions) {
   for (auto [k, kernel] : llvm::enumerate(graph.kernels)) {
     if (kernel.writes.size() == 1)
       producers[kernel.writes[0].value] = static_cast<uint32_t>(k);
-    if (!kernel.structured() || isReshape(kernel))
+    if (!kernel.structured())
       continue;
     // The last convolution among the operands: its result would wait longest.
     for (const Read &read : kernel.reads) {
       std::optional<uint32_t> producer = producers[read.value];
       if (producer && uses.readers[read.value].size() == 1 && (!leader[k] || *leader[k] < *producer) &&
-          convolutionForm(graph, graph.kernels[*producer]) && canFollow(graph, graph.kernels[*producer], kernel))
+          canFollow(graph, graph.kernels[*producer], kernel))
         leader[k] = producer;
     }
     if (leader[k])
@@ -236,6 +236,48 @@ std::vector<ValueId> aliasesOf(const KernelGraph &graph) {
     if (isReshape(kernel))
       aliases[kernel.writes[0].value] = aliases[kernel.reads[0].value];
   return aliases;
+}
+
+std::vector<ValueId> stepReads(const KernelGraph &graph, llvm::ArrayRef<ValueId> aliases, const Step &step) {
+  std::vector<ValueId> reads;
+  llvm::SmallVector<ValueId, 4> own;
+  for (uint32_t k : step.kernels) {
+    for (ValueId operand : operandsOf(graph.kernels[k]))
+      if (!llvm::is_contained(own, aliases[operand]))
+        reads.push_back(operand);
+    for (const Write &write : graph.kernels[k].writes)
+      own.push_back(write.value);
+  }
+  return reads;
+}
+
+ValueFlags insideSteps(const KernelGraph &graph, const Decisions &decisions) {
+  constexpr uint32_t none = ~uint32_t(0);
+  std::vector<uint32_t> stepOf(graph.values.size(), none); // that writes a value
+  ValueFlags inside(graph.values.size(), false);
+  for (auto [s, step] : llvm::enumerate(decisions.steps))
+    for (uint32_t k : step.kernels)
+      for (const Write &write : graph.kernels[k].writes) {
+        stepOf[write.value] = static_cast<uint32_t>(s);
+        inside[write.value] = step.kernels.size() > 1;
+      }
+  for (auto [s, step] : llvm::enumerate(decisions.steps))
+    for (uint32_t k : step.kernels)
+      for (ValueId operand : operandsOf(graph.kernels[k]))
+        if (ValueId root = decisions.aliases[operand]; stepOf[root] != static_cast<uint32_t>(s))
+          inside[root] = false;
+  for (ValueId output : graph.outputs)
+    inside[decisions.aliases[output]] = false;
+  return inside;
+}
+
+std::vector<ValueId> stepWrites(const KernelGraph &graph, const Step &step, const ValueFlags &inside) {
+  std::vector<ValueId> writes;
+  for (uint32_t k : step.kernels)
+    for (const Write &write : graph.kernels[k].writes)
+      if (!inside[write.value])
+        writes.push_back(write.value);
+  return writes;
 }
 
 // Region kernels name nodes of their own graph; here they get the indices of `nodes`, to which missing ones are added,

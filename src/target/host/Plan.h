@@ -51,6 +51,14 @@ void absorbMoves(graph::KernelGraph &graph);
 // never executed.
 std::vector<graph::ValueId> aliasesOf(const graph::KernelGraph &graph);
 
+// The values that a step reads: those of its kernels in order but for their own results (under whatever alias).
+std::vector<graph::ValueId> stepReads(const graph::KernelGraph &graph, llvm::ArrayRef<graph::ValueId> aliases,
+                                      const Step &step);
+// For each value whether it lives inside a step: no other step and no output sees it.
+ValueFlags insideSteps(const graph::KernelGraph &graph, const Decisions &decisions);
+// The values that a step writes for others.
+std::vector<graph::ValueId> stepWrites(const graph::KernelGraph &graph, const Step &step, const ValueFlags &inside);
+
 // Empty when the host computes in the kernel's arithmetic (KernelGraph.h: Numeric), else why not. The host computes in
 // the types of the values and accumulates floats in f32 or wider; kernels of regions are looked into.
 std::string refusedNumeric(const graph::KernelGraph &graph, const graph::Kernel &kernel);

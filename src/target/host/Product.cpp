@@ -1,5 +1,7 @@
 #include "target/host/Product.h"
 
+#include "base/Parallel.h"
+#include "graph/Contraction.h"
 #include "numerics/Convert.h"
 
 #include "llvm/ADT/STLExtras.h"
@@ -28,10 +30,6 @@ std::optional<ProductForm> productFormOf(ElementType lhs, ElementType rhs, Eleme
   if ((lhs == ElementType::i64 || lhs == ElementType::u64) && rhs == lhs && result == lhs)
     return ProductForm::I64;
   return std::nullopt;
-}
-
-ElementType sumTypeOf(ProductForm form, ElementType result) {
-  return form == ProductForm::F64 ? ElementType::f64 : isFloat(result) ? ElementType::f32 : result;
 }
 
 void multiply(ProductForm form, const GemmShape &shape, const ProductOperand &a, const ProductOperand &b, void *c) {
@@ -72,7 +70,8 @@ int32_t ScalarZeroPoint::value(llvm::ArrayRef<const std::byte *> reads) const {
   return value;
 }
 
-OperationPointer compileStart(const KernelGraph &graph, const Kernel &kernel, ElementType sumType) {
+// An operation that lays what a contraction's sums start from into a result of type `sumType`.
+static OperationPointer compileStart(const KernelGraph &graph, const Kernel &kernel, ElementType sumType) {
   const Write &write = kernel.writes[0];
   KernelGraph start;
   start.values.push_back({"result", sumType, graph.values[write.value].shape, ValueRole::Intermediate, {}, {}});
@@ -111,6 +110,43 @@ OperationPointer compileStart(const KernelGraph &graph, const Kernel &kernel, El
     return std::move(*compiled);
   llvm::consumeError(compiled.takeError());
   return nullptr;
+}
+
+bool ProductSums::prepare(const KernelGraph &graph, const Kernel &kernel, ProductForm form, bool inParts) {
+  const Value &result = graph.values[kernel.writes[0].value];
+  resultType = result.type;
+  sumType = form == ProductForm::F64 ? ElementType::f64 : isFloat(resultType) ? ElementType::f32 : resultType;
+  elements = elementCount(result.shape);
+  startRead = kernel.reads.size();
+  if (startsFromZero(kernel.writes[0]) && !inParts)
+    return true;
+  start = compileStart(graph, kernel, sumType);
+  return start != nullptr;
+}
+
+llvm::Expected<std::byte *> ProductSums::begin(llvm::ArrayRef<const std::byte *> reads, std::byte *result) {
+  if (sumType != resultType) {
+    if (!sums.valid())
+      sums = Tensor::uninitialized(sumType, {elements});
+    result = sums.mutableBytes();
+  }
+  if (start)
+    if (llvm::Error error = start->run(reads.drop_front(std::min(startRead, reads.size())), {result}))
+      return std::move(error);
+  return result;
+}
+
+void ProductSums::finish(std::byte *result) const {
+  if (sumType != resultType)
+    convertInParallel(sumType, sums.bytes().data(), resultType, result, elements);
+}
+
+void convertInParallel(ElementType from, const std::byte *source, ElementType to, std::byte *destination,
+                       int64_t count) {
+  parallelFor(count, 1 << 15, [&](int64_t begin, int64_t end) {
+    convert(from, source + begin * static_cast<int64_t>(byteWidth(from)), to,
+            destination + begin * static_cast<int64_t>(byteWidth(to)), static_cast<size_t>(end - begin));
+  });
 }
 
 } // namespace quadrille::host

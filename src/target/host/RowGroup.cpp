@@ -2,7 +2,6 @@
 
 #include "base/Parallel.h"
 #include "graph/KernelQueries.h"
-#include "target/host/Layouts.h"
 
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/SmallVector.h"
@@ -50,8 +49,8 @@ public:
 
   llvm::Error run(llvm::ArrayRef<const std::byte *> reads, llvm::ArrayRef<std::byte *> writes) override {
     parallelFor(rows, chunkRows, [&](int64_t begin, int64_t end) {
-      std::vector<uint64_t> room(chunkBytes / sizeof(uint64_t) + 1);
-      auto *start = reinterpret_cast<std::byte *>(room.data());
+      auto room = std::make_unique_for_overwrite<uint64_t[]>(chunkBytes / sizeof(uint64_t));
+      auto *start = reinterpret_cast<std::byte *>(room.get());
       // Members address whole values: row `begin` of a value inside the group is the first of its room.
       auto placeOf = [&](const Place &place) -> std::byte * {
         if (place.inside)
@@ -105,13 +104,18 @@ bool fitsRows(const KernelGraph &graph, llvm::ArrayRef<ValueId> aliases, const K
   return llvm::all_of(kernel.reads, staysInRow) && (!kernel.writes[0].initial || staysInRow(*kernel.writes[0].initial));
 }
 
+// Those of the first kernel of a step that has any.
+static std::optional<Rows> rowsOfStep(const KernelGraph &graph, const Step &step) {
+  for (uint32_t k : step.kernels)
+    if (std::optional<Rows> rows = rowsOf(graph, graph.kernels[k]))
+      return rows;
+  return std::nullopt;
+}
+
 bool isRowGroup(const KernelGraph &graph, llvm::ArrayRef<ValueId> aliases, const Step &step) {
   if (step.kernels.size() < 2)
     return false;
-  std::optional<Rows> rows;
-  for (uint32_t k : step.kernels)
-    if (!rows && graph.kernels[k].structured())
-      rows = rowsOf(graph, graph.kernels[k]);
+  std::optional<Rows> rows = rowsOfStep(graph, step);
   if (!rows)
     return false;
   ValueFlags produced(graph.values.size(), false);
@@ -128,11 +132,7 @@ llvm::Expected<OperationPointer> compileRowGroup(const KernelGraph &graph, const
   auto group = std::make_unique<RowGroup>();
   std::vector<ValueId> reads = stepReads(graph, decisions.aliases, step), writes = stepWrites(graph, step, inside);
   group->readCount = reads.size();
-  for (uint32_t k : step.kernels)
-    if (std::optional<Rows> rows = rowsOf(graph, graph.kernels[k])) {
-      group->rows = rows->count;
-      break;
-    }
+  group->rows = rowsOfStep(graph, step)->count;
   std::map<ValueId, Place> places; // by root
   for (auto [i, read] : llvm::enumerate(reads))
     places[decisions.aliases[read]] = {false, i, 0};

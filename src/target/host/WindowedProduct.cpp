@@ -44,11 +44,10 @@ private:
   void gatherPatches(const std::byte *source, int64_t base, int64_t first, int64_t last, std::byte *patches) const;
 
   ProductForm form = ProductForm::F32;
-  ElementType sourceType = ElementType::f32, weightType = ElementType::f32, resultType = ElementType::f32;
-  ElementType sumType = ElementType::f32;
+  ElementType sourceType = ElementType::f32, weightType = ElementType::f32;
   unsigned source = 0, weights = 1;
   ScalarZeroPoint sourceZero, weightZero;
-  int64_t sourceBase = 0, weightBase = 0, resultElements = 0;
+  int64_t sourceBase = 0, weightBase = 0;
   uint64_t paddingBits = 0;
   llvm::SmallVector<PlainLoop, 4> outer;    // groups and images
   llvm::SmallVector<PlainLoop, 2> channels; // input channels
@@ -59,9 +58,7 @@ private:
   bool packsWeights = false, constantWeights = false, haveWeights = false;
   std::vector<std::byte> packed; // weights of all groups
   int64_t weightGroups = 1;
-  OperationPointer start; // compileStart, where the sum does not start from zero
-  size_t startRead = 0;
-  Tensor sums; // where the result is narrower than the sum
+  ProductSums sums;
 };
 
 } // namespace
@@ -140,22 +137,18 @@ bool WindowedProduct::prepare(const KernelGraph &graph, const Kernel &kernel) {
   source = contraction->lhs;
   weights = contraction->rhs;
   const Read &read = kernel.reads[source], &filter = kernel.reads[weights];
-  const Write &write = kernel.writes[0];
   if (filter.padding)
     return false;
   sourceType = graph.values[read.value].type;
   weightType = graph.values[filter.value].type;
-  resultType = graph.values[write.value].type;
-  std::optional<ProductForm> found = productFormOf(weightType, sourceType, resultType);
+  std::optional<ProductForm> found = productFormOf(weightType, sourceType, graph.values[kernel.writes[0].value].type);
   if (!found || !sourceZero.assign(graph, kernel, contraction->lhsZeroPoint, contraction->lhsZeroConstant, *found) ||
       !weightZero.assign(graph, kernel, contraction->rhsZeroPoint, contraction->rhsZeroConstant, *found) ||
       !assignLoops(graph, kernel, *contraction))
     return false;
   form = *found;
-  sumType = sumTypeOf(form, resultType);
   if (read.padding)
     convert(read.padding->type, &read.padding->bits, sourceType, &paddingBits, 1);
-  resultElements = elementCount(graph.values[write.value].shape);
 
   // Weights are used in place if their elements lie in the order of depth.
   int64_t step = 1;
@@ -172,22 +165,14 @@ bool WindowedProduct::prepare(const KernelGraph &graph, const Kernel &kernel) {
   constantWeights = graph.values[filter.value].role == ValueRole::Constant;
 
   isDirect = channels.size() <= 1 && (channels.empty() || channels[0].source >= points);
-  int64_t dense1 = 1;
+  int64_t denseStep = 1;
   for (const WindowAxis &axis : llvm::reverse(axes)) {
     isDirect &= axis.taps == 1 && axis.offset == 0 && (axis.outputs == 1 || axis.stride == 1) &&
-                (axis.outputs == 1 || axis.step == dense1);
-    dense1 *= axis.outputs;
+                (axis.outputs == 1 || axis.step == denseStep);
+    denseStep *= axis.outputs;
     isDirect &= axis.outputs <= axis.extent;
   }
-  if (!startsFromZero(write)) {
-    start = compileStart(graph, kernel, sumType);
-    if (!start)
-      return false;
-    startRead = kernel.reads.size();
-  }
-  if (sumType != resultType)
-    sums = Tensor::uninitialized(sumType, {resultElements});
-  return true;
+  return sums.prepare(graph, kernel, form, /*inParts=*/false);
 }
 
 // To [group, output channel, depth].
@@ -270,14 +255,9 @@ void WindowedProduct::gatherPatches(const std::byte *data, int64_t base, int64_t
 }
 
 llvm::Error WindowedProduct::run(llvm::ArrayRef<const std::byte *> reads, llvm::ArrayRef<std::byte *> writes) {
-  std::byte *to = sumType == resultType ? writes[0] : sums.mutableBytes();
-  if (start) {
-    llvm::SmallVector<const std::byte *, 1> startReads;
-    if (startRead < reads.size())
-      startReads.push_back(reads[startRead]);
-    if (llvm::Error error = start->run(startReads, {to}))
-      return error;
-  }
+  llvm::Expected<std::byte *> to = sums.begin(reads, writes[0]);
+  if (!to)
+    return to.takeError();
   if (packsWeights && !haveWeights) {
     packWeights(reads[weights]);
     haveWeights = constantWeights;
@@ -290,9 +270,9 @@ llvm::Error WindowedProduct::run(llvm::ArrayRef<const std::byte *> reads, llvm::
 
   // Blocks of points whose patches stay in the cache; where there are few, blocks of channels as well. No result
   // depends on the cut: every element is one product.
-  constexpr int64_t patchBytes = 1 << 19, smallestBlock = 48, smallestChannels = 64;
+  constexpr int64_t patchBytes = 1 << 19, smallestBlock = 48, directBlock = 384, smallestChannels = 64;
   int64_t blockPoints =
-      isDirect ? std::max<int64_t>(smallestBlock, 384)
+      isDirect ? directBlock
                : std::max(patchBytes / (depth * widthOf(sourceType)) / smallestBlock, int64_t(1)) * smallestBlock;
   blockPoints = std::min(blockPoints, points);
   int64_t pointBlocks = (points + blockPoints - 1) / blockPoints;
@@ -304,9 +284,10 @@ llvm::Error WindowedProduct::run(llvm::ArrayRef<const std::byte *> reads, llvm::
   constexpr int64_t smallestTask = 1 << 17; // multiplications
   int64_t grain = std::max<int64_t>(1, smallestTask / std::max<int64_t>(1, blockPoints * blockChannels * depth));
   parallelFor(tasks, grain, [&](int64_t begin, int64_t end) {
-    std::vector<std::byte> patches;
+    std::unique_ptr<std::byte[]> patches;
     if (!isDirect)
-      patches.resize(static_cast<size_t>(depth * blockPoints * widthOf(sourceType)));
+      patches =
+          std::make_unique_for_overwrite<std::byte[]>(static_cast<size_t>(depth * blockPoints * widthOf(sourceType)));
     for (int64_t task = begin; task < end; ++task) {
       int64_t channel = task % channelBlocks * blockChannels;
       int64_t first = task / channelBlocks % pointBlocks * blockPoints, last = std::min(first + blockPoints, points);
@@ -326,7 +307,7 @@ llvm::Error WindowedProduct::run(llvm::ArrayRef<const std::byte *> reads, llvm::
       shape.k = depth;
       shape.leadingA = packsWeights || outputs.extent == 1 ? depth : outputs.weights;
       shape.leadingC = outputs.extent == 1 ? shape.n : outputs.result;
-      shape.accumulate = start != nullptr;
+      shape.accumulate = sums.accumulate();
       ProductOperand filter = {weightType,
                                packsWeights
                                    ? packed.data() + (group * outputs.extent + channel) * depth * widthOf(weightType)
@@ -337,18 +318,14 @@ llvm::Error WindowedProduct::run(llvm::ArrayRef<const std::byte *> reads, llvm::
         patch.data = reads[source] + (sourceOffset + first) * widthOf(sourceType);
         shape.leadingB = channels.empty() ? shape.n : channels[0].source;
       } else {
-        gatherPatches(reads[source], sourceOffset, first, last, patches.data());
-        patch.data = patches.data();
+        gatherPatches(reads[source], sourceOffset, first, last, patches.get());
+        patch.data = patches.get();
         shape.leadingB = shape.n;
       }
-      multiply(form, shape, filter, patch, to + (resultOffset + channel * outputs.result) * widthOf(sumType));
+      multiply(form, shape, filter, patch, *to + (resultOffset + channel * outputs.result) * widthOf(sums.type()));
     }
   });
-  if (sumType != resultType)
-    parallelFor(resultElements, 1 << 15, [&](int64_t begin, int64_t end) {
-      convert(sumType, to + begin * widthOf(sumType), resultType, writes[0] + begin * widthOf(resultType),
-              static_cast<size_t>(end - begin));
-    });
+  sums.finish(writes[0]);
   return llvm::Error::success();
 }
 
