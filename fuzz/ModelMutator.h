@@ -80,6 +80,15 @@ private:
     }
     bool change = size > 0 && pick(2) == 0; // an element instead of adding one
     int at = size > 0 ? static_cast<int>(pick(size)) : 0;
+    // By the functions of the field's type.
+    auto put = [&](auto value, auto set, auto setRepeated, auto add) {
+      if (!field->is_repeated())
+        (reflection.*set)(&message, field, value);
+      else if (change)
+        (reflection.*setRepeated)(&message, field, at, value);
+      else
+        (reflection.*add)(&message, field, value);
+    };
     switch (field->cpp_type()) {
     case FieldDescriptor::CPPTYPE_MESSAGE:
       if (!field->is_repeated()) {
@@ -90,29 +99,12 @@ private:
       }
       return;
     case FieldDescriptor::CPPTYPE_STRING:
-      if (!field->is_repeated())
-        reflection.SetString(&message, field, text());
-      else if (change)
-        reflection.SetRepeatedString(&message, field, at, text());
-      else
-        reflection.AddString(&message, field, text());
-      return;
+      return put(text(), &Reflection::SetString, &Reflection::SetRepeatedString, &Reflection::AddString);
     case FieldDescriptor::CPPTYPE_INT64:
-      if (!field->is_repeated())
-        reflection.SetInt64(&message, field, number());
-      else if (change)
-        reflection.SetRepeatedInt64(&message, field, at, number());
-      else
-        reflection.AddInt64(&message, field, number());
-      return;
+      return put(number(), &Reflection::SetInt64, &Reflection::SetRepeatedInt64, &Reflection::AddInt64);
     case FieldDescriptor::CPPTYPE_INT32:
-      if (!field->is_repeated())
-        reflection.SetInt32(&message, field, static_cast<int32_t>(number()));
-      else if (change)
-        reflection.SetRepeatedInt32(&message, field, at, static_cast<int32_t>(number()));
-      else
-        reflection.AddInt32(&message, field, static_cast<int32_t>(number()));
-      return;
+      return put(static_cast<int32_t>(number()), &Reflection::SetInt32, &Reflection::SetRepeatedInt32,
+                 &Reflection::AddInt32);
     case FieldDescriptor::CPPTYPE_FLOAT:
       if (field->is_repeated())
         reflection.AddFloat(&message, field, static_cast<float>(number()));

@@ -100,15 +100,10 @@ def measure(name, repeats):
                 shape = EXAMPLE_SHAPES.get(name, {}).get(port.name, port.shape)
                 inputs[port.name] = generator.standard_normal(shape).astype(types[port.type])
         outputs, report = run(name, model, extra, inputs, folder, repeats)
-        feed = {**inputs, **bound}
-        times = []
-        for _ in range(repeats):
-            begin = time.perf_counter()
-            reference = session.run(None, feed)
-            times.append(time.perf_counter() - begin)
+        reference, ort_ms = ort_run(session, {**inputs, **bound}, repeats)
         error = max(relative_l2(outputs[port.name], value) for port, value in zip(session.get_outputs(), reference))
     limit = 1e-2 if report["precision"] in ("f16", "i8", "u8") else 1e-4
-    return golden, tolerance, error, limit, report["wall_s"]["simulate"] * 1e3, statistics.median(times) * 1e3
+    return golden, tolerance, error, limit, report["wall_s"]["simulate"] * 1e3, ort_ms
 
 
 FLOP_TOLERANCE = 0.05  # the published figures count matrix products only
@@ -145,6 +140,16 @@ def ort_session(model, optimized=True):
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
+def ort_run(session, inputs, repeats):
+    """(outputs, median of the times in ms)"""
+    times = []
+    for _ in range(repeats):
+        begin = time.perf_counter()
+        outputs = session.run(None, inputs)
+        times.append(time.perf_counter() - begin)
+    return outputs, statistics.median(times) * 1e3
+
+
 def declared_inputs(session, arrays):
     """Exporters drop inputs that nothing reads, and Keras chooses names of its own."""
     names = [port.name for port in session.get_inputs()]
@@ -154,8 +159,9 @@ def declared_inputs(session, arrays):
 def measure_zoo(name, repeats, batch):
     """A row of the results: what inspect counts, the error against ONNX Runtime, both times, the number of classes."""
     entry, file = zoo.MODELS[name], exported(name)
-    row = {"model": name, "exporter": entry.exporter, "inspect": timed("inspect", file, "--batch", batch, "--json")}
-    counted = json.loads(quadrille("inspect", file, "--batch", batch, "--json").stdout)
+    planning, text = measured("inspect", file, "--batch", batch, "--json")
+    counted = json.loads(text)
+    row = {"model": name, "exporter": entry.exporter, "inspect": planning}
     if counted["unsupported"]:
         raise SystemExit(f"{name}: {counted['unsupported'][:5]}")
     row |= {"operators": sum(counted["operators"].values()), "parameters": entry.parameters or counted["parameters"],
@@ -168,13 +174,9 @@ def measure_zoo(name, repeats, batch):
     inputs = declared_inputs(session, entry.inputs(batch, 7))
     with tempfile.TemporaryDirectory() as directory:
         outputs, report = run(name, file, ["--batch", batch], inputs, pathlib.Path(directory), repeats)
-    times = []
-    for _ in range(repeats):
-        begin = time.perf_counter()
-        reference = session.run(None, inputs)
-        times.append(time.perf_counter() - begin)
+    reference, ort_ms = ort_run(session, inputs, repeats)
     row["error"] = max(relative_l2(outputs[port.name], value) for port, value in zip(session.get_outputs(), reference))
-    row |= {"host_ms": report["wall_s"]["simulate"] * 1e3, "ort_ms": statistics.median(times) * 1e3}
+    row |= {"host_ms": report["wall_s"]["simulate"] * 1e3, "ort_ms": ort_ms}
     if entry.exporter == "quantised":
         # ONNX Runtime's own evaluations of such a file differ (docs/models.md), so it is no exact measure. The same network
         # with the operators of ONNX that are defined in integers is.
@@ -288,19 +290,24 @@ def count_classes(session, entry):
 TIMING = """
 import resource, subprocess, sys, time
 begin = time.perf_counter()
-code = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode
-print(time.perf_counter() - begin, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024)
+code = subprocess.run(sys.argv[1:]).returncode
+print(time.perf_counter() - begin, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024, file=sys.stderr)
 sys.exit(code)
 """
 
 
 def timed(*arguments):
     """(seconds, peak bytes) of one command of quadrille."""
+    return measured(*arguments)[0]
+
+
+def measured(*arguments):
+    """((seconds, peak bytes), what it prints) of one command of quadrille."""
     done = subprocess.run([sys.executable, "-c", TIMING, QUADRILLE, *map(str, arguments)], capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"quadrille {' '.join(map(str, arguments))}: exit {done.returncode}\n{done.stderr}")
-    seconds, peak = done.stdout.split()
-    return float(seconds), int(peak)
+    seconds, peak = done.stderr.splitlines()[-1].split()
+    return (float(seconds), int(peak)), done.stdout
 
 
 def print_zoo(row, markdown):

@@ -34,7 +34,7 @@ struct Result {
 struct Known {
   bool unsupported = false;
   std::string reason;
-  mutable bool used = false; // some test does not pass as this says
+  bool used = false; // some test does not pass as this says
 };
 struct KnownFailures {
   std::map<std::string, Known> byName;

@@ -340,21 +340,6 @@ TEST(Sequences, PositionsMustBeKnownAndInside) {
 // Local functions and versions of the file format
 //===--------------------------------------------------------------------------------------------------------------===//
 
-std::vector<float> runText(const std::string &text, const Tensor &input) {
-  onnx::ModelProto model;
-  onnx::Common::Status status = onnx::OnnxParser::Parse(model, text.c_str());
-  EXPECT_TRUE(status.IsOK()) << status.ErrorMessage();
-  auto file = fileOf(model);
-  llvm::Expected<ImportedModel> imported = importModel(*file, withHost());
-  if (!imported) {
-    ADD_FAILURE() << report(imported.takeError()).message;
-    return {};
-  }
-  KernelGraph graph = llvm::cantFail(extractKernels(imported->function()));
-  Tensor result = llvm::cantFail(host::evaluate(graph, {input}))[0];
-  return {result.data<float>(), result.data<float>() + result.elements()};
-}
-
 // f(a) = leaky(a) + 1, leaky with the slope of the call; called twice, one call inside another function: x = -4 gives
 // leaky(-4, 0.5) + 1 = -1, then leaky(-1, 0.25) + 1 = 0.75; x = 2 gives 3, then 4.
 TEST(Functions, BodiesTakeTheCallsAttributesAndOperands) {
@@ -365,7 +350,7 @@ TEST(Functions, BodiesTakeTheCallsAttributesAndOperands) {
                      "<domain: \"local\", opset_import: [\"\" : 17]>"
                      "f <slope> (a) => (b) { one = Constant<value_float = 1.0>()"
                      "  l = LeakyRelu<alpha: float = @slope>(a)  b = Add(l, one) }";
-  EXPECT_THAT(runText(text, floats({2}, {-4, 2})), ElementsAre(0.75, 4));
+  EXPECT_THAT(run(*parse(text), {floats({2}, {-4, 2})}), ElementsAre(0.75, 4));
 }
 
 class FormatVersions : public testing::TestWithParam<int> {};
@@ -375,7 +360,7 @@ TEST_P(FormatVersions, GiveTheSameValues) {
   std::string text = "<ir_version: " + std::to_string(GetParam()) +
                      ", opset_import: [\"\" : 13]>"
                      "g (float[3] x) => (float[3] y) <float two = {2}> { m = Mul(x, two)  y = Relu(m) }";
-  EXPECT_THAT(runText(text, floats({3}, {-1, 0.5, 3})), ElementsAre(0, 1, 6));
+  EXPECT_THAT(run(*parse(text), {floats({3}, {-1, 0.5, 3})}), ElementsAre(0, 1, 6));
 }
 INSTANTIATE_TEST_SUITE_P(All, FormatVersions, testing::Range(3, 14));
 

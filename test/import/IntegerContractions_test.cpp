@@ -1,16 +1,9 @@
 // Models between DequantizeLinear and QuantizeLinear give bit for bit what ONNX's QLinear operators give on the same
 // integers, and do so in integers.
+#include "TextModel.h"
+
 #include "graph/Contraction.h"
 #include "graph/Model.h"
-#include "graph/onnx/ModelFile.h"
-#include "target/host/Evaluate.h"
-
-#include "base/Error.h"
-
-#include "gmock/gmock.h"
-#include "gtest/gtest.h"
-
-#include <onnx/defs/parser.h>
 
 #include <random>
 
@@ -18,16 +11,7 @@ namespace quadrille::graph {
 namespace {
 
 KernelGraph load(const std::string &graph) {
-  onnx::ModelProto model;
-  std::string text = "<ir_version: 9, opset_import: [\"\" : 19]>\n" + graph;
-  onnx::Common::Status status = onnx::OnnxParser::Parse(model, text.c_str());
-  EXPECT_TRUE(status.IsOK()) << status.ErrorMessage();
-  auto bytes = std::make_shared<std::string>(model.SerializeAsString());
-  auto file = llvm::cantFail(
-      ModelFile::read({reinterpret_cast<const std::byte *>(bytes->data()), bytes->size()}, bytes, "test.onnx"));
-  ImportOptions options;
-  options.evaluate = host::evaluate;
-  llvm::Expected<KernelGraph> loaded = loadModel(*file, options);
+  llvm::Expected<KernelGraph> loaded = loadModel(*parse(19, graph), withHost());
   if (!loaded) {
     ADD_FAILURE() << report(loaded.takeError()).message;
     return {};

@@ -4,9 +4,8 @@
 
 namespace quadrille::graph {
 
-llvm::Expected<KernelGraph> import(int opset, const std::string &graph, const ImportOptions &options) {
-  auto file = parse(opset, graph);
-  llvm::Expected<ImportedModel> model = importModel(*file, options);
+llvm::Expected<KernelGraph> import(const ModelFile &file, const ImportOptions &options) {
+  llvm::Expected<ImportedModel> model = importModel(file, options);
   if (!model)
     return model.takeError();
   return extractKernels(model->function());

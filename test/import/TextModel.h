@@ -27,13 +27,16 @@ inline std::unique_ptr<const ModelFile> fileOf(const onnx::ModelProto &model) {
   return nullptr;
 }
 
-inline std::unique_ptr<const ModelFile> parse(int opset, const std::string &graph) {
-  std::string text =
-      "<ir_version: 8, opset_import: [\"\" : " + std::to_string(opset) + ", \"ai.onnx.preview\" : 1]>\n" + graph;
+// A whole model, and a graph alone.
+inline std::unique_ptr<const ModelFile> parse(const std::string &text) {
   onnx::ModelProto model;
   onnx::Common::Status status = onnx::OnnxParser::Parse(model, text.c_str());
   EXPECT_TRUE(status.IsOK()) << status.ErrorMessage();
   return fileOf(model);
+}
+inline std::unique_ptr<const ModelFile> parse(int opset, const std::string &graph) {
+  return parse("<ir_version: 8, opset_import: [\"\" : " + std::to_string(opset) + ", \"ai.onnx.preview\" : 1]>\n" +
+               graph);
 }
 
 inline ImportOptions withHost() {
@@ -50,7 +53,11 @@ inline ImportOptions withShape(const std::string &input, const Shape &shape) {
   return options;
 }
 
-llvm::Expected<KernelGraph> import(int opset, const std::string &graph, const ImportOptions &options = withHost());
+llvm::Expected<KernelGraph> import(const ModelFile &file, const ImportOptions &options = withHost());
+inline llvm::Expected<KernelGraph> import(int opset, const std::string &graph,
+                                          const ImportOptions &options = withHost()) {
+  return import(*parse(opset, graph), options);
+}
 
 inline std::string errorOf(int opset, const std::string &graph, const ImportOptions &options = withHost()) {
   llvm::Expected<KernelGraph> imported = import(opset, graph, options);
@@ -62,9 +69,9 @@ inline Tensor floats(Shape shape, std::vector<float> values) {
 }
 
 template <typename T = float>
-std::vector<T> run(int opset, const std::string &graph, const std::vector<Tensor> &inputs,
-                   const ImportOptions &options = withHost(), size_t output = 0) {
-  llvm::Expected<KernelGraph> imported = import(opset, graph, options);
+std::vector<T> run(const ModelFile &file, const std::vector<Tensor> &inputs, const ImportOptions &options = withHost(),
+                   size_t output = 0) {
+  llvm::Expected<KernelGraph> imported = import(file, options);
   if (!imported) {
     ADD_FAILURE() << report(imported.takeError()).message;
     return {};
@@ -76,6 +83,11 @@ std::vector<T> run(int opset, const std::string &graph, const std::vector<Tensor
   }
   const Tensor &tensor = (*results)[output];
   return {tensor.data<T>(), tensor.data<T>() + tensor.elements()};
+}
+template <typename T = float>
+std::vector<T> run(int opset, const std::string &graph, const std::vector<Tensor> &inputs,
+                   const ImportOptions &options = withHost(), size_t output = 0) {
+  return run<T>(*parse(opset, graph), inputs, options, output);
 }
 
 } // namespace quadrille::graph
