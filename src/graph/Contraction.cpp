@@ -1,5 +1,6 @@
 #include "graph/Contraction.h"
 
+#include "graph/KernelQueries.h"
 #include "numerics/Convert.h"
 
 #include "llvm/ADT/STLExtras.h"
@@ -100,12 +101,8 @@ private:
   const BlockExpression &body;
 };
 
-bool occursIn(const DimensionAccess &access, unsigned loop) {
-  return llvm::any_of(access.terms, [&](auto term) { return term.first == loop; });
-}
-
 unsigned occurrences(const AccessMap &map, unsigned loop) {
-  return llvm::count_if(map, [&](const DimensionAccess &access) { return occursIn(access, loop); });
+  return llvm::count_if(map, [&](const DimensionAccess &access) { return coefficientOf(access, loop) != 0; });
 }
 } // namespace
 

@@ -158,7 +158,7 @@ private:
     if (map.size() != value.shape.size())
       return "the map has " + std::to_string(map.size()) + " dimensions, the value " +
              std::to_string(value.shape.size());
-    bool empty = llvm::any_of(loops, [](const Loop &loop) { return loop.extent == 0; });
+    bool empty = hasNoPoints(loops);
     for (auto [dimension, access] : llvm::enumerate(map)) {
       std::string prefix = "dimension " + std::to_string(dimension) + ": ";
       if (std::abs(access.offset) > largestExtent)
@@ -620,11 +620,11 @@ static double operationsOf(const KernelGraph &graph, const Kernel &kernel) {
     return elements(0);
   if (operation == "sort" || operation == "top_k") {
     // Comparisons of a merge sort along the axis, n log2 n.
-    auto axis = kernel.attributes.find("axis");
-    if (axis == kernel.attributes.end() || kernel.reads.empty())
+    std::optional<int64_t> axis = integerAttribute(kernel, "axis");
+    if (!axis || kernel.reads.empty())
       return 0;
     const Shape &shape = graph.values[kernel.reads[0].value].shape;
-    auto dimension = static_cast<size_t>(std::get<int64_t>(axis->second));
+    auto dimension = static_cast<size_t>(*axis);
     double extent = dimension < shape.size() ? static_cast<double>(shape[dimension]) : 1;
     return extent > 1 ? elements(0) * std::ceil(std::log2(extent)) : 0;
   }
@@ -645,9 +645,7 @@ void countWork(const KernelGraph &graph, Kernel &kernel) {
     double flops = 0;
     for (const Kernel &inner : kernel.region->kernels)
       flops += inner.flops;
-    auto trips = kernel.attributes.find("trip_count");
-    kernel.flops =
-        flops * (trips == kernel.attributes.end() ? 1.0 : static_cast<double>(std::get<int64_t>(trips->second)));
+    kernel.flops = flops * static_cast<double>(integerAttribute(kernel, "trip_count").value_or(1));
   } else if (kernel.kind == KernelKind::Contract) {
     kernel.flops = 2 * points; // zero points are correction terms of lower order, not work for each product
   } else if (kernel.structured()) {
@@ -680,10 +678,8 @@ void countWork(const KernelGraph &graph, Kernel &kernel) {
     double elements = elementsOf(graph.values[read.value]);
     if (kernel.structured()) {
       double indices = 1;
-      for (size_t loop = 0; loop < kernel.loops.size(); ++loop)
-        if (llvm::any_of(read.map, [&](const DimensionAccess &access) {
-              return llvm::any_of(access.terms, [&](auto term) { return term.first == loop; });
-            }))
+      for (unsigned loop = 0; loop < kernel.loops.size(); ++loop)
+        if (llvm::any_of(read.map, [&](const DimensionAccess &access) { return coefficientOf(access, loop) != 0; }))
           indices *= static_cast<double>(kernel.loops[loop].extent);
       elements = std::min(elements, indices);
     }

@@ -8,6 +8,10 @@ bool hasReduction(llvm::ArrayRef<Loop> loops) {
   return llvm::any_of(loops, [](const Loop &loop) { return loop.reduction; });
 }
 
+bool hasNoPoints(llvm::ArrayRef<Loop> loops) {
+  return llvm::any_of(loops, [](const Loop &loop) { return loop.extent == 0; });
+}
+
 bool isElementwise(const Kernel &kernel) {
   return kernel.structured() && kernel.writes.size() == 1 && kernel.writes[0].combiner == Combiner::None &&
          !hasReduction(kernel.loops);
@@ -50,12 +54,21 @@ Uses::Uses(const KernelGraph &graph) : producers(graph.values.size()), readers(g
     readers[output].push_back(graph.kernels.size());
 }
 
+std::optional<int64_t> integerAttribute(const Kernel &kernel, const std::string &name) {
+  auto found = kernel.attributes.find(name);
+  const int64_t *value = found == kernel.attributes.end() ? nullptr : std::get_if<int64_t>(&found->second);
+  return value ? std::optional(*value) : std::nullopt;
+}
+
+int64_t coefficientOf(const DimensionAccess &access, unsigned loop) {
+  auto term = llvm::find_if(access.terms, [&](auto term) { return term.first == loop; });
+  return term == access.terms.end() ? 0 : term->second;
+}
+
 int64_t strideAlong(const AccessMap &map, llvm::ArrayRef<int64_t> strides, unsigned loop) {
   int64_t stride = 0;
   for (auto [access, step] : llvm::zip(map, strides))
-    for (auto [term, coefficient] : access.terms)
-      if (term == loop)
-        stride += coefficient * step;
+    stride += coefficientOf(access, loop) * step;
   return stride;
 }
 

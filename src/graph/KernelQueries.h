@@ -6,6 +6,7 @@
 namespace quadrille::graph {
 
 bool hasReduction(llvm::ArrayRef<Loop> loops);
+bool hasNoPoints(llvm::ArrayRef<Loop> loops); // an extent is 0
 
 // A structured kernel without reductions that writes one value.
 bool isElementwise(const Kernel &kernel);
@@ -30,6 +31,10 @@ struct Uses {
   explicit Uses(const KernelGraph &graph);
 };
 
+// An attribute that is one integer; nullopt when there is none.
+std::optional<int64_t> integerAttribute(const Kernel &kernel, const std::string &name);
+
+int64_t coefficientOf(const DimensionAccess &access, unsigned loop); // 0 where the loop does not occur
 // Elements between neighbours along a loop, of a value whose dimensions have these strides.
 int64_t strideAlong(const AccessMap &map, llvm::ArrayRef<int64_t> strides, unsigned loop);
 // The element that the point of all zeros accesses.

@@ -206,10 +206,8 @@ private:
   }
 
   bool worksAlongLastAxis(const Kernel &kernel) const {
-    auto axis = kernel.attributes.find("axis");
-    return axis != kernel.attributes.end() && std::holds_alternative<int64_t>(axis->second) &&
-           std::get<int64_t>(axis->second) + 1 ==
-               static_cast<int64_t>(graph.values[kernel.writes[0].value].shape.size());
+    std::optional<int64_t> axis = integerAttribute(kernel, "axis");
+    return axis && *axis + 1 == static_cast<int64_t>(graph.values[kernel.writes[0].value].shape.size());
   }
   // Joins two values along the last axis.
   bool joinsTwo(const Kernel *kernel) const {

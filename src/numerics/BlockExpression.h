@@ -6,20 +6,18 @@
 //  - Every register has an ElementType. Floats narrower than f32 compute in f32 and are rounded to their type (nearest
 //    even) after every instruction; for + - * / sqrt this equals computing in the type itself (but for subnormal
 //    results of bf16), for multiply_add and the transcendentals it is the f32 result narrowed.
-//  - Transcendentals are within 1 ulp in f32 and f64 (f32 erf 1.1; f64 asinh and acosh past 2^30 1.2, sinh and cosh
-//  past
-//    709 2), the same bits on every CPU with fused multiply-add: ElementaryFunctions_test.cpp measures.
+//  - Transcendentals are within 1 ulp in f32 and f64 (f32 erf 1.1; f64 asinh and acosh past 2^30 1.2, sinh and
+//    cosh past 709 2), the same bits on every CPU with fused multiply-add: ElementaryFunctions_test.cpp measures.
 //  - Integers wrap modulo 2^bits. Division by zero gives 0 and INT_MIN / -1 gives INT_MIN: defined, never a trap.
 //    Integer division truncates toward zero; `remainder` has the dividend's sign; `modulo` has the divisor's.
 //  - `minimum`/`maximum` propagate NaN and order -0 below +0; `minimum_number`/`maximum_number` prefer the number.
 //  - Comparisons are ordered (false on NaN) except `not_equal`, and give bool.
 //  - `convert` float to integer truncates and saturates (NaN gives 0); integer to narrower integer wraps;
-//    to bool is "not equal to zero"; f8 conversions saturate only if `saturate` is set, else follow the format (NaN or
-//    inf).
+//    to bool is "not equal to zero"; f8 conversions saturate only if `saturate` is set, else follow the format (NaN
+//    or inf).
 //  - Shifts by the width or more, or by a negative amount, give 0 (or the sign).
 //  - `sign` is -1, 0 or 1; zeros keep their sign and NaN stays NaN. `power` on integers wraps; a negative exponent
-//  gives
-//    the truncated quotient (0 unless the base is 1 or -1).
+//    gives the truncated quotient (0 unless the base is 1 or -1).
 #pragma once
 
 #include "numerics/ElementType.h"

@@ -1,8 +1,8 @@
 // Conversion between element types: one definition of each, for arrays, on the widest vectors that the CPU has.
 //
 // Rules (those of BlockExpression's `convert`):
-//  - to a float: round to nearest, ties to even, once, whatever the source (f64 and i64 to f16 do not pass through
-//  f32).
+//  - to a float: round to nearest, ties to even, once, whatever the source (f64 and i64 to f16 do not pass
+//    through f32).
 //    Beyond the largest finite value by half an ulp or more: infinity, or NaN where the format has none.
 //    Infinity to a format without one is NaN; NaN stays NaN; f8*fnuz has no -0, so -0 becomes 0.
 //  - float to integer: truncates toward zero and saturates; NaN gives 0.

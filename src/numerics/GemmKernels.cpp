@@ -464,11 +464,11 @@ template <typename T, typename C, size_t Group> void multiplyPlain(const GemmRec
 }
 
 // The once-rounded form. f64 sums of one block are exact when they fit 53 bits, whatever their order: the values of
-// line i are multiples of 2^low and below 2^high, so sums of products fit if (high - low)_a + (high - low)_b +
-// log2(block) <=
-// 53. Otherwise the sum s of n steps is off by at most n * 2^-53 * sum |a b| (N. Higham, "Accuracy and Stability of
-// Numerical Algorithms", 2nd ed., section 3.1), which Cauchy-Schwarz bounds by the norms of the lines; if s - bound and
-// s + bound round to the same f32, so does the exact sum. What remains is computed in integers.
+// line i are multiples of 2^low and below 2^high, so sums of products fit if
+// (high - low)_a + (high - low)_b + log2(block) <= 53. Otherwise the sum s of n steps is off by at most
+// n * 2^-53 * sum |a b| (N. Higham, "Accuracy and Stability of Numerical Algorithms", 2nd ed., section 3.1), which
+// Cauchy-Schwarz bounds by the norms of the lines; if s - bound and s + bound round to the same f32, so does the exact
+// sum. What remains is computed in integers.
 void boundLines(const double *panel, size_t lines, size_t width, size_t kc, double factor, double *span, double *norm) {
   for (size_t t = 0; t * width < lines; ++t) {
     const double *tile = panel + t * width * kc;

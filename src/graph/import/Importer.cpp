@@ -2,6 +2,7 @@
 
 #include "base/Error.h"
 #include "graph/ExtractKernels.h"
+#include "graph/KernelQueries.h"
 #include "graph/import/InputShapes.h"
 #include "graph/import/ModelImporter.h"
 
@@ -45,15 +46,12 @@ double workOf(const KernelGraph &graph) {
   for (const Value &value : graph.values)
     work += static_cast<double>(elementCount(value.shape));
   for (const Kernel &kernel : graph.kernels) {
-    double points = 1, times = 1;
+    double points = 1;
     for (const Loop &loop : kernel.loops)
       points *= static_cast<double>(loop.extent);
     work += points;
-    if (auto trip = kernel.attributes.find("trip_count"); trip != kernel.attributes.end())
-      if (const int64_t *count = std::get_if<int64_t>(&trip->second))
-        times = static_cast<double>(*count);
     if (kernel.region)
-      work += times * workOf(*kernel.region);
+      work += static_cast<double>(integerAttribute(kernel, "trip_count").value_or(1)) * workOf(*kernel.region);
   }
   return work;
 }

@@ -2,24 +2,21 @@
 //
 // Weights stay where they are. Before parsing, a scan of the wire format replaces every TensorProto.raw_data (and
 // packed float_data, double_data, whose bytes are the same) by a reference into the file. Therefore:
-//   - never read raw_data, float_data, ... of a TensorProto in model(): ask weight(), which takes any TensorProto of
-//   this
-//     model: an initializer, an attribute's tensor, one within a subgraph or a local function, or a copy of one;
+//   - never read raw_data, float_data, ... of a TensorProto in model(): ask weight(), which takes any TensorProto
+//     of this model: an initializer, an attribute's tensor, one within a subgraph or a local function, or a copy;
 //   - files of any size work as long as what is not tensor data stays under 2 GiB.
 //
 // What an open ModelFile promises (everything else is refused with the file, the node and what to do):
 //   - the IR version and the default domain's version are ones we know;
-//   - every node has an operator and a name. A nameless node gets "OpType_index", its position among all nodes: the
-//   main
-//     graph's in order, a node before the nodes of its subgraphs, then the local functions'. Such names are unique;
-//     names that the file gives are left alone, even two equal ones;
+//   - every node has an operator and a name. A nameless node gets "OpType_index", its position among all nodes:
+//     the main graph's in order, a node before the nodes of its subgraphs, then the local functions'. Such names are
+//     unique; names that the file gives are left alone, even two equal ones;
 //   - every attribute has a name, unique in its node, and a type that matches its value;
-//   - in every graph and function each value is defined once and before its use; subgraphs see the values defined so
-//   far
-//     in the graphs around them and may redefine a name of those for themselves;
+//   - in every graph and function each value is defined once and before its use; subgraphs see the values defined
+//     so far in the graphs around them and may redefine a name of those for themselves;
 //   - outputs are defined; initializers have names and are dense;
 //   - local functions are unique, do not call themselves in any circle, and do not expand beyond
-//   `maximumExpandedNodes`.
+//     `maximumExpandedNodes`.
 #pragma once
 
 #include "graph/Model.h"

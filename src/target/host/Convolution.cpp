@@ -61,7 +61,7 @@ bool geometryOf(const KernelGraph &graph, const Kernel &kernel, const Contractio
     return false;
   const Read &source = kernel.reads[contraction.lhs], &weights = kernel.reads[contraction.rhs];
   const Write &write = kernel.writes[0];
-  if (weights.padding || llvm::any_of(kernel.loops, [](const Loop &loop) { return loop.extent == 0; }))
+  if (weights.padding || hasNoPoints(kernel.loops))
     return false;
   const Shape &sourceShape = graph.values[source.value].shape;
   Shape sourceSteps = rowMajorStrides(sourceShape), weightSteps = rowMajorStrides(graph.values[weights.value].shape),

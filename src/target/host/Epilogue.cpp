@@ -33,7 +33,7 @@ bool dependsOnPlaces(const Kernel &kernel, const Read &read) {
 } // namespace
 
 std::optional<unsigned> epilogueRead(const KernelGraph &graph, const Kernel &kernel, ValueId result) {
-  if (!isElementwise(kernel) || llvm::any_of(kernel.loops, [](const Loop &loop) { return loop.extent == 0; }))
+  if (!isElementwise(kernel) || hasNoPoints(kernel.loops))
     return std::nullopt;
   const Value &written = graph.values[kernel.writes[0].value];
   if (written.type != ElementType::f32 || written.shape.size() < 3 || written.shape != graph.values[result].shape)

@@ -129,9 +129,7 @@ private:
 bool concatenatesChannels(const KernelGraph &graph, const Kernel &kernel) {
   if (kernel.structured() || kernel.operation != "concat" || kernel.writes.size() != 1 || kernel.reads.empty())
     return false;
-  auto axis = kernel.attributes.find("axis");
-  if (axis == kernel.attributes.end() || !std::holds_alternative<int64_t>(axis->second) ||
-      std::get<int64_t>(axis->second) != 1)
+  if (integerAttribute(kernel, "axis") != 1)
     return false;
   const Value &result = graph.values[kernel.writes[0].value];
   if (!canBeChannelsLast(result))

@@ -18,7 +18,7 @@ constexpr int64_t fewestRows = 16;
 
 bool isPlainNest(const KernelGraph &graph, const Kernel &kernel) {
   return kernel.structured() && kernel.kind != KernelKind::Contract && kernel.kind != KernelKind::Window &&
-         kernel.writes.size() == 1 && llvm::none_of(kernel.loops, [](const Loop &loop) { return loop.extent == 0; });
+         kernel.writes.size() == 1 && !hasNoPoints(kernel.loops);
 }
 
 bool startsWith(const Shape &shape, const Shape &extents) {

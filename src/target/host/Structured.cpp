@@ -258,10 +258,8 @@ llvm::Error StructuredOperation::prepare(const KernelGraph &graph, const Kernel 
         if (range.first >= 0 && range.last < value.shape[d])
           continue;
         PaddedDimension padded{value.shape[d], strides[d], dimension.offset, {}};
-        for (unsigned l : order) {
-          auto term = llvm::find_if(dimension.terms, [&](auto term) { return term.first == l; });
-          padded.coefficients.push_back(term == dimension.terms.end() ? 0 : term->second);
-        }
+        for (unsigned l : order)
+          padded.coefficients.push_back(coefficientOf(dimension, l));
         access.padded.push_back(std::move(padded));
       }
     }

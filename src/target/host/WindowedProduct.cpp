@@ -131,8 +131,7 @@ bool WindowedProduct::assignLoops(const KernelGraph &graph, const Kernel &kernel
 
 bool WindowedProduct::prepare(const KernelGraph &graph, const Kernel &kernel) {
   std::optional<Contraction> contraction = inferContraction(graph, kernel);
-  if (!contraction || !contraction->isConvolution() || contraction->windows.size() > 3 ||
-      llvm::any_of(kernel.loops, [](const Loop &loop) { return loop.extent == 0; }))
+  if (!contraction || !contraction->isConvolution() || contraction->windows.size() > 3 || hasNoPoints(kernel.loops))
     return false;
   source = contraction->lhs;
   weights = contraction->rhs;
