@@ -60,11 +60,11 @@ def test_profile_needs_no_inputs_and_gives_the_same_cycles(program, tmp_path):
 
 def test_one_cause_does_not_flood_the_message(program, tmp_path):
     text = (tmp_path / "matmul.tspasm").read_text()
-    wrong = text.replace("stream=20 moving=east", "stream=21 moving=east", 1)  # the activations' read
+    wrong = text.replace("stream=e20", "stream=e21", 1)  # the activations' read
     assert wrong != text
     (tmp_path / "wrong.tspasm").write_text(wrong)
     succeed("asm", tmp_path / "wrong.tspasm", "-o", tmp_path / "wrong.qdl")
     done = subprocess.run([QUADRILLE, "run", tmp_path / "wrong.qdl", "--random", "1"], capture_output=True, text=True)
     assert done.returncode == 1
-    assert "stream 20 moving east is not driven where it is read" in done.stderr
+    assert "stream e20 is not driven where it is read" in done.stderr
     assert len(done.stderr.splitlines()) == 12 and " more" in done.stderr.splitlines()[-1]

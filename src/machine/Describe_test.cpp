@@ -74,7 +74,7 @@ TEST(Describe, listsAllMachines) {
   llvm::raw_string_ostream tableStream(table), jsonStream(json);
   describeMachines(tableStream, false);
   describeMachines(jsonStream, true);
-  EXPECT_THAT(table, HasSubstr("\ngroqrack   tsp           72 "));
+  EXPECT_THAT(table, HasSubstr("\ngroqrack       tsp           72 "));
   auto value = llvm::json::parse(json);
   ASSERT_TRUE(static_cast<bool>(value)) << llvm::toString(value.takeError());
   EXPECT_EQ(value->getAsArray()->size(), machineNames().size());

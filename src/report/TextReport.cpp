@@ -49,6 +49,28 @@ static void omitted(size_t total, size_t shown, const char *what, llvm::raw_ostr
     os << "  ... and " << total - shown << " more " << what << '\n';
 }
 
+// Columns as wide as their widest cell; the first to the left, the others to the right.
+static void printTable(const Table &table, llvm::raw_ostream &os) {
+  std::vector<size_t> widths;
+  for (size_t column = 0; column < table.columns.size(); ++column) {
+    widths.push_back(table.columns[column].size());
+    for (const std::vector<std::string> &row : table.rows)
+      widths.back() = std::max(widths.back(), row[column].size());
+  }
+  auto line = [&](llvm::ArrayRef<std::string> cells) {
+    os << "  " << llvm::left_justify(cells[0], widths[0]);
+    for (size_t column = 1; column < cells.size(); ++column)
+      os << "  " << llvm::right_justify(cells[column], widths[column]);
+    os << '\n';
+  };
+  os << "\n  " << table.title << '\n';
+  line(table.columns);
+  for (const std::vector<std::string> &row : table.rows)
+    line(row);
+  if (!table.note.empty())
+    os << "  " << table.note << '\n';
+}
+
 void printProfile(const Timeline &timeline, llvm::raw_ostream &os, size_t rows) {
   Summary summary = summarize(timeline);
   os << timeline.model << " on " << timeline.machine << '\n';
@@ -101,6 +123,9 @@ void printProfile(const Timeline &timeline, llvm::raw_ostream &os, size_t rows) 
     }
     omitted(summary.kernels.size(), rows, "kernels", os);
   }
+
+  for (const Table &table : timeline.tables)
+    printTable(table, os);
 
   if (!timeline.assumedFigures.empty()) {
     os << "\n  These cycles depend on machine figures that are assumed, not published:\n";

@@ -22,6 +22,7 @@ TEST(TextReport, Profile) {
   timeline.spans = {{1, Cycles(0), Cycles(50), Category::Memory, 0, ""},
                     {2, Cycles(50), Cycles(150), Category::Compute, 0, ""},
                     {2, Cycles(150), Cycles(200), Category::Stall, noKernel, ""}};
+  timeline.tables = {{"links", {"link", "vectors"}, {{"in", "7"}, {"outward", "12345678"}}, "of two"}};
   std::string text;
   llvm::raw_string_ostream os(text);
   printProfile(timeline, os, 1);
@@ -41,6 +42,12 @@ TEST(TextReport, Profile) {
 
    active cycles   share         FLOP   FLOP/cycle  kind       kernel (nodes)
              150   75.0%       4.00 k         26.7  contract   conv (Conv_0, Relu_1)
+
+  links
+  link      vectors
+  in              7
+  outward  12345678
+  of two
 
   These cycles depend on machine figures that are assumed, not published:
     timing.x

@@ -50,6 +50,14 @@ struct Counter {
   std::vector<CounterSample> samples; // ascending in time
 };
 
+// What a target reports besides: shown as it is.
+struct Table {
+  std::string title;
+  std::vector<std::string> columns;
+  std::vector<std::vector<std::string>> rows; // as many cells as columns
+  std::string note;                           // a sentence below it, or empty
+};
+
 struct Timeline {
   std::string machine, model;
   double clockHertz = 0; // device clock; 0 for a machine without one (the host)
@@ -59,6 +67,7 @@ struct Timeline {
   std::vector<Track> tracks;
   std::vector<Span> spans;
   std::vector<Counter> counters;
+  std::vector<Table> tables;
   std::vector<std::string> assumedFigures; // machine figures with status assumed that `cycles` depends on
 
   TrackId addTrack(std::string name, std::optional<TrackId> parent = std::nullopt) {

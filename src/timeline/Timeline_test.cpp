@@ -38,6 +38,7 @@ Timeline sample() {
                     {plane, Cycles(20), Cycles(30), Category::Stall, 0, "wait"},
                     {plane, Cycles(60), Cycles(70), Category::Compute, 1, ""}};
   timeline.counters = {{"live", "bytes", memory, {{Cycles(0), 64}, {Cycles(7), 128.5}}}};
+  timeline.tables = {{"links", {"link", "vectors"}, {{"0", "12"}, {"1", "7"}}, "two more"}};
   return timeline;
 }
 
@@ -146,6 +147,9 @@ TEST(Json, ParsesAndCarriesTheSummary) {
   EXPECT_EQ(root.getInteger("cycles"), 100);
   EXPECT_EQ(root.getNumber("device_s"), 2e-7);
   EXPECT_EQ(root.getArray("spans")->size(), 6u);
+  const llvm::json::Object &table = *(*root.getArray("tables"))[0].getAsObject();
+  EXPECT_EQ(table.getString("title"), "links");
+  EXPECT_EQ((*(*table.getArray("rows"))[1].getAsArray())[1].getAsString(), "7");
   EXPECT_EQ(root.getObject("summary")->getObject("categories")->getObject("stall")->getInteger("active_cycles"), 10);
 }
 

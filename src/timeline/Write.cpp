@@ -148,6 +148,21 @@ void writeJson(const Timeline &timeline, llvm::raw_ostream &os) {
           json.attribute("end_cycle", span.end.value);
         });
     });
+    json.attributeArray("tables", [&] {
+      for (const Table &table : timeline.tables)
+        json.object([&] {
+          json.attribute("title", text(table.title));
+          strings(json, "columns", table.columns);
+          json.attributeArray("rows", [&] {
+            for (const std::vector<std::string> &row : table.rows)
+              json.array([&] {
+                for (const std::string &cell : row)
+                  json.value(text(cell));
+              });
+          });
+          json.attribute("note", text(table.note));
+        });
+    });
     json.attributeArray("counters", [&] {
       for (const Counter &counter : timeline.counters)
         json.object([&] {

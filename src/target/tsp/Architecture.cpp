@@ -2,6 +2,7 @@
 
 #include "base/Error.h"
 
+#include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/Twine.h"
 
 #include <mutex>
@@ -23,6 +24,14 @@ public:
     note(key);
     llvm::ArrayRef<double> values = machine.list(key);
     return {values.begin(), values.end()};
+  }
+  double real(llvm::StringRef key) {
+    note(key);
+    return machine.real(key);
+  }
+  bool names(llvm::StringRef key, llvm::StringRef word) {
+    note(key);
+    return llvm::is_contained(machine.names(key), word);
   }
 
 private:
@@ -68,6 +77,40 @@ llvm::Expected<Architecture> Architecture::from(const machine::Machine &machine)
   a.accumulators = read.integer("mxm.accumulator_vectors");
   a.installFirstStream = read.integers("mxm.install_first_stream");
   a.resultGroup = read.integers("mxm.result_group");
+  a.gatherAddressBytes = read.integer("mem.gather_address_bytes");
+  a.alus = read.integer("vxm.alus");
+  a.aluColumns = read.integer("vxm.alu_columns");
+  a.strictRouting = read.names("vxm.routing", "strict");
+  a.largeAlus = read.integers("vxm.large_alus");
+  a.switchQueues = read.integer("icu.queues_per_sxm");
+  a.shifters = read.integer("sxm.shifters");
+  a.permuters = read.integer("sxm.permuters");
+  a.transposers = read.integer("sxm.transposers");
+  a.distributors = read.integer("sxm.distributors");
+  a.distributeStreams = read.integer("sxm.distribute_streams");
+  a.rotateSizes = read.integers("sxm.rotate_sizes");
+  a.instructionBytes = read.integer("icu.instruction_bytes");
+  a.fetchBytes = read.integer("icu.fetch_bytes");
+  a.bufferBytes = read.integer("icu.buffer_bytes");
+  a.fetchLatency = read.integer("icu.fetch_latency");
+  a.linksUsed = read.integer("c2c.links_used");
+  a.localLinks = read.integer("c2c.ports_local");
+  a.linkInterval = read.integer("c2c.issue_interval");
+  a.linkLatency = read.integer("c2c.latency");
+  a.counterPeriod = read.integer("c2c.counter_period");
+  a.chipsPerNode = read.integer("system.chips_per_node");
+  a.meshed = !read.names("system.topology", "single");
+  a.memoryGather = read.integer("timing.mem_gather");
+  a.memoryScatter = read.integer("timing.mem_scatter");
+  a.vectorEntry = read.integer("timing.vxm_entry");
+  a.vectorOperation = read.integer("timing.vxm_op");
+  a.vectorTranscendental = read.integer("timing.vxm_transcendental");
+  a.switchShift = read.integer("timing.sxm_shift");
+  a.switchShiftAcross = read.integer("timing.sxm_shift_across");
+  a.switchDistribute = read.integer("timing.sxm_distribute");
+  a.switchTranspose = read.integer("timing.sxm_transpose");
+  a.switchRotate = read.integer("timing.sxm_rotate");
+  a.toSwitch = read.integer("timing.sxm_boundary");
   a.hop = read.integer("timing.hop");
   a.skew = read.integer("timing.dispatch_skew");
   a.superlaneSkew = read.integer("timing.superlane_skew");
@@ -90,6 +133,40 @@ llvm::Expected<Architecture> Architecture::from(const machine::Machine &machine)
       a.reserved[hemisphere][slice] = true;
   }
 
+  Reader readEnergy(machine, a.assumedEnergies);
+  a.energyProductI8 = readEnergy.real("energy.mac_i8");
+  a.energyProductF16 = readEnergy.real("energy.mac_f16");
+  a.energyOperation = readEnergy.real("energy.vxm_op");
+  a.energyMemoryByte = readEnergy.real("energy.mem_byte");
+  a.energyStreamByte = readEnergy.real("energy.stream_byte");
+  a.energyLinkByte = readEnergy.real("energy.c2c_byte");
+  a.idleWatts = readEnergy.real("power.idle");
+  a.hostBytesPerSecond = machine.real("host.bandwidth");
+  a.hostFixedSeconds = machine.real("host.transfer_fixed");
+  a.reorderBytesPerSecond = machine.real("host.reorder_bandwidth");
+
+  // Mesh row after row, the stream groups that the row reads and drives.
+  int64_t groups = read.integer("vxm.groups"), perRow = read.integer("vxm.groups_per_row");
+  auto byRow = [&](llvm::StringRef key) {
+    std::vector<std::vector<bool>> rows;
+    for (auto [i, group] : llvm::enumerate(read.integers(key))) {
+      if (i % perRow == 0)
+        rows.emplace_back(groups);
+      rows.back()[group] = true;
+    }
+    return rows;
+  };
+  a.inputGroups = byRow("vxm.input_groups");
+  a.outputGroups = byRow("vxm.output_groups");
+  auto order = [&](llvm::StringRef key) {
+    std::vector<int64_t> byColumn(a.aluColumns);
+    for (auto [i, column] : llvm::enumerate(read.integers(key)))
+      byColumn[column] = static_cast<int64_t>(i);
+    return byColumn;
+  };
+  a.eastOrder = order("vxm.columns_east");
+  a.westOrder = order("vxm.columns_west");
+
   // fp16 products use planes in tandem, each holding one byte plane of the weights.
   int64_t i8Units = read.integer("mxm.i8_units"), f16Units = read.integer("mxm.f16_units");
   a.tandem = f16Units > 0 ? i8Units / f16Units : 0;
@@ -111,6 +188,21 @@ llvm::Expected<Architecture> Architecture::from(const machine::Machine &machine)
   for (int64_t group : a.resultGroup)
     if (a.group < 4 || group * a.group + 4 > a.streams)
       return contradiction("mxm.result_group: the group does not have four streams");
+  constexpr int64_t mostNamed =
+      63; // streams of a direction, and arithmetic units, that a byte can name (Instructions.h)
+  if (a.streams > mostNamed || a.alus > mostNamed || a.largeAlus.size() > static_cast<size_t>(a.alus))
+    return contradiction("stream.per_direction and vxm.alus may be at most 63");
+  if (a.alus != static_cast<int64_t>(a.inputGroups.size()) * a.aluColumns || groups * a.group != a.streams)
+    return contradiction("vxm.alus must be vxm.alu_rows x vxm.alu_columns, and vxm.groups x stream.group all streams");
+  if (a.group != 4)
+    return contradiction("stream.group must be 4: the widest values have 32 bits");
+  if (a.lanes > a.streams || a.gatherAddressBytes > a.lanes)
+    return contradiction("geometry.lanes may exceed neither stream.per_direction (Transpose) nor be below "
+                         "mem.gather_address_bytes");
+  if (a.distributeStreams > 8)
+    return contradiction("sxm.distribute_streams may be at most 8, the bits of Distribute's bypass mask");
+  if (a.meshed && a.chipsPerNode > a.localLinks + 1)
+    return contradiction("c2c.ports_local must be at least system.chips_per_node - 1");
   return a;
 }
 

@@ -24,17 +24,34 @@ struct Architecture {
   int64_t planes, rows, columns, installRows, weightBuffers; // planes: per hemisphere
   int64_t tandem;                                            // planes that make one fp16 unit
   int64_t f16Rows, f16Columns, accumulators;
-  int64_t chips;
+  int64_t alus, aluColumns;
+  bool strictRouting;
+  int64_t switchQueues, shifters, permuters, transposers, distributors, distributeStreams; // per hemisphere
+  int64_t gatherAddressBytes;
+  int64_t instructionBytes, fetchBytes, bufferBytes;
+  int64_t chips, chipsPerNode, linksUsed, localLinks;
+  bool meshed;                                          // inside a node: all chips pairwise linked
   std::vector<int64_t> installFirstStream, resultGroup; // per plane of a hemisphere
-  std::vector<std::vector<bool>> reserved;              // [hemisphere][slice]
+  std::vector<int64_t> largeAlus, rotateSizes;
+  std::vector<int64_t> eastOrder, westOrder;                // [column]: when a stream of that direction meets it
+  std::vector<std::vector<bool>> inputGroups, outputGroups; // [mesh row][stream group]
+  std::vector<std::vector<bool>> reserved;                  // [hemisphere][slice]
 
   // Cycles.
-  int64_t hop, skew, superlaneSkew, barrier, memoryRead, memoryWrite, install, multiply, accumulate;
-  int64_t memoryPosition, toMatrix, fromMatrix;
+  int64_t hop, skew, superlaneSkew, barrier, memoryRead, memoryWrite, memoryGather, memoryScatter;
+  int64_t install, multiply, accumulate;
+  int64_t vectorEntry, vectorOperation, vectorTranscendental;
+  int64_t switchShift, switchShiftAcross, switchDistribute, switchTranspose, switchRotate;
+  int64_t fetchLatency, linkInterval, linkLatency, counterPeriod;
+  int64_t memoryPosition, toSwitch, toMatrix, fromMatrix;
 
   double clockHertz;
+  // Joules, and joules per byte; watts; bytes and seconds of the host link.
+  double energyProductI8, energyProductF16, energyOperation, energyMemoryByte, energyStreamByte, energyLinkByte;
+  double idleWatts, hostBytesPerSecond, hostFixedSeconds, reorderBytesPerSecond;
   std::string machineName;
-  std::vector<std::string> assumedFigures; // of those above that are times or geometry
+  std::vector<std::string> assumedFigures;  // of those above that cycles depend on
+  std::vector<std::string> assumedEnergies; // of those that energy depends on
 
   // User errors: another architecture, or figures that contradict each other.
   static llvm::Expected<Architecture> from(const machine::Machine &machine);
@@ -51,10 +68,14 @@ struct Architecture {
   }
   Direction outward(unsigned hemisphere) const { return hemisphere == east ? Direction::East : Direction::West; }
   Direction inward(unsigned hemisphere) const { return hemisphere == east ? Direction::West : Direction::East; }
+  // The switch unit, for streams of that direction.
+  int64_t switchCoordinate(unsigned hemisphere, Direction direction) const {
+    return along(hemisphere, slicePosition(slices - 1) * hop + toSwitch, direction);
+  }
   int64_t matrixInputCoordinate() const { return slicePosition(slices - 1) * hop + toMatrix; }       // outward
   int64_t matrixOutputCoordinate() const { return -(slicePosition(slices - 1) * hop + fromMatrix); } // inward
   // Largest magnitude of a coordinate.
-  int64_t farthest() const { return slicePosition(slices - 1) * hop + std::max(toMatrix, fromMatrix); }
+  int64_t farthest() const { return slicePosition(slices - 1) * hop + std::max({toSwitch, toMatrix, fromMatrix}); }
 
   // First stream of the group on which a plane returns its sums.
   int64_t resultStream(int64_t plane) const { return resultGroup[plane] * group; }

@@ -271,13 +271,20 @@ private:
     if (!entry || entry->chips.empty())
       return fail("expected a .code and a .chip above this line");
     QueueName name;
-    StringRef form = "expected '.queue MEM west|east SLICE' or '.queue MXM west|east PLANE.QUEUE'";
-    if (words.size() != 3 || (words[0].raw != "MEM" && words[0].raw != "MXM") ||
-        (words[1].raw != "west" && words[1].raw != "east"))
+    StringRef form = "expected '.queue MEM west|east SLICE', '.queue MXM west|east PLANE.QUEUE', '.queue VXM UNIT' or "
+                     "'.queue SXM west|east QUEUE'";
+    auto unit = llvm::StringSwitch<std::optional<UnitKind>>(words.empty() ? "" : words[0].raw)
+                    .Case("MEM", UnitKind::Memory)
+                    .Case("MXM", UnitKind::Matrix)
+                    .Case("VXM", UnitKind::Vector)
+                    .Case("SXM", UnitKind::Switch)
+                    .Default(std::nullopt);
+    bool sided = unit != UnitKind::Vector;
+    if (!unit || words.size() != (sided ? 3u : 2u) || (sided && words[1].raw != "west" && words[1].raw != "east"))
       return fail(form);
-    name.unit = words[0].raw == "MEM" ? UnitKind::Memory : UnitKind::Matrix;
-    name.hemisphere = words[1].raw == "west" ? west : east;
-    auto [index, port] = words[2].raw.split('.');
+    name.unit = *unit;
+    name.hemisphere = sided && words[1].raw == "east" ? east : west;
+    auto [index, port] = words.back().raw.split('.');
     if (port.empty() && name.unit == UnitKind::Matrix)
       return fail(form);
     unsigned indexValue = 0, portValue = 0;
@@ -366,21 +373,29 @@ private:
         continue;
       }
       int64_t value = 0;
-      if (!field.words.empty()) {
+      if (field.isSource()) {
+        auto source = sourceNamed(given->second);
+        if (!source)
+          return fail("expected a stream as e4 or w4" +
+                      Twine(field.kind == FieldKind::Operand ? ", or an arithmetic unit as a4, for " : " for ") +
+                      Twine(field.name) + ", found '" + given->second + "'");
+        value = source->byte();
+      } else if (!field.words.empty()) {
         auto found = llvm::find(field.words, given->second);
         if (found == field.words.end())
           return fail("expected " + Twine(field.name) + "=" + llvm::join(field.words, "|") + ", found '" +
                       given->second + "'");
         value = found - field.words.begin();
-      } else {
-        if (llvm::Error error = ranged(given->second, field.name, field.lowest(machine), field.highest(machine), value))
-          return error;
-        if (!representable(field.member, value))
-          return fail(Twine(field.name) + "=" + Twine(value) + " does not fit into an instruction");
+      } else if (llvm::Error error = wholeNumber(given->second, field.name, value)) {
+        return error;
       }
+      if (std::string problem = field.problem(value, machine); !problem.empty())
+        return fail(problem);
+      if (!representable(field.member, value))
+        return fail(Twine(field.name) + "=" + Twine(value) + " does not fit into an instruction");
       setValue(instruction, field.member, value);
     }
-    if (std::string problem = operandProblem(instruction, queue->name.unit, machine); !problem.empty())
+    if (std::string problem = operandProblem(instruction, queue->name, machine); !problem.empty())
       return fail(problem);
     switch (form->opcode) {
     case Opcode::Nop:
@@ -398,7 +413,12 @@ private:
       lastIssue.reset();
       break;
     case Opcode::Notify:
+    case Opcode::Fetch:
       ++cycle;
+      lastIssue.reset();
+      break;
+    case Opcode::Deskew: // known when the queue has not waited since its start, and then for all its time
+      cycle = (cycle + machine.counterPeriod - 1) / machine.counterPeriod * machine.counterPeriod;
       lastIssue.reset();
       break;
     default:

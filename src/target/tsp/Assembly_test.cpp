@@ -36,23 +36,23 @@ TEST(TspAssembly, Messages) {
       {".axis dimension=0 extent=0 to=lane step=1", "line 7: extent=0 is not in 1..4294967295"},
       {".axis dimension=0 extent=4 to=word step=1", "line 7: expected to=lane, to=slice or to=address, found 'word'"},
       {".code \"forward\"", "line 7: there is no entry 'forward'"},
-      {"read bank=0 address=0 stream=1 moving=east", "line 7: expected a .queue above the first instruction"},
+      {"read bank=0 address=0 stream=e1", "line 7: expected a .queue above the first instruction"},
       {".queue MEM west 0", "line 7: expected a .code and a .chip above this line"},
       {".code \"inference\"\n.chip 1", "line 8: chip=1 is not in 0..0"},
       {".code \"inference\"\n.chip 0\n.queue MEM west 6", "line 9: the slice is reserved for the system"},
       {".code \"inference\"\n.chip 0\n.queue MEM west 16", "line 9: memory slice 16 is not in 0..15"},
       {".code \"inference\"\n.chip 0\n.queue MXM east 2.0", "line 9: matrix plane 2 is not in 0..1"},
       {".code \"inference\"\n.chip 0\n.queue MXM east 0",
-       "line 9: expected '.queue MEM west|east SLICE' or '.queue MXM west|east PLANE.QUEUE'"},
+       "line 9: expected '.queue MEM west|east SLICE', '.queue MXM west|east PLANE.QUEUE', '.queue VXM UNIT' or "
+       "'.queue SXM west|east QUEUE'"},
       {"+.queue MEM west 0", "line 11: there is already a queue MEM west 0 in this code"},
       {"+raed bank=0", "line 11: unknown instruction 'raed'"},
-      {"+read bank=0 address=0 stream=1", "line 11: 'read' lacks the operand 'moving'"},
-      {"+read bank=0 address=0 stream=1 moving=north", "line 11: expected moving=east|west, found 'north'"},
-      {"+read bank=0 address=0 stream=32 moving=east", "line 11: stream=32 is not in 0..31"},
-      {"+read bank=0 address=x stream=1 moving=east", "line 11: expected a whole number for address, found 'x'"},
-      {"+read bank=0 bank=1 address=0 stream=1 moving=east", "line 11: operand 'bank' is given twice"},
-      {"+read bank=0 address=0 lane=1 moving=east",
-       "line 11: 'read' has no operand 'lane'; expected bank, address, step, stream, moving"},
+      {"+read bank=0 address=0", "line 11: 'read' lacks the operand 'stream'"},
+      {"+read bank=0 address=0 stream=1", "line 11: expected a stream as e4 or w4 for stream, found '1'"},
+      {"+read bank=0 address=0 stream=e32", "line 11: stream=e32 is not in e0..e31, w0..w31"},
+      {"+read bank=0 address=x stream=e1", "line 11: expected a whole number for address, found 'x'"},
+      {"+read bank=0 bank=1 address=0 stream=e1", "line 11: operand 'bank' is given twice"},
+      {"+read bank=0 address=0 lane=1", "line 11: 'read' has no operand 'lane'; expected bank, address, step, stream"},
       {"+read 5", "line 11: expected NAME=VALUE, found '5'"},
       {"+lw row=0", "line 11: a MEM queue cannot issue 'lw'"},
       {"+nop cycles=1025", "line 11: cycles=1025 is not in 1..1024"},
@@ -61,7 +61,7 @@ TEST(TspAssembly, Messages) {
       {"+nop cycles=9\n.at 8", "line 12: the queue is already at cycle 9, expected a later one"},
       {"+.at 99999999999", "line 11: cycle 99999999999 is more than 65536 nops away"},
       {"+.origin 1", "line 11: node=1 is not in 0..0"},
-      {"+.queue MXM west 0.0\nabc stream=3 type=f16", "line 12: stream=3 is odd: type=f16 takes an aligned pair"},
+      {"+.queue MXM west 0.0\nabc stream=w3 type=f16", "line 12: stream=w3 is odd: type=f16 takes an aligned pair"},
       {"+.queue MXM west 0.0\niw rows=33 type=f16", "line 12: rows=33 is not in 1..32 for type=f16"},
       {".layout input \"x bank=0", "line 7: expected '\"' at the end of the string"},
   };
@@ -87,18 +87,18 @@ TEST(TspAssembly, EveryFormSurvivesPrintingAndAssembling) {
 .origin 0
 notify
 sync
-read bank=1 address=8191 step=-1 stream=31 moving=west   # a comment
+read bank=1 address=8191 step=-1 stream=w31   # a comment
 repeat count=512 interval=1024
 .origin none
 nop cycles=1024
 .origin 0
-write bank=0 address=0 stream=0 moving=east
+write bank=0 address=0 stream=e0
 .queue MXM west 1.2
 .at 3000
 lw row=48 step=-16
 iw rows=1 type=u8
 iw rows=32 type=f16
-abc stream=30 type=f16
+abc stream=w30 type=f16
 acc mode=pass sum=127
 acc mode=add sum=5 step=-5
 )");

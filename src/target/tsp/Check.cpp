@@ -1,7 +1,9 @@
 #include "target/tsp/Check.h"
 
 #include "base/Mix.h"
+#include "target/tsp/Effects.h"
 #include "target/tsp/Hazard.h"
+#include "target/tsp/SwitchUnit.h"
 #include "target/tsp/WellFormed.h"
 
 #include "llvm/ADT/STLExtras.h"
@@ -16,22 +18,24 @@ namespace {
 
 constexpr size_t mostFindings = 64;                // of one entry point
 constexpr uint64_t mostIssues = uint64_t(1) << 26; // held at once: bounds memory for a hostile program
+constexpr size_t mostWordUses = size_t(1) << 26;   // likewise
 constexpr uint32_t none = ~uint32_t(0);
 constexpr int64_t beforeStart = -1;
+constexpr int64_t sendingKind = 100, receivingKind = 101; // beyond every SwitchPart
 
 uint64_t mix(uint64_t a, uint64_t b) {
   return splitMix(a * splitMixIncrement + b + 0x7f4a7c159e3779b9u);
 }
 
-// Where a value comes from: byte plane `part` of what an event emits.
-struct Source {
+// Where a value comes from: one vector of what an event gives.
+struct Giver {
   uint32_t event = none;
   uint8_t part = 0;
 };
 
-struct StreamUse {
-  int64_t stream; // of both directions
-  int64_t diagonal, coordinate;
+struct ChannelUse {
+  uint32_t channel;
+  int64_t diagonal, place;
   bool reads;
   uint32_t event;
   uint8_t part; // of a driver; index of the operand of a reader
@@ -41,9 +45,10 @@ struct WordUse {
   int64_t word, cycle;
   bool reads;
   uint32_t event; // none: there before the start
-  uint64_t contents;
+  uint32_t slot;  // of a write: its contents in `contents`; of a read: where in `readFrom` the answer goes
 };
 
+// An access to a slice.
 struct PortUse {
   int64_t slice, cycle;
   uint32_t event;
@@ -51,11 +56,17 @@ struct PortUse {
   bool reads;
 };
 
+// A part of a switch unit, or an end of a link, that an event occupies.
+struct PartUse {
+  int64_t part, cycle;
+  uint32_t event;
+};
+
 class EntryCheck {
 public:
   EntryCheck(const program::Program &program, const Code &code, const Architecture &machine, size_t entry)
       : program(program), code(code), machine(machine), entryPoint(program.entryPoints[entry]),
-        queues(code.entries[entry].chips[0].queues) {}
+        queues(code.entries[entry]) {}
 
   std::vector<target::Finding> run() {
     if (issueCount(queues) > mostIssues)
@@ -64,10 +75,11 @@ public:
     expand();
     placeVariables();
     collect();
-    resolveStreams();
+    resolveChannels();
     resolveMemory();
     checkPorts();
-    followPlanes();
+    checkParts();
+    follow();
     checkOutputs();
     std::multimap<uint64_t, target::Finding> ordered; // equal keys stay in the order in which they were found
     for (Found &found : findings)
@@ -111,10 +123,26 @@ private:
     struct Progress {
       size_t next = 0;
       int64_t clock = 0;
+      std::vector<int64_t> fetched; // arrivals
     };
     std::vector<Progress> progress(queues.size());
     std::vector<uint32_t> waiting;
-    std::multimap<int64_t, bool> arrivals;
+    std::multimap<int64_t, int64_t> arrivals; // of notifications, with their chips
+    int64_t capacity = machine.bufferBytes / machine.instructionBytes;
+    int64_t perFetch = machine.fetchBytes / machine.instructionBytes;
+    // Empty when the instruction is in the queue's buffer; a fetch also needs something to fetch, and room for it.
+    auto bufferProblem = [&](const Progress &at, uint32_t queue, bool fetches) -> std::string {
+      auto index = static_cast<int64_t>(at.next), total = static_cast<int64_t>(queues[queue].instructions.size());
+      int64_t arrived = llvm::count_if(at.fetched, [&](int64_t cycle) { return cycle <= at.clock; });
+      if (index >= capacity + arrived * perFetch)
+        return hazard::fetchUnderrun();
+      int64_t ordered = capacity + static_cast<int64_t>(at.fetched.size()) * perFetch;
+      if (fetches && ordered >= total)
+        return hazard::fetchBeyond();
+      if (fetches && ordered + perFetch - index - 1 > capacity)
+        return hazard::fetchOverrun(capacity);
+      return "";
+    };
     auto walk = [&](uint32_t queue) {
       Progress &at = progress[queue];
       const Issue *last = nullptr;
@@ -124,15 +152,23 @@ private:
         auto index = static_cast<uint32_t>(at.next);
         if (at.clock > hazard::longest)
           return findAt({at.clock, queue, index, 0}, hazard::tooLong());
+        if (std::string problem = bufferProblem(at, queue, instruction.op() == Opcode::Fetch); !problem.empty())
+          return findAt({at.clock, queue, index, 0}, problem);
         const Issue *before = std::exchange(last, nullptr);
         if (instruction.op() == Opcode::Nop) {
           at.clock += instruction.word[0];
         } else if (instruction.op() == Opcode::Notify) {
-          arrivals.emplace(at.clock + machine.barrier, true);
+          arrivals.emplace(at.clock + machine.barrier, queues.chipOf(queue));
           at.clock += 1;
         } else if (instruction.op() == Opcode::Sync) {
           waiting.push_back(queue);
           return;
+        } else if (instruction.op() == Opcode::Fetch) {
+          at.fetched.push_back(at.clock + machine.fetchLatency);
+          at.clock += 1;
+        } else if (instruction.op() == Opcode::Deskew) {
+          while (at.clock % machine.counterPeriod != 0)
+            at.clock += machine.counterPeriod - at.clock % machine.counterPeriod;
         } else if (instruction.op() == Opcode::Repeat) {
           if (!before)
             return findAt({at.clock, queue, index, 0}, hazard::nothingToRepeat());
@@ -150,10 +186,10 @@ private:
     for (uint32_t queue = 0; queue < queues.size(); ++queue)
       walk(queue);
     while (!waiting.empty() && !arrivals.empty()) {
-      int64_t arrival = arrivals.begin()->first;
+      auto [arrival, chip] = *arrivals.begin();
       arrivals.erase(arrivals.begin());
       for (uint32_t queue : std::exchange(waiting, {})) {
-        if (progress[queue].clock >= arrival) {
+        if (progress[queue].clock >= arrival || queues.chipOf(queue) != chip) {
           waiting.push_back(queue);
           continue;
         }
@@ -175,12 +211,18 @@ private:
     std::sort(events.begin(), events.end(), [&](const Issue &a, const Issue &b) { return rank(a) < rank(b); });
     hashes.resize(events.size());
     operands.resize(events.size() + 1);
+    firstRead.resize(events.size() + 1);
+    firstWrite.resize(events.size() + 1);
   }
 
-  int64_t wordIndex(const WordAddress &word) const {
-    return ((int64_t(word.slice.hemisphere) * machine.slices + word.slice.slice) * machine.banks + word.bank) *
-               machine.words +
-           word.address;
+  int64_t sliceIndex(int64_t chip, SliceName slice) const {
+    return (chip * machine.hemispheres + slice.hemisphere) * machine.slices + slice.slice;
+  }
+  int64_t wordIndex(int64_t slice, uint8_t bank, int64_t address) const {
+    return (slice * machine.banks + bank) * machine.words + address;
+  }
+  int64_t wordIndex(int64_t chip, const WordAddress &word) const {
+    return wordIndex(sliceIndex(chip, word.slice), word.bank, word.address);
   }
 
   // Words of weights, states and inputs exist before the start; no two variables may share one. An output may take the
@@ -194,111 +236,155 @@ private:
         continue;
       bool reported = false;
       forEachWord(layout, variable, machine, [&](const WordAddress &word, LaneContents lanes) {
-        if (!taken.emplace(wordIndex(word), true).second && !std::exchange(reported, true))
+        int64_t index = wordIndex(layout.chip, word);
+        if (!taken.emplace(index, true).second && !std::exchange(reported, true))
           findings.push_back({0, {"layout of '" + variable.name + "'", overlapMessage(variable.name, word)}});
-        uint64_t contents = mix(layout.variable, 1);
+        uint64_t hash = mix(layout.variable, 1);
         for (int64_t lane : lanes)
-          contents = mix(contents, static_cast<uint64_t>(lane));
-        words.push_back({wordIndex(word), beforeStart, false, none, contents});
+          hash = mix(hash, static_cast<uint64_t>(lane));
+        words.push_back({index, beforeStart, false, none, static_cast<uint32_t>(contents.size())});
+        contents.push_back(hash);
       });
     }
   }
 
-  // What each event does to streams, memory words and memory ports.
+  // What each event does to channels, memory words, memory ports and the parts of switch units.
   void collect() {
     uint32_t operandCount = 0;
     for (uint32_t event = 0; event < events.size(); ++event) {
       operands[event] = operandCount;
+      firstRead[event] = static_cast<uint32_t>(readFrom.size());
+      firstWrite[event] = static_cast<uint32_t>(contents.size());
       const Instruction &instruction = instructionOf(event);
       const QueueName &name = nameOf(event);
-      int64_t capture = captureOf(event);
-      auto drive = [&](Direction direction, int64_t stream, int64_t coordinate, int64_t cycle, uint8_t part) {
-        streamUses.push_back(
-            {int64_t(direction) * machine.streams + stream, cycle - coordinate, coordinate, false, event, part});
-      };
-      auto tap = [&](Direction direction, int64_t stream, int64_t coordinate) {
-        streamUses.push_back({int64_t(direction) * machine.streams + stream, capture - coordinate, coordinate, true,
-                              event, static_cast<uint8_t>(operandCount - operands[event])});
+      Effects effects = effectsOf(queues.chipOf(events[event].queue), name, instruction, machine);
+      if (name.unit == UnitKind::Memory && !collectMemory(event, effects))
+        continue;
+      if (name.unit == UnitKind::Switch)
+        collectParts(event);
+      int64_t cycle = events[event].cycle;
+      for (const ChannelEnd &drive : effects.drives)
+        channelUses.push_back(
+            {drive.channel, cycle + drive.delay - drive.coordinate, drive.place, false, event, drive.part});
+      for (const ChannelEnd &read : effects.reads) {
+        channelUses.push_back({read.channel, cycle + read.delay - read.coordinate, read.place, true, event,
+                               static_cast<uint8_t>(operandCount - operands[event])});
         ++operandCount;
-      };
-      switch (instruction.op()) {
-      case Opcode::Read:
-      case Opcode::Write: {
-        int64_t address = stepped(instruction, events[event].iteration);
-        if (address < 0 || address >= machine.words) {
-          find(event, hazard::outOfRange("address", address, machine.words - 1));
-          break;
-        }
-        auto direction = static_cast<Direction>(instruction.small[2]);
-        int64_t coordinate = machine.sliceCoordinate(name.hemisphere, name.index, direction);
-        int64_t slice = int64_t(name.hemisphere) * machine.slices + name.index;
-        int64_t word = wordIndex({{name.hemisphere, name.index}, instruction.small[0], static_cast<uint32_t>(address)});
-        if (instruction.op() == Opcode::Read) {
-          words.push_back({word, capture, true, event, 0});
-          ports.push_back({slice, capture, event, instruction.small[0], true});
-          drive(direction, instruction.small[1], coordinate, capture + machine.memoryRead, 0);
-        } else {
-          words.push_back({word, capture + machine.memoryWrite, false, event, 0});
-          ports.push_back({slice, capture + machine.memoryWrite - 1, event, instruction.small[0], false});
-          tap(direction, instruction.small[1], coordinate);
-        }
-        break;
-      }
-      case Opcode::LoadWeights:
-        for (int64_t i = 0; i < machine.installRows; ++i)
-          tap(machine.outward(name.hemisphere), machine.installFirstStream[name.index] + i,
-              machine.matrixInputCoordinate());
-        break;
-      case Opcode::Activate:
-        for (int64_t i = 0; i < (instruction.small[0] == uint8_t(ProductType::F16) ? 2 : 1); ++i)
-          tap(machine.outward(name.hemisphere), instruction.small[1] + i, machine.matrixInputCoordinate());
-        break;
-      case Opcode::Accumulate: {
-        auto mode = static_cast<AccumulateMode>(instruction.small[0]);
-        if (mode == AccumulateMode::Finish || mode == AccumulateMode::Pass)
-          for (int64_t i = 0; i < 4; ++i)
-            drive(machine.inward(name.hemisphere), machine.resultStream(name.index) + i,
-                  machine.matrixOutputCoordinate(), capture + (mode == AccumulateMode::Finish ? machine.accumulate : 0),
-                  static_cast<uint8_t>(i));
-        break;
-      }
-      default:
-        break;
       }
     }
     operands[events.size()] = operandCount;
+    firstRead[events.size()] = static_cast<uint32_t>(readFrom.size());
+    firstWrite[events.size()] = static_cast<uint32_t>(contents.size());
     sources.resize(operandCount);
   }
 
-  void resolveStreams() {
-    std::sort(streamUses.begin(), streamUses.end(), [](const StreamUse &a, const StreamUse &b) {
-      return std::tie(a.stream, a.diagonal, a.coordinate, a.reads, a.event) <
-             std::tie(b.stream, b.diagonal, b.coordinate, b.reads, b.event);
-    });
-    const StreamUse *driver = nullptr;
-    for (const StreamUse &use : streamUses) {
-      if (driver && (driver->stream != use.stream || driver->diagonal != use.diagonal))
-        driver = nullptr;
-      auto direction = static_cast<Direction>(use.stream / machine.streams);
-      if (!use.reads) {
-        if (driver && driver->coordinate == use.coordinate)
-          find(use.event,
-               hazard::twoDrivers(direction, use.stream % machine.streams, print(events[driver->event], queues)),
-               Driver);
-        driver = &use;
-      } else if (!driver) {
-        find(use.event, hazard::undriven(direction, use.stream % machine.streams), Undriven);
-      } else {
-        sources[operands[use.event] + use.part] = {driver->event, driver->part};
+  // False when it has no address.
+  bool collectMemory(uint32_t event, const Effects &effects) {
+    const Instruction &instruction = instructionOf(event);
+    const QueueName &name = nameOf(event);
+    Opcode opcode = instruction.op();
+    bool region = opcode == Opcode::Gather || opcode == Opcode::Scatter;
+    bool reads = opcode == Opcode::Read || opcode == Opcode::Gather;
+    int64_t first = region ? instruction.word[0] : stepped(instruction, events[event].iteration);
+    int64_t last = region ? first + instruction.word[2] - 1 : first;
+    int64_t outside = first < 0 || first >= machine.words ? first : last;
+    if (outside < 0 || outside >= machine.words) {
+      find(event, hazard::outOfRange("address", outside, machine.words - 1), region ? Contents : Operands);
+      return false;
+    }
+    int64_t capture = captureOf(event), end = events[event].cycle + effects.completion;
+    int64_t slice = sliceIndex(queues.chipOf(events[event].queue), {name.hemisphere, name.index});
+    uint8_t bank = instruction.small[0];
+    ports.push_back({slice,
+                     opcode == Opcode::Read     ? capture
+                     : opcode == Opcode::Gather ? end - machine.memoryRead
+                                                : end - 1,
+                     event, bank, reads});
+    if (words.size() + 2 * (last - first + 1) > mostWordUses) {
+      if (!std::exchange(tooManyWords, true))
+        findings.push_back({0,
+                            {"entry '" + entryPoint.name + "'", "its gathers and scatters reach more than 2^26 words, "
+                                                                "more than the checker holds"}});
+      return false;
+    }
+    for (int64_t address = first; address <= last; ++address) {
+      int64_t word = wordIndex(slice, bank, address);
+      if (opcode != Opcode::Write) {
+        words.push_back({word, capture, true, event, static_cast<uint32_t>(readFrom.size())});
+        readFrom.push_back(none);
+      }
+      if (!reads) {
+        words.push_back({word, end, false, event, static_cast<uint32_t>(contents.size())});
+        contents.push_back(0);
       }
     }
+    return true;
+  }
+
+  void collectParts(uint32_t event) {
+    const Instruction &instruction = instructionOf(event);
+    auto part = switchPart(instruction.op());
+    int64_t kind = part ? static_cast<int64_t>(*part) : instruction.op() == Opcode::Send ? sendingKind : receivingKind;
+    int64_t unit = (queues.chipOf(events[event].queue) * machine.hemispheres + nameOf(event).hemisphere) * 256;
+    parts.push_back({(unit + kind) * 256 + instruction.small[0], captureOf(event), event});
+  }
+
+  void checkParts() {
+    std::sort(parts.begin(), parts.end(), [](const PartUse &a, const PartUse &b) {
+      return std::tie(a.part, a.cycle, a.event) < std::tie(b.part, b.cycle, b.event);
+    });
+    for (size_t i = 1; i < parts.size(); ++i) {
+      if (parts[i].part != parts[i - 1].part)
+        continue;
+      const Instruction &instruction = instructionOf(parts[i].event);
+      bool sends = instruction.op() == Opcode::Send;
+      if (parts[i].cycle - parts[i - 1].cycle >= (sends ? machine.linkInterval : 1))
+        continue;
+      auto part = switchPart(instruction.op());
+      std::string other = print(events[parts[i - 1].event], queues);
+      find(parts[i].event,
+           sends ? hazard::linkBusy(instruction.small[0], machine.linkInterval, other)
+                 : hazard::partBusy(part ? tsp::nameOf(*part) : llvm::StringRef("link"), instruction.small[0], other));
+    }
+  }
+
+  void resolveChannels() {
+    std::sort(channelUses.begin(), channelUses.end(), [](const ChannelUse &a, const ChannelUse &b) {
+      return std::tie(a.channel, a.diagonal, a.place, a.reads, a.event) <
+             std::tie(b.channel, b.diagonal, b.place, b.reads, b.event);
+    });
+    const ChannelUse *driver = nullptr;
+    bool taken = true; // what the driver put on a link
+    auto leave = [&] {
+      if (driver && !taken && isLinkChannel(driver->channel, machine))
+        findInTheEnd(driver->event, hazard::neverTaken(channelName(driver->channel, machine)));
+    };
+    for (const ChannelUse &use : channelUses) {
+      if (driver && (driver->channel != use.channel || driver->diagonal != use.diagonal)) {
+        leave();
+        driver = nullptr;
+      }
+      if (!use.reads) {
+        if (driver && driver->place == use.place)
+          find(use.event, hazard::twoDrivers(channelName(use.channel, machine), print(events[driver->event], queues)),
+               Driver);
+        leave();
+        driver = &use;
+        taken = false;
+      } else if (!driver) {
+        find(use.event, hazard::undriven(channelName(use.channel, machine)), Undriven);
+      } else {
+        sources[operands[use.event] + use.part] = {driver->event, driver->part};
+        taken = true;
+      }
+    }
+    leave();
   }
 
   void resolveMemory() {
     std::sort(words.begin(), words.end(), [](const WordUse &a, const WordUse &b) {
       return std::tie(a.word, a.cycle, a.reads, a.event) < std::tie(b.word, b.cycle, b.reads, b.event);
     });
-    readSources.resize(events.size());
     const WordUse *written = nullptr;
     for (const WordUse &use : words) {
       if (written && written->word != use.word)
@@ -309,7 +395,7 @@ private:
         find(use.event, hazard::neverWritten(use.word / machine.words % machine.banks, use.word % machine.words),
              Contents);
       else
-        readSources[use.event] = written;
+        readFrom[use.slot] = written->slot;
     }
   }
 
@@ -333,11 +419,38 @@ private:
     }
   }
 
-  uint64_t valueOf(Source source) const {
-    if (source.event == none)
+  uint64_t readContents(uint32_t read) const { return readFrom[read] == none ? 0 : contents[readFrom[read]]; }
+
+  // The hash of one vector that an event gives.
+  uint64_t valueOf(Giver origin) const {
+    if (origin.event == none)
       return 0;
-    return instructionOf(source.event).op() == Opcode::Read ? hashes[source.event]
-                                                            : mix(hashes[source.event], source.part);
+    switch (instructionOf(origin.event).op()) {
+    case Opcode::Read:
+    case Opcode::Gather:
+    case Opcode::Send:
+    case Opcode::Receive:
+      return hashes[origin.event];
+    case Opcode::Copy: // unchanged, part by part
+      return valueOf(sources[operands[origin.event] + origin.part]);
+    default:
+      return mix(hashes[origin.event], origin.part);
+    }
+  }
+
+  // What a vector or switch instruction computes, of which operands: not where.
+  uint64_t functionOf(uint32_t event) const {
+    const Instruction &instruction = instructionOf(event);
+    uint64_t hash = mix(5, instruction.opcode);
+    for (const Field &field : formOf(instruction.opcode)->fields)
+      if (!field.isSource() && field.name != "unit" && field.name != "link")
+        hash = mix(hash, static_cast<uint64_t>(valueOf(instruction, field)));
+    for (uint32_t operand = operands[event]; operand < operands[event + 1]; ++operand)
+      hash = mix(hash, valueOf(sources[operand]));
+    return hash;
+  }
+  static int64_t valueOf(const Instruction &instruction, const Field &field) {
+    return tsp::valueOf(instruction, field.member);
   }
 
   struct PlaneTile {
@@ -368,16 +481,29 @@ private:
   }
 
   // In order of the events: what the planes hold, and the symbolic value that each event emits.
-  void followPlanes() {
-    planes.resize(machine.hemispheres * machine.planes);
+  void follow() {
+    planes.resize(queues.chipCount() * machine.hemispheres * machine.planes);
     for (uint32_t event = 0; event < events.size(); ++event) {
       switch (instructionOf(event).op()) {
       case Opcode::Read:
-        if (const WordUse *from = readSources[event])
-          hashes[event] = from->event == none ? from->contents : hashes[from->event];
+        if (firstRead[event] < firstRead[event + 1])
+          hashes[event] = readContents(firstRead[event]);
         break;
       case Opcode::Write:
-        hashes[event] = operands[event] < operands[event + 1] ? valueOf(sources[operands[event]]) : 0;
+        if (firstWrite[event] < firstWrite[event + 1])
+          contents[firstWrite[event]] = valueOf(sources[operands[event]]);
+        break;
+      case Opcode::Gather:
+        hashes[event] = mix(6, operands[event] < operands[event + 1] ? valueOf(sources[operands[event]]) : 0);
+        for (uint32_t read = firstRead[event]; read < firstRead[event + 1]; ++read)
+          hashes[event] = mix(hashes[event], readContents(read));
+        break;
+      case Opcode::Scatter:
+        scatter(event);
+        break;
+      case Opcode::Send:
+      case Opcode::Receive:
+        hashes[event] = valueOf(sources[operands[event]]);
         break;
       case Opcode::LoadWeights:
         load(event);
@@ -392,6 +518,7 @@ private:
         accumulate(event);
         break;
       default:
+        hashes[event] = functionOf(event);
         break;
       }
     }
@@ -403,8 +530,17 @@ private:
     }
   }
 
+  void scatter(uint32_t event) {
+    if (firstWrite[event] == firstWrite[event + 1])
+      return;
+    uint64_t change = mix(mix(7, valueOf(sources[operands[event]])), valueOf(sources[operands[event] + 1]));
+    for (uint32_t row = 0; row < firstWrite[event + 1] - firstWrite[event]; ++row)
+      contents[firstWrite[event] + row] = mix(mix(change, row), readContents(firstRead[event] + row));
+  }
+
   PlaneState &planeOf(uint32_t event, int64_t offset = 0) {
-    return planes[nameOf(event).hemisphere * machine.planes + nameOf(event).index + offset];
+    int64_t hemisphere = queues.chipOf(events[event].queue) * machine.hemispheres + nameOf(event).hemisphere;
+    return planes[hemisphere * machine.planes + nameOf(event).index + offset];
   }
 
   void load(uint32_t event) {
@@ -504,7 +640,7 @@ private:
     std::map<int64_t, uint64_t> last; // contents of words in the end
     for (const WordUse &use : words)
       if (!use.reads)
-        last[use.word] = use.event == none ? use.contents : hashes[use.event];
+        last[use.word] = contents[use.slot];
     for (uint32_t index : entryPoint.outputs)
       for (const Layout &layout : code.layouts) {
         if (layout.variable != index)
@@ -512,18 +648,18 @@ private:
         const program::Variable &variable = program.variables[index];
         bool reported = false;
         forEachWord(layout, variable, machine, [&](const WordAddress &word, LaneContents lanes) {
-          auto contents = last.find(wordIndex(word));
+          auto end = last.find(wordIndex(layout.chip, word));
           for (size_t lane = 0; lane < lanes.size(); ++lane) {
             if (lanes[lane] < 0)
               continue;
-            if (contents == last.end()) {
+            if (end == last.end()) {
               if (!std::exchange(reported, true))
                 findings.push_back(
                     {~uint64_t(0),
                      {"layout of '" + variable.name + "'", hazard::outputNeverWritten(variable.name, print(word))}});
               return;
             }
-            digestSum += mix(mix(index, static_cast<uint64_t>(lanes[lane])), mix(contents->second, lane));
+            digestSum += mix(mix(index, static_cast<uint64_t>(lanes[lane])), mix(end->second, lane));
           }
         });
       }
@@ -533,14 +669,18 @@ private:
   const Code &code;
   const Architecture &machine;
   const program::EntryPoint &entryPoint;
-  const std::vector<Queue> &queues;
+  Queues queues;
   std::vector<Issue> events;
   std::vector<uint32_t> operands; // of event e: sources[operands[e] .. operands[e + 1])
-  std::vector<Source> sources;
-  std::vector<const WordUse *> readSources; // by event
-  std::vector<uint64_t> hashes;             // by event: what it emits
-  std::vector<StreamUse> streamUses;
+  std::vector<Giver> sources;
+  std::vector<uint32_t> firstRead, firstWrite; // of event e, in `readFrom` and `contents`, likewise
+  std::vector<uint32_t> readFrom;              // by word read: what was written, in `contents`, or none
+  std::vector<uint64_t> contents;              // by word written: its hash
+  std::vector<uint64_t> hashes;                // by event: of what it gives
+  std::vector<ChannelUse> channelUses;
   std::vector<WordUse> words;
+  std::vector<PartUse> parts;
+  bool tooManyWords = false;
   std::vector<PortUse> ports;
   std::vector<PlaneState> planes;
   std::vector<Found> findings;

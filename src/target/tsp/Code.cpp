@@ -11,31 +11,41 @@ namespace quadrille::tsp {
 
 static_assert(sizeof(Instruction) == sizeof(fbs::Instruction));
 static_assert(UnitKind::Memory == static_cast<UnitKind>(fbs::Unit::Memory) &&
-              UnitKind::Matrix == static_cast<UnitKind>(fbs::Unit::Matrix));
+              UnitKind::Matrix == static_cast<UnitKind>(fbs::Unit::Matrix) &&
+              UnitKind::Vector == static_cast<UnitKind>(fbs::Unit::Vector) &&
+              UnitKind::Switch == static_cast<UnitKind>(fbs::Unit::Switch));
 static_assert(AxisTarget::Address == static_cast<AxisTarget>(fbs::AxisTarget::Address));
 
 std::string print(const QueueName &name) {
-  std::string text = name.unit == UnitKind::Memory ? "MEM " : "MXM ";
-  text += name.hemisphere == west ? "west " : "east ";
-  text += std::to_string(name.index);
+  std::string text = nameOf(name.unit).str();
+  if (name.unit != UnitKind::Vector)
+    text += name.hemisphere == west ? " west" : " east";
+  text += " " + std::to_string(name.index);
   if (name.unit == UnitKind::Matrix || name.port != 0)
     text += "." + std::to_string(name.port);
   return text;
 }
 
 std::string queueProblem(const QueueName &name, const Architecture &machine) {
-  bool memory = name.unit == UnitKind::Memory;
-  int64_t units = memory ? machine.slices : machine.planes;
-  int64_t ports = memory ? machine.queuesPerSlice : machine.queuesPerPlane;
-  if (name.hemisphere >= machine.hemispheres)
+  struct Counts {
+    const char *what;
+    int64_t units, ports;
+  };
+  const Counts counts[] = {{"memory slice", machine.slices, machine.queuesPerSlice},
+                           {"matrix plane", machine.planes, machine.queuesPerPlane},
+                           {"arithmetic unit", machine.alus, 1},
+                           {"switch queue", machine.switchQueues, 1}};
+  const Counts &here = counts[static_cast<unsigned>(name.unit)];
+  int64_t hemispheres = name.unit == UnitKind::Vector ? 1 : machine.hemispheres;
+  if (name.hemisphere >= hemispheres)
     return ("hemisphere " + llvm::Twine(unsigned(name.hemisphere)) + " does not exist").str();
-  if (name.index >= units)
-    return (llvm::Twine(memory ? "memory slice " : "matrix plane ") + llvm::Twine(name.index) + " is not in 0.." +
-            llvm::Twine(units - 1))
+  if (name.index >= here.units)
+    return (llvm::Twine(here.what) + " " + llvm::Twine(name.index) + " is not in 0.." + llvm::Twine(here.units - 1))
         .str();
-  if (name.port >= ports)
-    return ("queue " + llvm::Twine(unsigned(name.port)) + " of the unit is not in 0.." + llvm::Twine(ports - 1)).str();
-  if (memory && machine.reserved[name.hemisphere][name.index])
+  if (name.port >= here.ports)
+    return ("queue " + llvm::Twine(unsigned(name.port)) + " of the unit is not in 0.." + llvm::Twine(here.ports - 1))
+        .str();
+  if (name.unit == UnitKind::Memory && machine.reserved[name.hemisphere][name.index])
     return "the slice is reserved for the system";
   return "";
 }
@@ -62,7 +72,7 @@ llvm::Expected<Code> Code::decode(llvm::ArrayRef<std::byte> payload) {
         for (const fbs::Queue *queue : *chip->queues()) {
           if (!queue->name())
             return invalid("a queue has no name");
-          if (queue->name()->unit() > fbs::Unit::Matrix)
+          if (queue->name()->unit() > fbs::Unit::Switch)
             return invalid("a queue has an unknown unit");
           Queue &toQueue = toChip.queues.emplace_back();
           toQueue.name = {static_cast<UnitKind>(queue->name()->unit()), queue->name()->hemisphere(),

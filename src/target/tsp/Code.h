@@ -16,15 +16,6 @@
 
 namespace quadrille::tsp {
 
-// Whose queue it is; see Program.fbs.
-struct QueueName {
-  UnitKind unit = UnitKind::Memory; // never Any
-  uint8_t hemisphere = 0;
-  uint16_t index = 0;
-  uint8_t port = 0;
-  auto operator<=>(const QueueName &) const = default;
-};
-
 // "MEM west 12", "MXM east 0.2" (plane 0, port 2); the port of a memory slice is printed when it is not 0.
 std::string print(const QueueName &name);
 // Empty when the machine has that queue, else what is wrong.
@@ -50,6 +41,30 @@ struct ChipCode {
 struct EntryCode {
   std::vector<ChipCode> chips;
   bool operator==(const EntryCode &) const = default;
+};
+
+// The queues of all chips of an entry point, chip after chip: what an Issue counts in.
+class Queues {
+public:
+  explicit Queues(const EntryCode &entry) {
+    for (const ChipCode &chip : entry.chips) {
+      for (const Queue &queue : chip.queues)
+        list.push_back({&queue, chips});
+      ++chips;
+    }
+  }
+  size_t size() const { return list.size(); }
+  const Queue &operator[](size_t index) const { return *list[index].queue; }
+  int64_t chipOf(size_t index) const { return list[index].chip; }
+  int64_t chipCount() const { return chips; }
+
+private:
+  struct Item {
+    const Queue *queue;
+    int64_t chip;
+  };
+  std::vector<Item> list;
+  int64_t chips = 0;
 };
 
 struct SliceName {

@@ -18,9 +18,10 @@ struct Issue {
   int64_t iteration = 0;
 };
 
-inline std::string print(const Issue &issue, llvm::ArrayRef<Queue> queues) {
-  return ("queue " + print(queues[issue.queue].name) + ", instruction " + llvm::Twine(issue.instruction) + ", cycle " +
-          llvm::Twine(issue.cycle))
+inline std::string print(const Issue &issue, const Queues &queues) {
+  std::string chip = queues.chipCount() > 1 ? "chip " + std::to_string(queues.chipOf(issue.queue)) + ", " : "";
+  return (chip + llvm::Twine("queue ") + print(queues[issue.queue].name) + ", instruction " +
+          llvm::Twine(issue.instruction) + ", cycle " + llvm::Twine(issue.cycle))
       .str();
 }
 
@@ -31,14 +32,36 @@ inline int64_t stepped(const Instruction &instruction, int64_t iteration) {
 
 namespace hazard {
 
-inline std::string streamName(Direction direction, int64_t stream) {
-  return ("stream " + llvm::Twine(stream) + " moving " + (direction == Direction::East ? "east" : "west")).str();
+// A channel is named by Effects.h.
+inline std::string undriven(llvm::StringRef channel) {
+  return (channel + " is not driven where it is read").str();
 }
-inline std::string undriven(Direction direction, int64_t stream) {
-  return streamName(direction, stream) + " is not driven where it is read";
+inline std::string twoDrivers(llvm::StringRef channel, llvm::StringRef other) {
+  return (channel + " is driven twice at this place and cycle, also by " + other).str();
 }
-inline std::string twoDrivers(Direction direction, int64_t stream, llvm::StringRef other) {
-  return (streamName(direction, stream) + " is driven twice at this place and cycle, also by " + other).str();
+inline std::string neverTaken(llvm::StringRef channel) {
+  return ("no 'receive' takes the vector when it arrives on " + channel).str();
+}
+inline std::string linkBusy(int64_t link, int64_t interval, llvm::StringRef other) {
+  return ("link " + llvm::Twine(link) + " takes a vector every " + llvm::Twine(interval) + " cycles, also one by " +
+          other)
+      .str();
+}
+inline std::string partBusy(llvm::StringRef part, int64_t number, llvm::StringRef other) {
+  return (part + " " + llvm::Twine(number) + " also takes an instruction in this cycle from " + other).str();
+}
+inline std::string gatherOutOfRange(int64_t superlane, int64_t number, int64_t rows) {
+  return ("superlane " + llvm::Twine(superlane) + " asks for word " + llvm::Twine(number) + " of " + llvm::Twine(rows))
+      .str();
+}
+inline std::string fetchUnderrun() {
+  return "the queue's buffer is empty: this instruction has not been fetched yet";
+}
+inline std::string fetchOverrun(int64_t capacity) {
+  return ("the queue's buffer has no room: it holds " + llvm::Twine(capacity) + " instructions").str();
+}
+inline std::string fetchBeyond() {
+  return "there is nothing left to fetch";
 }
 inline std::string outOfRange(llvm::StringRef what, int64_t value, int64_t last) {
   return (what + " " + llvm::Twine(value) + " is not in 0.." + llvm::Twine(last)).str();
@@ -111,7 +134,7 @@ constexpr int64_t longest = int64_t(1) << 48;
 } // namespace hazard
 
 // A broken program is a user error: it came from a file or from hand-written text.
-inline llvm::Error hazardError(const Issue &issue, llvm::ArrayRef<Queue> queues, const std::string &message) {
+inline llvm::Error hazardError(const Issue &issue, const Queues &queues, const std::string &message) {
   return userError(message, {"", print(issue, queues)});
 }
 

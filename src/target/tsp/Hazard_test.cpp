@@ -23,10 +23,10 @@ const char *const move = R"(.target tsp
 .code "inference"
 .chip 0
 .queue MEM west 0
-read bank=0 address=3 stream=9 moving=east
+read bank=0 address=3 stream=e9
 .queue MEM east 5
 .at 5
-write bank=1 address=7 stream=9 moving=east
+write bank=1 address=7 stream=e9
 )";
 
 // `text` with the first `from` behind the first `after` replaced.
@@ -78,22 +78,21 @@ TEST(TspHazard, TheUnbrokenProgramMovesTheWord) {
 }
 
 TEST(TspHazard, UndrivenStream) {
-  const char *message = "queue MEM east 5, instruction 1, cycle 6: stream 9 moving east is not driven where it is read";
+  const char *message = "queue MEM east 5, instruction 1, cycle 6: stream e9 is not driven where it is read";
   expectHazard(edit(move, ".at 5", ".at 6"), message);
-  expectHazard(edit(move, "stream=9 moving=east", "stream=9 moving=west", ".at"),
-               "queue MEM east 5, instruction 1, cycle 5: stream 9 moving west is not driven where it is read");
-  expectHazard(edit(move, "stream=9", "stream=8"),
-               "queue MEM east 5, instruction 1, cycle 5: stream 9 moving east is not driven where it is read");
+  expectHazard(edit(move, "stream=e9", "stream=w9", ".at"),
+               "queue MEM east 5, instruction 1, cycle 5: stream w9 is not driven where it is read");
+  expectHazard(edit(move, "stream=e9", "stream=e8"),
+               "queue MEM east 5, instruction 1, cycle 5: stream e9 is not driven where it is read");
 }
 
 TEST(TspHazard, TwoDrivers) {
   std::string text =
       edit(move, "slices=w0\n.axis dimension=0 extent=4 to=lane",
            "slices=w0-1\n.axis dimension=0 extent=2 to=slice step=1\n.axis dimension=0 extent=2 to=lane");
-  expectHazard(
-      text + ".queue MEM west 1\nread bank=0 address=3 stream=9 moving=east\n",
-      "queue MEM west 1, instruction 0, cycle 0: stream 9 moving east is driven twice at this place and cycle, "
-      "also by queue MEM west 0, instruction 0, cycle 0");
+  expectHazard(text + ".queue MEM west 1\nread bank=0 address=3 stream=e9\n",
+               "queue MEM west 1, instruction 0, cycle 0: stream e9 is driven twice at this place and cycle, "
+               "also by queue MEM west 0, instruction 0, cycle 0");
 }
 
 TEST(TspHazard, BankBusy) {
@@ -101,23 +100,23 @@ TEST(TspHazard, BankBusy) {
   std::string text = edit(move, ".layout output", R"(.layout weight "w" bank=1 address=3 slices=e5
 .axis dimension=0 extent=4 to=lane step=1
 .layout output)");
-  expectHazard(text + ".at 7\nread bank=1 address=3 stream=1 moving=east\n",
+  expectHazard(text + ".at 7\nread bank=1 address=3 stream=e1\n",
                "queue MEM east 5, instruction 3, cycle 7: bank 1 is also accessed in this cycle by queue MEM east 5, "
                "instruction 1, cycle 5");
-  EXPECT_EQ(firstFinding(assembleOrFail(text + ".at 8\nread bank=1 address=3 stream=1 moving=east\n")), "");
+  EXPECT_EQ(firstFinding(assembleOrFail(text + ".at 8\nread bank=1 address=3 stream=e1\n")), "");
 }
 
 TEST(TspHazard, Memory) {
   expectHazard(edit(move, "read bank=0 address=3", "read bank=0 address=4"),
                "queue MEM west 0, instruction 0, cycle 0: bank 0, address 4 is read and was never written");
-  expectHazard(edit(edit(move, "bank=0 address=3", "bank=0 address=8191"), "read bank=0 address=3 stream=9 moving=east",
-                    "read bank=0 address=8191 step=1 stream=9 moving=east\nrepeat count=1"),
+  expectHazard(edit(edit(move, "bank=0 address=3", "bank=0 address=8191"), "read bank=0 address=3 stream=e9",
+                    "read bank=0 address=8191 step=1 stream=e9\nrepeat count=1"),
                "queue MEM west 0, instruction 0, cycle 1: address 8192 is not in 0..8191");
 }
 
 TEST(TspHazard, AWriteIsVisibleAfterItsLatency) {
   // Written at capture 6, visible to captures from 9 on: a read dispatched at 8 sees it, one at 7 does not.
-  std::string tail = "read bank=1 address=7 stream=1 moving=east\n";
+  std::string tail = "read bank=1 address=7 stream=e1\n";
   program::Program visible = assembleOrFail(std::string(move) + ".at 8\n" + tail);
   EXPECT_EQ(firstFinding(visible), "");
   EXPECT_EQ(simulateError(visible), "");
@@ -171,11 +170,11 @@ TEST(TspHazard, Queues) {
       changed([](Code &, Queues &queues) { queues[1].instructions[0] = {uint8_t(Opcode::Repeat), {}, {1, 1, 0}}; }),
       "queue MEM east 5, instruction 0, cycle 0: 'repeat' does not follow an instruction that it can issue again");
   expectHazard(changed([](Code &, Queues &queues) { queues[0].instructions[0].small[1] = 40; }),
-               "queue MEM west 0, instruction 0: stream=40 is not in 0..31");
+               "queue MEM west 0, instruction 0: stream=e40 is not in e0..e31, w0..w31");
   expectHazard(changed([](Code &, Queues &queues) { queues[0].instructions[0].word[2] = 1; }),
                "queue MEM west 0, instruction 0: operand bits that 'read' does not have are set");
-  expectHazard(changed([](Code &, Queues &queues) { queues[0].instructions[0].opcode = 99; }),
-               "queue MEM west 0, instruction 0: opcode 99 is unknown");
+  expectHazard(changed([](Code &, Queues &queues) { queues[0].instructions[0].opcode = 200; }),
+               "queue MEM west 0, instruction 0: opcode 200 is unknown");
   expectHazard(
       changed([](Code &, Queues &queues) { queues[0].instructions[0] = {uint8_t(Opcode::Accumulate), {}, {}}; }),
       "queue MEM west 0, instruction 0: a MEM queue cannot issue 'acc'");
@@ -184,7 +183,7 @@ TEST(TspHazard, Queues) {
   expectHazard(changed([](Code &, Queues &queues) { queues[0].name = queues[1].name; }),
                "queue MEM east 5: there are two queues of this name");
   expectHazard(changed([](Code &code, Queues &) { code.entries[0].chips.emplace_back(); }),
-               "entry 'inference': code for 2 chips: chip-to-chip links are not modelled, expected 1");
+               "entry 'inference': code for 2 chips in a program for 1 on a machine of 1");
   expectHazard(changed([](Code &code, Queues &) { code.layouts[0].variable = 7; }),
                "layout 0: variable 7 does not exist");
   expectHazard(changed([](Code &, Queues &queues) { queues[0].origins.push_back({0, 1, 5}); }),
@@ -216,9 +215,9 @@ TEST(TspHazard, Weights) {
 
 TEST(TspHazard, Activations) {
   std::string text = example("matmul.tspasm");
-  expectHazard(edit(text, "# Installs", "  .at 88\n  abc stream=20 type=i8\n# Installs"),
+  expectHazard(edit(text, "# Installs", "  .at 88\n  abc stream=e20 type=i8\n# Installs"),
                "queue MXM east 0.2, instruction 2, cycle 167: the plane already takes activations in this cycle");
-  expectHazard(std::string(move) + ".queue MXM east 1.0\nabc stream=2 type=f16\n",
+  expectHazard(std::string(move) + ".queue MXM east 1.0\nabc stream=e2 type=f16\n",
                "queue MXM east 1.0, instruction 0, cycle 0: f16 activations go to the even plane of a pair");
   std::string half = example("matmul_f16.tspasm");
   expectHazard(

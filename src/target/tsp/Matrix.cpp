@@ -1,186 +1,303 @@
 #include "target/tsp/Matrix.h"
 
-#include <bit>
 #include <cstring>
 
 namespace quadrille::tsp {
 
-Matrix::Matrix(const Architecture &machine, llvm::ArrayRef<Queue> queues, bool values)
-    : machine(machine), queues(queues), values(values), planes(machine.hemispheres * machine.planes) {
+static constexpr int64_t never = std::numeric_limits<int64_t>::max();
+
+Matrix::Matrix(const Context &context, int64_t chips)
+    : context(context), planes(chips * context.machine.hemispheres * context.machine.planes) {
   for (Plane &plane : planes) {
-    plane.latched.resize(machine.rows);
-    plane.sums.resize(machine.accumulators);
+    plane.latched.resize(context.machine.rows);
+    plane.sums.resize(context.machine.accumulators);
   }
 }
 
-const Matrix::Tile *Matrix::tileAt(Plane &plane, int64_t cycle) {
-  while (plane.tiles.size() > 1 && plane.tiles[1]->ready <= cycle)
-    plane.tiles.pop_front();
-  return !plane.tiles.empty() && plane.tiles.front()->ready <= cycle ? plane.tiles.front().get() : nullptr;
+void Matrix::add(std::shared_ptr<Work> work) {
+  Plane &plane = planeOf(*work);
+  switch (work->instruction->op()) {
+  case Opcode::LoadWeights:
+    return plane.loads.add(std::move(work));
+  case Opcode::InstallWeights:
+    return plane.installs.add(std::move(work));
+  case Opcode::Activate:
+    return plane.activations.add(std::move(work));
+  default:
+    return plane.accumulations.add(std::move(work));
+  }
 }
 
-llvm::Expected<int64_t> Matrix::loadWeights(const Issue &issue, const Instruction &instruction, Streams &streams) {
-  const QueueName &name = queues[issue.queue].name;
-  Plane &plane = planeOf(name);
-  int64_t capture = issue.cycle + machine.skew;
-  int64_t row = stepped(instruction, issue.iteration);
-  if (row < 0 || row + machine.installRows > machine.rows)
-    return hazardError(issue, queues, hazard::outOfRange("row", row, machine.rows - machine.installRows));
-  if (plane.lastLoad == capture)
-    return hazardError(issue, queues, hazard::loadBusy());
-  plane.lastLoad = capture;
-  if (values && !plane.buffer)
-    plane.buffer = std::make_shared<std::byte[]>(machine.rows * machine.vectorBytes());
-  for (int64_t i = 0; i < machine.installRows; ++i) {
-    auto from = streams.read(machine.outward(name.hemisphere), machine.installFirstStream[name.index] + i,
-                             machine.matrixInputCoordinate(), capture, issue);
-    if (!from)
-      return from.takeError();
-    plane.latched[row + i] = true;
-    if (values)
-      std::memcpy(plane.buffer.get() + (row + i) * machine.vectorBytes(), *from, machine.vectorBytes());
-  }
-  return capture + 1;
+llvm::Expected<bool> Matrix::step() {
+  bool progress = false;
+  for (Plane &plane : planes)
+    for (bool again = true; std::exchange(again, false);)
+      for (auto part : {&Matrix::load, &Matrix::install, &Matrix::activate, &Matrix::accumulate}) {
+        auto stepped = (this->*part)(plane);
+        if (!stepped)
+          return stepped.takeError();
+        again |= *stepped;
+        progress |= *stepped;
+      }
+  return progress;
 }
 
-llvm::Expected<int64_t> Matrix::installWeights(const Issue &issue, const Instruction &instruction) {
-  Plane &plane = planeOf(queues[issue.queue].name);
-  int64_t capture = issue.cycle + machine.skew;
-  int64_t rows = instruction.word[0];
-  for (int64_t row = 0; row < rows; ++row)
-    if (!plane.latched[row])
-      return hazardError(issue, queues, hazard::rowsMissing(row));
-  int64_t underWay = 0;
-  for (const auto &tile : plane.tiles)
-    underWay += tile->ready > capture;
-  if (underWay >= machine.weightBuffers - 1)
-    return hazardError(issue, queues, hazard::installing(machine.weightBuffers - 1));
-  // The buffer's memory becomes the tile's; the next load takes fresh memory.
-  int64_t ready = capture + machine.install;
-  plane.tiles.push_back(std::make_shared<Tile>(
-      Tile{ready, static_cast<ProductType>(instruction.small[0]), rows, std::move(plane.buffer)}));
-  plane.buffer.reset();
-  plane.latched.assign(machine.rows, false);
-  return ready;
-}
-
-llvm::Expected<int64_t> Matrix::activate(const Issue &issue, const Instruction &instruction, Streams &streams) {
-  const QueueName &name = queues[issue.queue].name;
-  Plane &plane = planeOf(name);
-  auto type = static_cast<ProductType>(instruction.small[0]);
-  bool f16 = type == ProductType::F16;
-  int64_t capture = issue.cycle + machine.skew;
-  if (f16 && name.index % machine.tandem != 0)
-    return hazardError(issue, queues, hazard::oddPlane());
-  const Tile *tile = tileAt(plane, capture);
-  const Tile *second = f16 ? tileAt(planeOf(name, 1), capture) : nullptr;
-  if (!tile || (f16 && !second))
-    return hazardError(issue, queues, hazard::notInstalled());
-  if ((tile->type == ProductType::F16) != f16 || (second && second->type != ProductType::F16))
-    return hazardError(issue, queues, hazard::wrongTile());
-  if (second && second->rows != tile->rows)
-    return hazardError(issue, queues, hazard::tandemTiles());
-  for (int64_t i = 0; i <= (f16 ? 1 : 0); ++i) {
-    int64_t &last = planeOf(name, i).lastActivation;
-    if (last == capture)
-      return hazardError(issue, queues, hazard::planeBusy());
-    last = capture;
-  }
-  const std::byte *activations[2] = {};
-  for (int64_t i = 0; i <= (f16 ? 1 : 0); ++i) {
-    auto from = streams.read(machine.outward(name.hemisphere), instruction.small[1] + i,
-                             machine.matrixInputCoordinate(), capture, issue);
-    if (!from)
-      return from.takeError();
-    activations[i] = *from;
-  }
-  multiplyCount += static_cast<double>(tile->rows) * static_cast<double>(f16 ? machine.f16Columns : machine.columns);
-  Products products{capture + machine.multiply, f16, issue, {}};
-  if (values && f16) {
-    Plane &pair = planeOf(name, 1);
-    if (plane.lowTile != plane.tiles.front() || plane.highTile != pair.tiles.front()) {
-      plane.lowTile = plane.tiles.front();
-      plane.highTile = pair.tiles.front();
-      plane.f16 = makeF16Tile(tile->weights.get(), second->weights.get(), tile->rows, machine.f16Columns,
-                              machine.vectorBytes());
+llvm::Expected<bool> Matrix::load(Plane &plane) {
+  const Architecture &machine = context.machine;
+  bool progress = false;
+  llvm::SmallVector<Channels::Found, 16> found;
+  while (Work *work = plane.loads.next()) {
+    // Rows that are captured with an install or before it belong to it.
+    int64_t install = plane.installs.nextCycle();
+    int64_t other = std::max(plane.loads.nextOther(work), work->nextCycle() + 1);
+    int64_t count = context.before(*work, std::min(other, install == never ? never : install + 1));
+    if (count == 0)
+      break;
+    const Instruction &instruction = *work->instruction;
+    auto rowOf = [&](int64_t k) { return stepped(instruction, work->burst.first + k); };
+    auto exists = [&](int64_t row) { return row >= 0 && row + machine.installRows <= machine.rows; };
+    if (!exists(rowOf(work->done)))
+      return context.hazard(*work, work->done,
+                            hazard::outOfRange("row", rowOf(work->done), machine.rows - machine.installRows));
+    while (!exists(rowOf(work->done + count - 1)))
+      --count;
+    if (plane.lastLoad == work->nextCycle())
+      return context.hazard(*work, work->done, hazard::loadBusy());
+    if (llvm::Error error = context.channels.find(context, *work, count, found))
+      return std::move(error);
+    if (count == 0)
+      break;
+    if (context.values && !plane.buffer)
+      plane.buffer = std::make_shared<std::byte[]>(machine.rows * machine.vectorBytes());
+    for (int64_t k = 0; k < count; ++k) {
+      int64_t row = rowOf(work->done + k);
+      for (int64_t i = 0; i < machine.installRows; ++i) {
+        plane.latched[row + i] = true;
+        if (context.values)
+          std::memcpy(plane.buffer.get() + (row + i) * machine.vectorBytes(),
+                      context.channels.vectors(context, found[i]).at(k), machine.vectorBytes());
+      }
     }
-    products.sums.resize(machine.f16Columns);
-    multiplyF16(plane.f16, activations[0], activations[1], products.sums.data());
-  } else if (values) {
-    products.sums.resize(machine.columns);
-    multiplyInteger(type, activations[0], tile->type, tile->weights.get(), tile->rows, machine.columns,
-                    machine.vectorBytes(), products.sums.data());
+    work->done += count;
+    plane.lastLoad = work->cycle(work->done - 1);
+    plane.loads.dropEnded();
+    progress = true;
   }
-  plane.products.push_back(std::move(products));
-  return capture + machine.multiply;
+  return progress;
 }
 
-void Matrix::add(std::vector<uint32_t> &to, const std::vector<uint32_t> &from, bool f16) {
-  for (size_t i = 0; i < to.size(); ++i)
-    if (f16)
-      to[i] = std::bit_cast<uint32_t>(std::bit_cast<float>(to[i]) + std::bit_cast<float>(from[i]));
-    else
-      to[i] += from[i];
+llvm::Expected<bool> Matrix::install(Plane &plane) {
+  const Architecture &machine = context.machine;
+  bool progress = false;
+  while (Work *work = plane.installs.next()) {
+    if (context.before(*work, work->nextCycle() + 1) == 0 || plane.loads.nextCycle() <= work->nextCycle())
+      break;
+    int64_t capture = work->nextCycle() + machine.skew, rows = work->instruction->word[0];
+    for (int64_t row = 0; row < rows; ++row)
+      if (!plane.latched[row])
+        return context.hazard(*work, work->done, hazard::rowsMissing(row));
+    int64_t underWay = llvm::count_if(plane.tiles, [&](const auto &tile) { return tile->ready > capture; });
+    if (underWay >= machine.weightBuffers - 1)
+      return context.hazard(*work, work->done, hazard::installing(machine.weightBuffers - 1));
+    // The buffer's memory becomes the tile's; the next load takes fresh memory.
+    auto tile = std::make_shared<TimedTile>();
+    tile->type = static_cast<ProductType>(work->instruction->small[0]);
+    tile->rows = rows;
+    tile->weights = std::move(plane.buffer);
+    tile->ready = capture + machine.install;
+    plane.tiles.push_back(std::move(tile));
+    plane.buffer.reset();
+    plane.latched.assign(machine.rows, false);
+    ++work->done;
+    plane.installs.dropEnded();
+    progress = true;
+  }
+  // Activations that are still to come meet the latest tile that is ready by then, or a later one.
+  int64_t earliest = std::min(context.known, plane.activations.nextCycle());
+  if ((&plane - planes.data()) % machine.tandem != 0)
+    earliest = std::min(earliest, (&plane)[-1].activations.nextCycle());
+  while (plane.tiles.size() > 1 && plane.tiles[1]->ready - machine.skew <= earliest)
+    plane.tiles.pop_front();
+  return progress;
 }
 
-llvm::Expected<int64_t> Matrix::accumulate(const Issue &issue, const Instruction &instruction, Streams &streams) {
-  const QueueName &name = queues[issue.queue].name;
-  Plane &plane = planeOf(name);
-  auto mode = static_cast<AccumulateMode>(instruction.small[0]);
-  int64_t capture = issue.cycle + machine.skew;
-  int64_t number = stepped(instruction, issue.iteration);
-  if (number < 0 || number >= machine.accumulators)
-    return hazardError(issue, queues, hazard::outOfRange("sum", number, machine.accumulators - 1));
-  if (!plane.products.empty() && plane.products.front().arrival < capture)
-    return hazardError(plane.products.front().by, queues, hazard::productsLost());
-  if (plane.products.empty() || plane.products.front().arrival != capture)
-    return hazardError(issue, queues, hazard::noProducts());
-  Products products = std::move(plane.products.front());
-  plane.products.pop_front();
-  Sum &sum = plane.sums[number];
+const Matrix::TimedTile *Matrix::tileAt(Plane &plane, int64_t cycle, int64_t &until) const {
+  const TimedTile *present = nullptr;
+  for (const auto &tile : plane.tiles) {
+    if (tile->ready > cycle) {
+      until = std::min(until, tile->ready);
+      break;
+    }
+    present = tile.get();
+  }
+  return present;
+}
 
-  if (mode == AccumulateMode::Start) {
-    if (sum.started)
-      return hazardError(issue, queues, hazard::sumOverwritten(number));
-    sum = {true, products.f16, issue, std::move(products.sums)};
-    return capture + 1;
+llvm::Expected<bool> Matrix::activate(Plane &plane) {
+  const Architecture &machine = context.machine;
+  bool progress = false;
+  llvm::SmallVector<Channels::Found, 2> found;
+  while (Work *work = plane.activations.next()) {
+    auto type = static_cast<ProductType>(work->instruction->small[0]);
+    bool f16 = type == ProductType::F16;
+    if (f16 && work->queue->index % machine.tandem != 0)
+      return context.hazard(*work, work->done, hazard::oddPlane());
+    // Nothing that a present or coming install makes ready may be missed, and other activations take turns.
+    Plane *pair[2] = {&plane, f16 ? &planeOf(*work, 1) : nullptr};
+    int64_t limit = std::max(plane.activations.nextOther(work), work->nextCycle() + 1);
+    int64_t partner = planes[(&plane - planes.data()) ^ 1].activations.nextCycle(
+        [&](const Work &other) { return f16 || other.instruction->small[0] == uint8_t(ProductType::F16); });
+    if (partner < work->nextCycle())
+      break; // its turn: both occupy the same plane
+    limit = std::min(limit, std::max(partner, work->nextCycle() + 1));
+    for (Plane *each : pair)
+      if (int64_t next = each ? each->installs.nextCycle() : never; next != never)
+        limit = std::min(limit, next + machine.install);
+    int64_t capture = work->nextCycle() + machine.skew, until = never;
+    const TimedTile *tile = tileAt(plane, capture, until);
+    const TimedTile *second = f16 ? tileAt(*pair[1], capture, until) : nullptr;
+    int64_t count = context.before(*work, std::min(limit, until == never ? never : until - machine.skew));
+    if (count == 0)
+      break;
+    if (!tile || (f16 && !second))
+      return context.hazard(*work, work->done, hazard::notInstalled());
+    if ((tile->type == ProductType::F16) != f16 || (second && second->type != ProductType::F16))
+      return context.hazard(*work, work->done, hazard::wrongTile());
+    if (second && second->rows != tile->rows)
+      return context.hazard(*work, work->done, hazard::tandemTiles());
+    for (Plane *each : pair)
+      if (each && each->lastActivation == work->nextCycle())
+        return context.hazard(*work, work->done, hazard::planeBusy());
+    if (llvm::Error error = context.channels.find(context, *work, count, found))
+      return std::move(error);
+    if (count == 0)
+      break;
+    int64_t columns = f16 ? machine.f16Columns : machine.columns;
+    context.observer.multiplied(*work, work->done, count,
+                                static_cast<double>(tile->rows) * static_cast<double>(columns));
+    Products products{
+        work->burst.cycles.part(work->done, count).shifted(machine.skew + machine.multiply), f16, work->burst, {}};
+    products.by.first += work->done;
+    products.by.cycles = work->burst.cycles.part(work->done, count);
+    if (context.values) {
+      products.sums.resize(count * columns);
+      Vectors low = context.channels.vectors(context, found[0]);
+      if (f16) {
+        if (plane.lowTile.get() != tile || plane.highTile.get() != second) {
+          auto share = [](const Plane &of, const TimedTile *wanted) {
+            return *llvm::find_if(of.tiles, [&](const auto &each) { return each.get() == wanted; });
+          };
+          plane.lowTile = share(plane, tile);
+          plane.highTile = share(*pair[1], second);
+          plane.joined = joinTiles(*tile, *second, columns, machine.vectorBytes());
+        }
+        multiplyF16(low, context.channels.vectors(context, found[1]), count, plane.joined, tile->rows, columns,
+                    products.sums.data());
+      } else {
+        multiplyInteger(type, low, count, *tile, columns, machine.vectorBytes(), products.sums.data());
+      }
+    }
+    plane.products.push_back(std::move(products));
+    work->done += count;
+    for (Plane *each : pair)
+      if (each)
+        each->lastActivation = work->cycle(work->done - 1);
+    plane.activations.dropEnded();
+    progress = true;
   }
-  int64_t emission = capture;
-  std::vector<uint32_t> result = std::move(products.sums);
-  if (mode != AccumulateMode::Pass) {
-    if (!sum.started)
-      return hazardError(issue, queues, hazard::sumNotStarted(number));
-    if (sum.f16 != products.f16)
-      return hazardError(issue, queues, hazard::sumType(number));
-    add(sum.sums, result, sum.f16);
-    if (mode == AccumulateMode::Add)
-      return capture + 1;
-    result = std::move(sum.sums);
-    sum = {};
-    emission += machine.accumulate;
+  return progress;
+}
+
+llvm::Expected<bool> Matrix::accumulate(Plane &plane) {
+  const Architecture &machine = context.machine;
+  bool progress = false;
+  while (Work *work = plane.accumulations.next()) {
+    int64_t count = context.before(*work, std::max(plane.accumulations.nextOther(work), work->nextCycle() + 1));
+    if (count == 0)
+      break;
+    auto mode = static_cast<AccumulateMode>(work->instruction->small[0]);
+    int64_t capture = work->nextCycle() + machine.skew;
+    auto numberOf = [&](int64_t k) { return stepped(*work->instruction, work->burst.first + k); };
+    int64_t number = numberOf(work->done);
+    if (number < 0 || number >= machine.accumulators)
+      return context.hazard(*work, work->done, hazard::outOfRange("sum", number, machine.accumulators - 1));
+    // Products that arrive now belong to activations of a known cycle: have they been executed?
+    if (plane.activations.nextCycle() <= work->nextCycle() - machine.multiply)
+      break;
+    if (!plane.products.empty() && plane.products.front().arrivals.at(plane.products.front().taken) < capture)
+      return hazardError(plane.products.front().by.issue(plane.products.front().taken), context.queues,
+                         hazard::productsLost());
+    if (plane.products.empty() || plane.products.front().arrivals.at(plane.products.front().taken) != capture)
+      return context.hazard(*work, work->done, hazard::noProducts());
+    Products &products = plane.products.front();
+    count = products.arrivals.interval == work->burst.cycles.interval
+                ? std::min(count, products.arrivals.count - products.taken)
+                : 1;
+    int64_t columns = products.f16 ? machine.f16Columns : machine.columns;
+    if (mode == AccumulateMode::Finish || mode == AccumulateMode::Pass)
+      context.allocateResults(*work);
+    if (context.values && plane.sumValues.empty())
+      plane.sumValues.resize(machine.accumulators * machine.columns);
+    for (int64_t k = work->done; k < work->done + count; ++k) {
+      number = numberOf(k);
+      if (number < 0 || number >= machine.accumulators)
+        return context.hazard(*work, k, hazard::outOfRange("sum", number, machine.accumulators - 1));
+      Sum &sum = plane.sums[number];
+      const uint32_t *values = products.sums.data() + (products.taken + k - work->done) * columns;
+      uint32_t *held = plane.sumValues.data() + number * machine.columns;
+      if (mode == AccumulateMode::Start) {
+        if (sum.started)
+          return context.hazard(*work, k, hazard::sumOverwritten(number));
+        sum = {true, products.f16, work->burst.issue(k)};
+        if (context.values)
+          std::copy(values, values + columns, held);
+        continue;
+      }
+      if (mode == AccumulateMode::Pass) {
+        emit(*work, k, values, columns);
+        continue;
+      }
+      if (!sum.started)
+        return context.hazard(*work, k, hazard::sumNotStarted(number));
+      if (sum.f16 != products.f16)
+        return context.hazard(*work, k, hazard::sumType(number));
+      if (context.values)
+        addSums(held, values, columns, sum.f16);
+      if (mode == AccumulateMode::Finish) {
+        emit(*work, k, held, columns);
+        sum = {};
+      }
+    }
+    products.taken += count;
+    if (products.taken == products.arrivals.count)
+      plane.products.pop_front();
+    work->done += count;
+    plane.accumulations.dropEnded();
+    progress = true;
   }
-  // Four byte planes, the least significant on the first stream. Lanes beyond the columns carry zero.
-  for (int64_t i = 0; i < 4; ++i) {
-    auto to = streams.drive(machine.inward(name.hemisphere), machine.resultStream(name.index) + i,
-                            machine.matrixOutputCoordinate(), emission, issue);
-    if (!to)
-      return to.takeError();
-    if (!values)
-      continue;
-    std::memset(*to, 0, machine.vectorBytes());
-    for (size_t column = 0; column < result.size(); ++column)
-      (*to)[column] = static_cast<std::byte>(result[column] >> (8 * i));
+  return progress;
+}
+
+// Four byte planes, the least significant first. Lanes beyond the columns carry zero.
+void Matrix::emit(const Work &work, int64_t k, const uint32_t *sums, int64_t columns) const {
+  if (!context.values)
+    return;
+  for (int64_t byte = 0; byte < context.machine.group; ++byte) {
+    std::byte *to = context.result(work, byte, k);
+    for (int64_t column = 0; column < columns; ++column)
+      to[column] = static_cast<std::byte>(sums[column] >> (8 * byte));
+    std::memset(to + columns, 0, context.machine.vectorBytes() - columns);
   }
-  return emission + 1;
 }
 
 llvm::Error Matrix::finish() const {
   for (const Plane &plane : planes) {
     if (!plane.products.empty())
-      return hazardError(plane.products.front().by, queues, hazard::productsLost());
+      return hazardError(plane.products.front().by.issue(plane.products.front().taken), context.queues,
+                         hazard::productsLost());
     for (size_t number = 0; number < plane.sums.size(); ++number)
       if (plane.sums[number].started)
-        return hazardError(plane.sums[number].by, queues, hazard::sumNotFinished(static_cast<int64_t>(number)));
+        return hazardError(plane.sums[number].by, context.queues, hazard::sumNotFinished(static_cast<int64_t>(number)));
   }
   return llvm::Error::success();
 }

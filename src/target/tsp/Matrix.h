@@ -1,73 +1,67 @@
-// The matrix planes: weights, products, sums, and the instructions of Matrix.def.
+// The matrix planes of all chips: weights, products, sums, and the instructions of Matrix.def.
 #pragma once
 
+#include "target/tsp/Channels.h"
 #include "target/tsp/Products.h"
-#include "target/tsp/Streams.h"
-
-#include <deque>
-#include <memory>
-#include <optional>
 
 namespace quadrille::tsp {
 
 class Matrix {
 public:
-  Matrix(const Architecture &machine, llvm::ArrayRef<Queue> queues, bool values);
+  Matrix(const Context &context, int64_t chips);
 
-  // All return the cycle of completion.
-  llvm::Expected<int64_t> loadWeights(const Issue &issue, const Instruction &instruction, Streams &streams);
-  llvm::Expected<int64_t> installWeights(const Issue &issue, const Instruction &instruction);
-  llvm::Expected<int64_t> activate(const Issue &issue, const Instruction &instruction, Streams &streams);
-  llvm::Expected<int64_t> accumulate(const Issue &issue, const Instruction &instruction, Streams &streams);
-
+  void add(std::shared_ptr<Work> work);
+  // Executes what can be executed; whether that was anything.
+  llvm::Expected<bool> step();
   // After the last instruction: are there products or sums that nobody took?
   llvm::Error finish() const;
 
-  double multiplies() const { return multiplyCount; } // multiply-accumulates performed so far
-
 private:
-  using Bytes = std::shared_ptr<std::byte[]>;
-  struct Tile {
-    int64_t ready; // cycle from which activations meet this tile
-    ProductType type;
-    int64_t rows;
-    Bytes weights; // null without values
+  struct TimedTile : Tile {
+    int64_t ready = 0; // cycle from which activations meet this tile
   };
+  // The products of consecutive activations with one tile.
   struct Products {
-    int64_t arrival;
+    Progression arrivals;
     bool f16;
-    Issue by;
-    std::vector<uint32_t> sums; // i32 or f32 bits, one for each column; empty without values
+    Burst by;                   // its issues
+    std::vector<uint32_t> sums; // `columns` for each; empty without values
+    int64_t taken = 0;
   };
   struct Sum {
     bool started = false, f16 = false;
     Issue by;
-    std::vector<uint32_t> sums;
   };
   struct Plane {
-    Bytes buffer;              // rows x vector
-    std::vector<bool> latched; // rows of the buffer
+    WorkList loads, installs, activations, accumulations;
+    std::shared_ptr<std::byte[]> buffer; // rows x vector
+    std::vector<bool> latched;           // rows of the buffer
     int64_t lastLoad = -1, lastActivation = -1;
-    std::deque<std::shared_ptr<const Tile>> tiles; // ascending in `ready`: at most one is in use, others under way
-    std::deque<Products> products;                 // ascending in `arrival`
+    std::deque<std::shared_ptr<const TimedTile>> tiles; // ascending in `ready`: what activations can still meet
+    std::deque<Products> products;                      // ascending in arrival
     std::vector<Sum> sums;
-    // The tile pair that f16 products last used, decoded.
-    std::shared_ptr<const Tile> lowTile, highTile;
-    F16Tile f16;
+    std::vector<uint32_t> sumValues; // `columns` for each sum
+    // The tile pair that f16 products last used, joined.
+    std::shared_ptr<const TimedTile> lowTile, highTile;
+    std::vector<uint16_t> joined;
   };
 
-  Plane &planeOf(const QueueName &name, int64_t offset = 0) {
-    return planes[name.hemisphere * machine.planes + name.index + offset];
+  Plane &planeOf(const Work &work, int64_t offset = 0) {
+    return planes[(work.chip * context.machine.hemispheres + work.queue->hemisphere) * context.machine.planes +
+                  work.queue->index + offset];
   }
-  // The tile that activations captured in `cycle` meet; tiles before it are dropped.
-  static const Tile *tileAt(Plane &plane, int64_t cycle);
-  static void add(std::vector<uint32_t> &to, const std::vector<uint32_t> &from, bool f16);
+  // All return whether something was executed.
+  llvm::Expected<bool> load(Plane &plane);
+  llvm::Expected<bool> install(Plane &plane);
+  llvm::Expected<bool> activate(Plane &plane);
+  llvm::Expected<bool> accumulate(Plane &plane);
 
-  const Architecture &machine;
-  llvm::ArrayRef<Queue> queues;
-  bool values;
+  // The tile that activations captured in `cycle` meet, and through `until` the first cycle of the next one.
+  const TimedTile *tileAt(Plane &plane, int64_t cycle, int64_t &until) const;
+  void emit(const Work &work, int64_t k, const uint32_t *sums, int64_t columns) const;
+
+  const Context &context;
   std::vector<Plane> planes;
-  double multiplyCount = 0;
 };
 
 } // namespace quadrille::tsp

@@ -55,7 +55,7 @@ int64_t another(Random &random, int64_t value, int64_t lowest, int64_t highest) 
 struct Site {
   std::string where, field;
   int64_t value, lowest, highest;
-  std::string shownAs;              // words of a choice, separated by '|'
+  const Field *shownAs;             // null: a number
   std::function<bool(int64_t)> set; // false when the record cannot hold the value
 };
 
@@ -72,7 +72,7 @@ std::vector<Site> sitesOfInstruction(Instruction &instruction, const std::string
   std::vector<Site> sites;
   for (const Field &field : formOf(instruction.opcode)->fields)
     sites.push_back({where, field.name.str(), valueOf(instruction, field.member), field.lowest(machine),
-                     field.highest(machine), llvm::join(field.words, "|"), [&instruction, &field](int64_t value) {
+                     field.highest(machine), &field, [&instruction, &field](int64_t value) {
                        if (!representable(field.member, value))
                          return false;
                        setValue(instruction, field.member, value);
@@ -83,35 +83,36 @@ std::vector<Site> sitesOfInstruction(Instruction &instruction, const std::string
 
 std::vector<Site> sitesOfLayout(Layout &layout, const std::string &where, const Architecture &machine) {
   std::vector<Site> sites;
-  sites.push_back({where, "bank", layout.bank, 0, machine.banks - 1, "", setter(layout.bank)});
-  sites.push_back({where, "address", layout.address, 0, machine.words - 1, "", setter(layout.address)});
+  sites.push_back({where, "bank", layout.bank, 0, machine.banks - 1, nullptr, setter(layout.bank)});
+  sites.push_back({where, "address", layout.address, 0, machine.words - 1, nullptr, setter(layout.address)});
   for (auto &&[index, slice] : llvm::enumerate(layout.slices)) {
     std::string name = "slice " + std::to_string(index);
-    sites.push_back({where, name, slice.slice, 0, machine.slices - 1, "", setter(slice.slice)});
+    sites.push_back({where, name, slice.slice, 0, machine.slices - 1, nullptr, setter(slice.slice)});
     sites.push_back(
-        {where, name + " hemisphere", slice.hemisphere, 0, machine.hemispheres - 1, "", setter(slice.hemisphere)});
+        {where, name + " hemisphere", slice.hemisphere, 0, machine.hemispheres - 1, nullptr, setter(slice.hemisphere)});
   }
   for (auto &&[index, axis] : llvm::enumerate(layout.axes)) {
     std::string name = "axis " + std::to_string(index);
-    sites.push_back({where, name + " extent", axis.extent, 1, int64_t(axis.extent) + 2, "", setter(axis.extent)});
-    sites.push_back({where, name + " step", axis.step, 0, int64_t(axis.step) + 2, "", setter(axis.step)});
+    sites.push_back({where, name + " extent", axis.extent, 1, int64_t(axis.extent) + 2, nullptr, setter(axis.extent)});
+    sites.push_back({where, name + " step", axis.step, 0, int64_t(axis.step) + 2, nullptr, setter(axis.step)});
   }
   return sites;
 }
 
 std::vector<Site> sitesOfQueue(Queue &queue, const std::string &where, const Architecture &machine) {
-  bool memory = queue.name.unit == UnitKind::Memory;
-  return {{where, memory ? "slice" : "plane", queue.name.index, 0, (memory ? machine.slices : machine.planes) - 1, "",
-           setter(queue.name.index)},
-          {where, "hemisphere", queue.name.hemisphere, 0, machine.hemispheres - 1, "", setter(queue.name.hemisphere)}};
+  const char *const names[] = {"slice", "plane", "unit", "queue"};
+  const int64_t counts[] = {machine.slices, machine.planes, machine.alus, machine.switchQueues};
+  auto unit = static_cast<unsigned>(queue.name.unit);
+  std::vector<Site> sites = {
+      {where, names[unit], queue.name.index, 0, counts[unit] - 1, nullptr, setter(queue.name.index)}};
+  if (queue.name.unit != UnitKind::Vector)
+    sites.push_back({where, "hemisphere", queue.name.hemisphere, 0, machine.hemispheres - 1, nullptr,
+                     setter(queue.name.hemisphere)});
+  return sites;
 }
 
 std::string shown(const Site &site, int64_t value) {
-  if (site.shownAs.empty())
-    return std::to_string(value);
-  llvm::SmallVector<llvm::StringRef> words;
-  llvm::StringRef(site.shownAs).split(words, '|');
-  return value < static_cast<int64_t>(words.size()) ? words[value].str() : std::to_string(value);
+  return site.shownAs ? site.shownAs->print(value) : std::to_string(value);
 }
 
 } // namespace
@@ -131,9 +132,11 @@ llvm::Expected<target::Mutation> mutate(const program::Program &program, uint64_
   // An instruction with fields nine times in ten, else a layout or the place of a queue; within it any field.
   std::vector<std::function<std::vector<Site>()>> instructions, others;
   for (auto &&[entryIndex, entry] : llvm::enumerate(code.entries))
-    for (ChipCode &chip : entry.chips)
+    for (auto &&[chipIndex, chip] : llvm::enumerate(entry.chips))
       for (Queue &queue : chip.queues) {
         std::string where = "queue " + print(queue.name);
+        if (entry.chips.size() > 1)
+          where = "chip " + std::to_string(chipIndex) + ", " + where;
         if (code.entries.size() > 1)
           where = "entry '" + program.entryPoints[entryIndex].name + "', " + where;
         others.push_back([&queue, where, &machine] { return sitesOfQueue(queue, where, machine); });

@@ -1,31 +1,29 @@
-// The arithmetic of a matrix plane: one vector of activations times one tile of weights.
+// The arithmetic of a matrix plane: vectors of activations times one tile of weights.
 //
 // i8 and u8, each its own on both sides: exact sums in i32, modulo 2^32. f16: the exact dot product of the tile's rows,
 // rounded once to f32 (nearest even); infinities and NaN follow IEEE rules, and any NaN is 0x7fc00000.
 #pragma once
 
-#include "target/tsp/Instructions.h"
-
-#include <cstddef>
-#include <cstdint>
-#include <vector>
+#include "target/tsp/Work.h"
 
 namespace quadrille::tsp {
 
-// Weights as f16 products take them: every finite f16 value is a whole multiple of 2^-24 that fits into 41 bits.
-struct F16Tile {
-  int64_t rows = 0, columns = 0;
-  std::vector<int64_t> fixed; // rows x columns, in units of 2^-24; 0 for infinities and NaN
-  std::vector<float> special; // rows x columns when the tile holds an infinity or NaN, else empty
+struct Tile {
+  ProductType type = ProductType::I8;
+  int64_t rows = 0;
+  std::shared_ptr<std::byte[]> weights; // rows, a vector each; null without values. Type f16: one byte plane
 };
 
-// From byte planes of rows x columns with the given stride between rows.
-F16Tile makeF16Tile(const std::byte *low, const std::byte *high, int64_t rows, int64_t columns, int64_t stride);
+// `count` vectors of i8 or u8 activations; `sums` receives `columns` sums for each.
+void multiplyInteger(ProductType type, Vectors activations, int64_t count, const Tile &tile, int64_t columns,
+                     int64_t vectorBytes, uint32_t *sums);
 
-// `sums` receives one f32 for each column. low and high: the bytes of `tile.rows` activations.
-void multiplyF16(const F16Tile &tile, const std::byte *low, const std::byte *high, uint32_t *sums);
+// The weights of a pair of planes as f16 numbers, rows x columns.
+std::vector<uint16_t> joinTiles(const Tile &low, const Tile &high, int64_t columns, int64_t vectorBytes);
+void multiplyF16(Vectors low, Vectors high, int64_t count, const std::vector<uint16_t> &weights, int64_t rows,
+                 int64_t columns, uint32_t *sums);
 
-void multiplyInteger(ProductType activationType, const std::byte *activations, ProductType weightType,
-                     const std::byte *weights, int64_t rows, int64_t columns, int64_t stride, uint32_t *sums);
+// to += from, in i32 modulo 2^32 or in f32 with any NaN 0x7fc00000.
+void addSums(uint32_t *to, const uint32_t *from, int64_t count, bool f16);
 
 } // namespace quadrille::tsp

@@ -9,7 +9,11 @@ namespace quadrille::tsp {
 
 // With `inputs` null no tensor contents are touched and there are no outputs. User errors: an ill-formed program,
 // missing or unsuitable inputs, and the first hazard ("queue MEM west 12, instruction 7, cycle 40: ...").
+//
+// An instruction and its Repeat are executed together as far as their operands are there; `oneByOne` executes every
+// issue by itself, in the order of cycles, with the same result: the test of the former, and how the first of several
+// hazards is found.
 llvm::Expected<target::RunResult> execute(const program::Program &program, const target::NamedTensors *inputs,
-                                          const target::RunOptions &options);
+                                          const target::RunOptions &options, bool oneByOne = false);
 
 } // namespace quadrille::tsp

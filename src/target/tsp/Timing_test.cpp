@@ -45,19 +45,19 @@ std::string groqMatmul(int vectors, int activationCycle, const std::string &sums
     if (slice == 28)
       continue; // reserved
     text += ".queue MEM east " + std::to_string(slice) + "\n.at " + std::to_string(1 + slice / 4 - 7) +
-            "\nread bank=0 address=0 step=1 stream=" + std::to_string(stream++) + " moving=east\nrepeat count=19\n";
+            "\nread bank=0 address=0 step=1 stream=e" + std::to_string(stream++) + "\nrepeat count=19\n";
   }
   text += ".queue MXM east 0.0\n.at 14\nlw row=0 step=16\nrepeat count=19\n"
           ".queue MXM east 0.1\n.at 33\niw rows=320 type=i8\n";
   // Slice 26 is at position 7: on the matrix unit 2 + 13 cycles after dispatch.
   std::string repeat = vectors > 1 ? "repeat count=" + std::to_string(vectors - 1) + "\n" : "";
   text += ".queue MEM east 26\n.at " + std::to_string(activationCycle - 15) +
-          "\nread bank=0 address=0 step=1 stream=20 moving=east\n" + repeat;
+          "\nread bank=0 address=0 step=1 stream=e20\n" + repeat;
   text +=
-      ".queue MXM east 0.2\n.at " + std::to_string(activationCycle - 1) + "\nabc stream=20 type=i8\n" + repeat + sums;
+      ".queue MXM east 0.2\n.at " + std::to_string(activationCycle - 1) + "\nabc stream=e20 type=i8\n" + repeat + sums;
   for (int i = 0; i < 4; ++i)
     text += ".queue MEM east " + std::to_string(i) + "\n.at " + std::to_string(writeCycle - 1) +
-            "\nwrite bank=0 address=0 stream=" + std::to_string(16 + i) + " moving=west\n";
+            "\nwrite bank=0 address=0 stream=w" + std::to_string(16 + i) + "\n";
   return text;
 }
 
@@ -101,6 +101,12 @@ TEST(TspTiming, AccumulationTakes34More) {
   EXPECT_EQ(run(groqMatmul(2, 37, ".at 49\nacc mode=start sum=0\nacc mode=finish sum=0\n", 99), 2), 99 + 2 + 20);
 }
 
+Tile tile(const std::vector<std::byte> &bytes, int64_t rows, ProductType type = ProductType::F16) {
+  Tile tile{type, rows, std::make_shared<std::byte[]>(bytes.size())};
+  std::copy(bytes.begin(), bytes.end(), tile.weights.get());
+  return tile;
+}
+
 // The dot product of two short columns of f16 values, as a tile of one column.
 float dot(std::vector<float> a, std::vector<float> b) {
   std::vector<std::byte> low[2], high[2];
@@ -110,9 +116,10 @@ float dot(std::vector<float> a, std::vector<float> b) {
       low[side].push_back(static_cast<std::byte>(bits & 255));
       high[side].push_back(static_cast<std::byte>(bits >> 8));
     }
-  F16Tile tile = makeF16Tile(low[1].data(), high[1].data(), static_cast<int64_t>(b.size()), 1, 1);
+  auto rows = static_cast<int64_t>(b.size());
+  std::vector<uint16_t> weights = joinTiles(tile(low[1], rows), tile(high[1], rows), 1, 1);
   uint32_t sum = 0;
-  multiplyF16(tile, low[0].data(), high[0].data(), &sum);
+  multiplyF16({low[0].data(), rows}, {high[0].data(), rows}, 1, weights, rows, 1, &sum);
   return std::bit_cast<float>(sum);
 }
 
@@ -160,7 +167,8 @@ TEST(TspProducts, AgreeWithTheOnceRoundedGemm) {
     highB.push_back(static_cast<std::byte>(value >> 8));
   }
   std::vector<uint32_t> sums(columns);
-  multiplyF16(makeF16Tile(lowB.data(), highB.data(), rows, columns, columns), lowA.data(), highA.data(), sums.data());
+  multiplyF16({lowA.data(), rows}, {highA.data(), rows}, 1,
+              joinTiles(tile(lowB, rows), tile(highB, rows), columns, columns), rows, columns, sums.data());
   std::vector<float> expected(columns);
   GemmShape shape;
   shape.m = 1;
@@ -175,7 +183,7 @@ TEST(TspProducts, IntegersOfBothSigns) {
   std::byte activation = std::byte(0xff), weight = std::byte(0x80);
   auto product = [&](ProductType a, ProductType w) {
     uint32_t sum = 0;
-    multiplyInteger(a, &activation, w, &weight, 1, 1, 1, &sum);
+    multiplyInteger(a, {&activation, 1}, 1, tile({weight}, 1, w), 1, 1, &sum);
     return static_cast<int32_t>(sum);
   };
   EXPECT_EQ(product(ProductType::I8, ProductType::I8), 128);

@@ -1,5 +1,7 @@
 #include "target/tsp/WellFormed.h"
 
+#include "target/tsp/SwitchUnit.h"
+
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/Twine.h"
 
@@ -9,10 +11,10 @@ namespace quadrille::tsp {
 
 using llvm::Twine;
 
-uint64_t issueCount(llvm::ArrayRef<Queue> queues) {
+uint64_t issueCount(const Queues &queues) {
   uint64_t count = 0;
-  for (const Queue &queue : queues)
-    for (const Instruction &instruction : queue.instructions)
+  for (size_t queue = 0; queue < queues.size(); ++queue)
+    for (const Instruction &instruction : queues[queue].instructions)
       if (issues(instruction.op()))
         ++count;
       else if (instruction.op() == Opcode::Repeat)
@@ -29,6 +31,15 @@ std::vector<target::Finding> wellFormed(const program::Program &program, const C
   std::vector<target::Finding> findings;
   auto report = [&](const Twine &where, const Twine &message) { findings.push_back({where.str(), message.str()}); };
 
+  auto instructionProblem = [&](const Instruction &instruction, const QueueName &queue, int64_t chip, int64_t chips) {
+    std::string problem = operandProblem(instruction, queue, machine);
+    if (!problem.empty() || (instruction.op() != Opcode::Send && instruction.op() != Opcode::Receive))
+      return problem;
+    auto end = farEnd({chip, instruction.small[0]}, machine);
+    return end && end->chip < chips
+               ? problem
+               : "link " + std::to_string(instruction.small[0]) + " leads to no chip of the program";
+  };
   if (std::string problem = program.verify(); !problem.empty()) {
     report("program", problem);
     return findings;
@@ -44,13 +55,17 @@ std::vector<target::Finding> wellFormed(const program::Program &program, const C
       continue;
     }
     const program::Variable &variable = program.variables[layout.variable];
+    if (layout.chip >= program.chips)
+      report("layout " + Twine(index) + " of '" + variable.name + "'",
+             "chip " + Twine(layout.chip) + " is not in 0.." + Twine(program.chips - 1));
     if (std::string problem = layoutProblem(layout, variable, machine); !problem.empty())
       report("layout " + Twine(index) + " of '" + variable.name + "'", problem);
   }
   for (const auto &[entry, entryCode] : llvm::zip_equal(program.entryPoints, code.entries)) {
-    if (entryCode.chips.size() != 1) {
-      report("entry '" + entry.name + "'",
-             "code for " + Twine(entryCode.chips.size()) + " chips: chip-to-chip links are not modelled, expected 1");
+    auto chips = static_cast<int64_t>(entryCode.chips.size());
+    if (chips != program.chips || chips > machine.chips) {
+      report("entry '" + entry.name + "'", "code for " + Twine(chips) + " chips in a program for " +
+                                               Twine(program.chips) + " on a machine of " + Twine(machine.chips));
       continue;
     }
     auto layouts = [&, &code = code](uint32_t variable) {
@@ -63,24 +78,28 @@ std::vector<target::Finding> wellFormed(const program::Program &program, const C
       if (layouts(variable) != 1)
         report("entry '" + entry.name + "'", "output '" + program.variables[variable].name + "' has " +
                                                  Twine(layouts(variable)) + " layouts, expected 1");
-    std::set<QueueName> names;
-    for (const Queue &queue : entryCode.chips[0].queues) {
-      std::string where = "queue " + print(queue.name);
-      if (std::string problem = queueProblem(queue.name, machine); !problem.empty())
-        report(where, problem);
-      if (!names.insert(queue.name).second)
-        report(where, "there are two queues of this name");
-      for (const auto &[index, instruction] : llvm::enumerate(queue.instructions))
-        if (std::string problem = operandProblem(instruction, queue.name.unit, machine); !problem.empty())
-          report(where + ", instruction " + std::to_string(index), problem);
-      uint64_t end = 0;
-      for (const Origin &origin : queue.origins) {
-        if (origin.first < end || origin.count == 0 ||
-            uint64_t(origin.first) + origin.count > queue.instructions.size() || origin.node >= program.nodes.size()) {
-          report(where, "the ranges that name the nodes behind its instructions are damaged");
-          break;
+    for (auto [chip, chipCode] : llvm::enumerate(entryCode.chips)) {
+      std::set<QueueName> names;
+      for (const Queue &queue : chipCode.queues) {
+        std::string where = (chips > 1 ? "chip " + std::to_string(chip) + ", " : "") + "queue " + print(queue.name);
+        if (std::string problem = queueProblem(queue.name, machine); !problem.empty())
+          report(where, problem);
+        if (!names.insert(queue.name).second)
+          report(where, "there are two queues of this name");
+        for (const auto &[index, instruction] : llvm::enumerate(queue.instructions))
+          if (std::string problem = instructionProblem(instruction, queue.name, static_cast<int64_t>(chip), chips);
+              !problem.empty())
+            report(where + ", instruction " + std::to_string(index), problem);
+        uint64_t end = 0;
+        for (const Origin &origin : queue.origins) {
+          if (origin.first < end || origin.count == 0 ||
+              uint64_t(origin.first) + origin.count > queue.instructions.size() ||
+              origin.node >= program.nodes.size()) {
+            report(where, "the ranges that name the nodes behind its instructions are damaged");
+            break;
+          }
+          end = uint64_t(origin.first) + origin.count;
         }
-        end = uint64_t(origin.first) + origin.count;
       }
     }
   }

@@ -10,7 +10,7 @@ namespace quadrille::tsp {
 std::vector<target::Finding> wellFormed(const program::Program &program, const Code &code, const Architecture &machine);
 
 // Dispatches of unit instructions, Repeats included.
-uint64_t issueCount(llvm::ArrayRef<Queue> queues);
+uint64_t issueCount(const Queues &queues);
 
 std::string overlapMessage(llvm::StringRef variable, const WordAddress &word);
 

@@ -1,0 +1,66 @@
+// What a run reports besides values: the timeline with its tracks, counters and tables.
+#pragma once
+
+#include "target/tsp/Occupancy.h"
+#include "target/tsp/Work.h"
+#include "timeline/Timeline.h"
+
+namespace quadrille::tsp {
+
+// Amounts over time in steps of equal length, which doubles as time goes on: a bounded number of steps.
+class Series {
+public:
+  void add(const Progression &cycles, double each);
+  int64_t step() const { return length; }
+  const std::vector<double> &amounts() const { return steps; }
+  double total() const;
+
+private:
+  static constexpr int64_t mostSteps = 512;
+  int64_t length = 1;
+  std::vector<double> steps;
+};
+
+class Recorder : public Observer {
+public:
+  Recorder(const program::Program &program, const Architecture &machine, const Queues &queues);
+
+  void wait(uint32_t queue, int64_t begin, int64_t end);
+  void begin(const Work &work);
+  void multiplied(const Work &work, int64_t from, int64_t count, double products) override;
+  void travelled(const Work &work, int64_t from, int64_t count, int64_t cycles) override;
+
+  // All that is known when the program has ended.
+  timeline::Timeline finish(int64_t cycles, const Occupancy &occupancy, const program::EntryPoint &entry);
+
+private:
+  enum Energy { ProductsI8, ProductsF16, Operations, MemoryBytes, StreamBytes, LinkBytes, energyCount };
+  struct Stored {
+    int64_t stored = 0, issued = 0;
+  };
+  timeline::KernelId kernelOf(uint32_t node);
+  void spend(Energy kind, const Progression &cycles, double amount);
+  double joulesOf(Energy kind) const;
+  void addCounter(const std::string &name, const std::string &unit, const Series &series, double scale);
+  void addPower(int64_t cycles);
+  void dropUnusedFigures();
+  void addInstructions();
+  void addStreams(int64_t cycles);
+  void addMemory(const Occupancy &occupancy);
+  void addEnergy(int64_t cycles);
+  void addHost(const program::EntryPoint &entry);
+
+  const program::Program &program;
+  const Architecture &machine;
+  const Queues &queues;
+  timeline::Timeline timeline;
+  std::vector<timeline::TrackId> tracks;
+  std::vector<std::vector<timeline::KernelId>> kernels; // by queue and instruction
+  std::map<uint32_t, timeline::KernelId> byNode;
+  std::vector<int64_t> issued;      // by opcode
+  std::vector<int64_t> drivenTimes; // by channel
+  Series streams[2];                // vectors put on streams, by direction
+  Series energies[energyCount];     // amounts: products, operations, bytes
+};
+
+} // namespace quadrille::tsp
