@@ -235,15 +235,12 @@ private:
       if (variable.role == program::VariableRole::Output || (variable.role == program::VariableRole::Input && !input))
         continue;
       bool reported = false;
-      forEachWord(layout, variable, machine, [&](const WordAddress &word, LaneContents lanes) {
+      forEachWord(layout, variable, machine, [&](const WordAddress &word, const WordContents &held) {
         int64_t index = wordIndex(layout.chip, word);
         if (!taken.emplace(index, true).second && !std::exchange(reported, true))
           findings.push_back({0, {"layout of '" + variable.name + "'", overlapMessage(variable.name, word)}});
-        uint64_t hash = mix(layout.variable, 1);
-        for (int64_t lane : lanes)
-          hash = mix(hash, static_cast<uint64_t>(lane));
         words.push_back({index, beforeStart, false, none, static_cast<uint32_t>(contents.size())});
-        contents.push_back(hash);
+        contents.push_back(mix(mix(layout.variable, held.hash), static_cast<uint64_t>(held.base)));
       });
     }
   }
@@ -647,20 +644,16 @@ private:
           continue;
         const program::Variable &variable = program.variables[index];
         bool reported = false;
-        forEachWord(layout, variable, machine, [&](const WordAddress &word, LaneContents lanes) {
+        forEachWord(layout, variable, machine, [&](const WordAddress &word, const WordContents &held) {
+          if (held.empty)
+            return;
           auto end = last.find(wordIndex(layout.chip, word));
-          for (size_t lane = 0; lane < lanes.size(); ++lane) {
-            if (lanes[lane] < 0)
-              continue;
-            if (end == last.end()) {
-              if (!std::exchange(reported, true))
-                findings.push_back(
-                    {~uint64_t(0),
-                     {"layout of '" + variable.name + "'", hazard::outputNeverWritten(variable.name, print(word))}});
-              return;
-            }
-            digestSum += mix(mix(index, static_cast<uint64_t>(lanes[lane])), mix(end->second, lane));
-          }
+          if (end != last.end())
+            digestSum += mix(mix(mix(index, held.hash), static_cast<uint64_t>(held.base)), end->second);
+          else if (!std::exchange(reported, true))
+            findings.push_back(
+                {~uint64_t(0),
+                 {"layout of '" + variable.name + "'", hazard::outputNeverWritten(variable.name, print(word))}});
         });
       }
   }

@@ -1,5 +1,7 @@
 #include "target/tsp/Layout.h"
 
+#include "base/Mix.h"
+
 #include "llvm/ADT/DenseSet.h"
 #include "llvm/ADT/Twine.h"
 
@@ -134,26 +136,85 @@ std::string layoutProblem(const Layout &layout, const program::Variable &variabl
   return twice ? "two of its elements lie in the same place" : "";
 }
 
+void WordContents::load(const std::byte *data, std::byte *word) const {
+  for (size_t lane = 0; lane < lanes.size(); ++lane)
+    word[lane] = lanes[lane] == padding ? std::byte(0) : data[base + lanes[lane]];
+}
+
+void WordContents::store(const std::byte *word, std::byte *data) const {
+  for (size_t lane = 0; lane < lanes.size(); ++lane)
+    if (lanes[lane] != padding)
+      data[base + lanes[lane]] = word[lane];
+}
+
 void forEachWord(const Layout &layout, const program::Variable &variable, const Architecture &machine,
-                 llvm::function_ref<void(const WordAddress &, LaneContents)> visit) {
+                 llvm::function_ref<void(const WordAddress &, const WordContents &)> visit) {
   Split digits = split(layout);
   size_t rank = variable.shape.size();
   Shape strides = rowMajorStrides(variable.shape);
   auto width = static_cast<int64_t>(byteWidth(variable.type));
   std::vector<int64_t> index(rank + 1), lanes(machine.vectorBytes());
+
+  // The lanes of the word at `index`; most words have all their elements, and then the same lanes as each other.
+  auto describe = [&]() -> WordContents {
+    WordContents contents{0, {}, true, 0};
+    std::fill(lanes.begin(), lanes.end(), WordContents::padding);
+    enumerate(digits.lanes, index, 0, [&](int64_t lane) {
+      int64_t element = 0;
+      for (size_t d = 0; d < rank; ++d) {
+        if (index[d] >= variable.shape[d])
+          return;
+        element += index[d] * strides[d];
+      }
+      lanes[lane] = element * width + index[rank];
+    });
+    for (int64_t &lane : lanes) {
+      if (lane == WordContents::padding)
+        continue;
+      if (std::exchange(contents.empty, false))
+        contents.base = lane;
+      lane -= contents.base;
+    }
+    for (int64_t lane : lanes)
+      contents.hash = splitMix(contents.hash * splitMixIncrement + static_cast<uint64_t>(lane));
+    contents.lanes = lanes;
+    return contents;
+  };
+  // How far the digits of the lanes reach in each dimension.
+  std::vector<int64_t> reach(rank + 1);
+  for (const Digit &digit : digits.lanes)
+    reach[digit.dimension] += (digit.extent - 1) * digit.indexStep;
+  auto isWhole = [&] {
+    for (size_t d = 0; d < rank; ++d)
+      if (index[d] + reach[d] >= variable.shape[d])
+        return false;
+    return true;
+  };
+  auto byteOf = [&] {
+    int64_t element = 0;
+    for (size_t d = 0; d < rank; ++d)
+      element += index[d] * strides[d];
+    return element * width + index[rank];
+  };
+  std::vector<int64_t> wholeLanes;
+  WordContents whole;
+  int64_t wholeByte = 0; // of the word from which `whole` was made
   enumerate(digits.slices, index, 0, [&](int64_t slice) {
     enumerate(digits.addresses, index, layout.address, [&](int64_t address) {
-      std::fill(lanes.begin(), lanes.end(), -1);
-      enumerate(digits.lanes, index, 0, [&](int64_t lane) {
-        int64_t element = 0;
-        for (size_t d = 0; d < rank; ++d) {
-          if (index[d] >= variable.shape[d])
-            return;
-          element += index[d] * strides[d];
-        }
-        lanes[lane] = element * width + index[rank];
-      });
-      visit({layout.slices[slice], layout.bank, static_cast<uint32_t>(address)}, lanes);
+      WordContents contents;
+      if (!isWhole()) {
+        contents = describe();
+      } else if (wholeLanes.empty()) {
+        contents = describe();
+        wholeByte = byteOf();
+        wholeLanes = lanes;
+        whole = contents;
+        whole.lanes = wholeLanes;
+      } else {
+        contents = whole;
+        contents.base += byteOf() - wholeByte;
+      }
+      visit({layout.slices[slice], layout.bank, static_cast<uint32_t>(address)}, contents);
     });
   });
 }

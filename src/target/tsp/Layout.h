@@ -5,6 +5,8 @@
 
 #include "llvm/ADT/STLFunctionalExtras.h"
 
+#include <limits>
+
 namespace quadrille::tsp {
 
 // A word of the memory: one vector.
@@ -20,11 +22,21 @@ std::string print(const WordAddress &word); // "MEM west 3, bank 0, address 17"
 // covered, no element of the layout on another's lane. Bounded work for any layout.
 std::string layoutProblem(const Layout &layout, const program::Variable &variable, const Architecture &machine);
 
-// The byte of an element that a lane of a word holds, or -1 for padding: element index * bytes per element + byte.
-using LaneContents = llvm::ArrayRef<int64_t>; // one for each lane
+// What the lanes of a word hold of a variable's data (row-major, the bytes of an element in order): lane l holds byte
+// base + lanes[l], or is padding where lanes[l] is `padding`. The first lane that is not padding has lanes[l] = 0.
+struct WordContents {
+  static constexpr int64_t padding = std::numeric_limits<int64_t>::min();
+  int64_t base = 0;
+  llvm::ArrayRef<int64_t> lanes;
+  bool empty = true; // all padding
+  uint64_t hash = 0; // of `lanes`
+
+  void load(const std::byte *data, std::byte *word) const;  // padding becomes zero
+  void store(const std::byte *word, std::byte *data) const; // padding is left out
+};
 
 // Calls `visit` for every word of a layout without problems, padding included, in a fixed order.
 void forEachWord(const Layout &layout, const program::Variable &variable, const Architecture &machine,
-                 llvm::function_ref<void(const WordAddress &word, LaneContents lanes)> visit);
+                 llvm::function_ref<void(const WordAddress &word, const WordContents &contents)> visit);
 
 } // namespace quadrille::tsp

@@ -149,15 +149,15 @@ private:
           return found.takeError();
         data = *found;
       }
+      const std::byte *bytes = inputs ? data.bytes().data() : nullptr;
       std::string failure;
-      forEachWord(layout, variable, machine, [&](const WordAddress &word, LaneContents lanes) {
+      forEachWord(layout, variable, machine, [&](const WordAddress &word, const WordContents &contents) {
         std::byte *to = nullptr;
         if (!memory.place(layout.chip, word, to) && failure.empty())
           failure = overlapMessage(variable.name, word);
         occupancy.place(layout.chip, word.slice, word.bank, word.address);
         if (to)
-          for (int64_t lane = 0; lane < machine.vectorBytes(); ++lane)
-            to[lane] = lanes[lane] < 0 ? std::byte(0) : data.bytes()[lanes[lane]];
+          contents.load(bytes, to);
       });
       if (!failure.empty())
         return userError(failure);
@@ -188,20 +188,19 @@ private:
         if (layout.variable != index)
           continue;
         Tensor tensor = inputs ? Tensor::zeros(variable.type, variable.shape) : Tensor();
+        std::byte *bytes = inputs ? tensor.mutableBytes() : nullptr;
         std::string failure;
-        forEachWord(layout, variable, machine, [&](const WordAddress &word, LaneContents lanes) {
+        forEachWord(layout, variable, machine, [&](const WordAddress &word, const WordContents &contents) {
           const std::byte *from = nullptr;
-          bool wanted = llvm::any_of(lanes, [](int64_t contents) { return contents >= 0; });
-          if (!memory.holds(layout.chip, word, from) && wanted) {
+          if (contents.empty)
+            return;
+          if (!memory.holds(layout.chip, word, from)) {
             if (failure.empty())
               failure = hazard::outputNeverWritten(variable.name, print(word));
-          } else if (from && wanted) {
-            for (int64_t lane = 0; lane < machine.vectorBytes(); ++lane)
-              if (lanes[lane] >= 0)
-                tensor.mutableBytes()[lanes[lane]] = from[lane];
+          } else if (from) {
+            contents.store(from, bytes);
           }
-          if (wanted)
-            occupancy.keep(layout.chip, word.slice, word.bank, word.address, cycles);
+          occupancy.keep(layout.chip, word.slice, word.bank, word.address, cycles);
         });
         if (!failure.empty())
           return userError(failure);
