@@ -2,8 +2,10 @@
 
 #include "base/Mix.h"
 
-#include "llvm/ADT/DenseSet.h"
+#include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/Twine.h"
+
+#include <cstring>
 
 namespace quadrille::tsp {
 
@@ -137,11 +139,31 @@ std::string layoutProblem(const Layout &layout, const program::Variable &variabl
 }
 
 void WordContents::load(const std::byte *data, std::byte *word) const {
+  if (stride == 1) {
+    std::memcpy(word, data + base, count);
+    std::memset(word + count, 0, lanes.size() - count);
+    return;
+  }
+  if (stride > 1) {
+    for (int64_t lane = 0; lane < count; ++lane)
+      word[lane] = data[base + lane * stride];
+    std::memset(word + count, 0, lanes.size() - count);
+    return;
+  }
   for (size_t lane = 0; lane < lanes.size(); ++lane)
     word[lane] = lanes[lane] == padding ? std::byte(0) : data[base + lanes[lane]];
 }
 
 void WordContents::store(const std::byte *word, std::byte *data) const {
+  if (stride == 1) {
+    std::memcpy(data + base, word, count);
+    return;
+  }
+  if (stride > 1) {
+    for (int64_t lane = 0; lane < count; ++lane)
+      data[base + lane * stride] = word[lane];
+    return;
+  }
   for (size_t lane = 0; lane < lanes.size(); ++lane)
     if (lanes[lane] != padding)
       data[base + lanes[lane]] = word[lane];
@@ -157,7 +179,7 @@ void forEachWord(const Layout &layout, const program::Variable &variable, const 
 
   // The lanes of the word at `index`; most words have all their elements, and then the same lanes as each other.
   auto describe = [&]() -> WordContents {
-    WordContents contents{0, {}, true, 0};
+    WordContents contents;
     std::fill(lanes.begin(), lanes.end(), WordContents::padding);
     enumerate(digits.lanes, index, 0, [&](int64_t lane) {
       int64_t element = 0;
@@ -177,6 +199,15 @@ void forEachWord(const Layout &layout, const program::Variable &variable, const 
     }
     for (int64_t lane : lanes)
       contents.hash = splitMix(contents.hash * splitMixIncrement + static_cast<uint64_t>(lane));
+    auto used = static_cast<int64_t>(lanes.size() - llvm::count(lanes, WordContents::padding));
+    int64_t step = used > 1 ? lanes[1] : 1;
+    bool regular = step > 0;
+    for (int64_t lane = 0; lane < used && regular; ++lane)
+      regular = lanes[lane] == lane * step;
+    if (regular) {
+      contents.stride = step;
+      contents.count = used;
+    }
     contents.lanes = lanes;
     return contents;
   };

@@ -28,7 +28,9 @@ struct WordContents {
   static constexpr int64_t padding = std::numeric_limits<int64_t>::min();
   int64_t base = 0;
   llvm::ArrayRef<int64_t> lanes;
-  bool empty = true; // all padding
+  bool empty = true;  // all padding
+  int64_t stride = 0; // not 0: the first `count` lanes have lanes[l] = l * stride, the others are padding
+  int64_t count = 0;
   uint64_t hash = 0; // of `lanes`
 
   void load(const std::byte *data, std::byte *word) const;  // padding becomes zero

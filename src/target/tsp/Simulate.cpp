@@ -27,7 +27,7 @@ public:
             bool oneByOne)
       : program(program), code(loaded.code), machine(loaded.machine), entryPoint(program.entryPoints[entry]),
         inputs(inputs), oneByOne(oneByOne), queues(loaded.code.entries[entry]), channels(machine, queues.chipCount()),
-        recorder(program, machine, queues), context{machine, queues, channels, recorder, inputs != nullptr},
+        recorder(program, machine, queues), context{machine, queues, channels, recorder, pool, inputs != nullptr},
         occupancy(machine, queues.chipCount()), memory(context, queues.chipCount(), occupancy),
         matrix(context, queues.chipCount()), units(context) {}
 
@@ -219,6 +219,7 @@ private:
   const target::NamedTensors *inputs;
   bool oneByOne;
   Queues queues;
+  VectorPool pool; // outlives all that channels and units hold
   Channels channels;
   Recorder recorder;
   Context context;

@@ -4,11 +4,34 @@
 #include "target/tsp/Dispatch.h"
 #include "target/tsp/Effects.h"
 
+#include "llvm/Support/MathExtras.h"
+
 #include <deque>
-#include <functional>
 #include <memory>
 
 namespace quadrille::tsp {
+
+// Memory for vectors, which is used again: fresh pages cost more than what is written to them.
+class VectorPool {
+public:
+  struct Return {
+    VectorPool *pool = nullptr;
+    unsigned size = 0; // log2 of the bytes
+    void operator()(std::byte *bytes) const { pool->spare[size].emplace_back(bytes); }
+  };
+  using Bytes = std::unique_ptr<std::byte[], Return>;
+  Bytes take(int64_t bytes) {
+    unsigned size = llvm::Log2_64_Ceil(static_cast<uint64_t>(std::max<int64_t>(bytes, 1)));
+    if (spare[size].empty())
+      return Bytes(new std::byte[size_t(1) << size], Return{this, size});
+    Bytes taken(spare[size].back().release(), Return{this, size});
+    spare[size].pop_back();
+    return taken;
+  }
+
+private:
+  std::vector<std::unique_ptr<std::byte[]>> spare[64];
+};
 
 // Issues are executed in order; those before `done` are.
 struct Work {
@@ -21,7 +44,7 @@ struct Work {
   int64_t taken = 0; // of the vectors of a Send, by Receives
   // For each part of the result the vectors of all issues, one after the other; null without values or before the first
   // issue is executed.
-  llvm::SmallVector<std::unique_ptr<std::byte[]>, 4> results;
+  llvm::SmallVector<VectorPool::Bytes, 4> results;
 
   int64_t count() const { return burst.cycles.count; }
   bool ended() const { return done == count(); }
@@ -55,6 +78,7 @@ struct Context {
   const Queues &queues;
   Channels &channels;
   Observer &observer;
+  VectorPool &pool;
   bool values;
   // Bursts that begin before this cycle are known; issues from it on cannot be executed yet.
   int64_t known = 0;
@@ -75,7 +99,7 @@ struct Context {
     if (values)
       for (auto &part : work.results)
         if (!part)
-          part = std::make_unique_for_overwrite<std::byte[]>(work.count() * machine.vectorBytes());
+          part = pool.take(work.count() * machine.vectorBytes());
   }
   std::byte *result(const Work &work, int64_t part, int64_t k) const {
     return values ? work.results[part].get() + k * machine.vectorBytes() : nullptr;
