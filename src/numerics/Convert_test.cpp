@@ -428,6 +428,15 @@ TEST(Convert, SourcesMayBeUnaligned) {
     ASSERT_EQ(doubleFromBits(ElementType::f16, half[i]), i * 0.25);
 }
 
+// The bits of an element may not depend on where in the array it lies.
+TEST(Convert, SignallingNanBecomesQuietAtEveryIndex) {
+  std::vector<uint16_t> half(37, 0x7d01); // signalling: the upper bit of the fraction is 0
+  std::vector<uint32_t> single(37);
+  convert(ElementType::f16, half.data(), ElementType::f32, single.data(), 37);
+  for (uint32_t bits : single)
+    EXPECT_EQ(bits, 0x7fe02000u); // payload 0x101 << 13, made quiet
+}
+
 // ONNX: "the first element in the low nibble"; 0x21, 0xF8 hold 1, 2, -8, -1 as int4.
 TEST(Convert, SubBytePacking) {
   uint8_t packed[] = {0x21, 0xF8, 0x07};

@@ -55,6 +55,9 @@ template <unsigned ExponentBits, unsigned MantissaBits, int Bias, SpecialCodes S
       else
         shifted = code == signBit ? 0x7fc00000u : scaled;
     }
+    // As the conversion instructions of CPUs do, a signalling NaN becomes quiet.
+    if constexpr (Specials == SpecialCodes::Ieee)
+      shifted |= magnitude > infinityCode ? 0x400000u : 0u;
     return std::bit_cast<float>(shifted | sign);
   }
 

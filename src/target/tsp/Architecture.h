@@ -6,6 +6,7 @@
 
 #include "llvm/Support/Error.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -58,6 +59,13 @@ struct Architecture {
   static llvm::Expected<Architecture> from(llvm::StringRef machineYaml);
 
   int64_t vectorBytes() const { return superlanes * lanes; }
+  // Of the slices kept for the system, which hold the program's text.
+  int64_t textBytes() const {
+    int64_t count = 0;
+    for (const std::vector<bool> &slicesOfHemisphere : reserved)
+      count += std::count(slicesOfHemisphere.begin(), slicesOfHemisphere.end(), true);
+    return count * banks * words * vectorBytes();
+  }
 
   // Streams only carry vectors along a line, one position per hop, so every place on it has a coordinate in cycles of
   // flight: a vector that passes coordinate u at cycle t passes v at cycle t + v - u. Coordinates grow in the stream's

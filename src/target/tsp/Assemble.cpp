@@ -327,7 +327,7 @@ private:
       ++queue->origins.back().count;
   }
   // `.at 40`: idle so that the next instruction is dispatched at cycle 40, counted from the start of the queue or the
-  // release of its last sync.
+  // end of its last sync or deskew.
   llvm::Error atDirective(llvm::ArrayRef<Word> words) {
     if (!queue || words.size() != 1)
       return fail("expected .at CYCLE within a .queue");
@@ -409,16 +409,13 @@ private:
       lastIssue.reset();
       break;
     case Opcode::Sync:
+    case Opcode::Deskew:
       cycle = 0;
       lastIssue.reset();
       break;
     case Opcode::Notify:
     case Opcode::Fetch:
       ++cycle;
-      lastIssue.reset();
-      break;
-    case Opcode::Deskew: // known when the queue has not waited since its start, and then for all its time
-      cycle = (cycle + machine.counterPeriod - 1) / machine.counterPeriod * machine.counterPeriod;
       lastIssue.reset();
       break;
     default:

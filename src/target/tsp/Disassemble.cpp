@@ -82,7 +82,7 @@ llvm::Error printQueue(const Queue &queue, llvm::raw_ostream &os) {
       return userError("opcode " + llvm::Twine(unsigned(instruction.opcode)) + " is unknown",
                        {"", "queue " + print(queue.name) + ", instruction " + std::to_string(i)});
     std::string text = "  " + print(instruction);
-    // Cycles count from the start of the queue, or from the release of its last sync.
+    // Cycles count from the start of the queue, or from the end of its last sync or deskew.
     switch (instruction.op()) {
     case Opcode::Nop:
       cycle += instruction.word[0];
@@ -92,6 +92,7 @@ llvm::Error printQueue(const Queue &queue, llvm::raw_ostream &os) {
       cycle = lastIssue + int64_t(instruction.word[0]) * instruction.word[1] + 1;
       continue;
     case Opcode::Sync:
+    case Opcode::Deskew:
       cycle = 0;
       break;
     default:

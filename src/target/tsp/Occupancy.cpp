@@ -8,9 +8,7 @@ void Histogram::add(int64_t begin, int64_t end) {
   if (end <= begin)
     return;
   while ((end - 1) / length + 2 > static_cast<int64_t>(mostSteps)) {
-    // Step s becomes step s / 2: a change at an odd step happens in the middle of the new one. Ends stand behind the
-    // last step that they touch, so those round up; begins round down. Both are kept apart in `changes` by parity of
-    // the sum being exact only per step, so the halves are recounted from the counts.
+    // Of two steps that become one the higher count stays.
     std::vector<int64_t> old = counts(), joined((old.size() + 1) / 2);
     for (size_t i = 0; i < old.size(); ++i)
       joined[i / 2] = std::max(joined[i / 2], old[i]);
@@ -89,7 +87,8 @@ std::vector<Occupancy::SliceUse> Occupancy::slices() const {
         slice / perChip,
         {static_cast<uint8_t>(slice % perChip / machine.slices), static_cast<uint16_t>(slice % machine.slices)},
         0,
-        0};
+        0,
+        &histogram};
     for (int64_t bank = 0; bank < machine.banks; ++bank)
       for (const Word &word : banks[slice * machine.banks + bank])
         use.touched += word.begin >= 0;

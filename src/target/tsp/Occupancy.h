@@ -45,6 +45,7 @@ public:
     SliceName slice;
     int64_t touched = 0; // words ever written
     int64_t peak = 0;    // words needed at once
+    const Histogram *words = nullptr;
   };
   std::vector<SliceUse> slices() const;            // those that were touched
   const Histogram *chipWords(int64_t chip) const { // null when nothing was needed

@@ -52,7 +52,7 @@ static Category categoryOf(const Instruction &instruction, const QueueName &queu
 }
 
 Recorder::Recorder(const program::Program &program, const Architecture &machine, const Queues &queues)
-    : program(program), machine(machine), queues(queues), issued(256),
+    : program(program), machine(machine), queues(queues), issued(256), issuedBy(queues.size()),
       drivenTimes(queues.chipCount() * channelCount(machine)) {
   timeline.machine = machine.machineName;
   timeline.model = program.model ? program.model->path : "";
@@ -105,6 +105,7 @@ void Recorder::begin(const Work &work) {
   auto count = static_cast<double>(burst.cycles.count);
   auto bytes = static_cast<double>(machine.vectorBytes());
   issued[work.instruction->opcode] += burst.cycles.count;
+  issuedBy[burst.queue] += burst.cycles.count;
   for (const ChannelEnd &drive : work.effects.drives) {
     drivenTimes[drive.channel] += burst.cycles.count;
     if (isStreamChannel(drive.channel, machine))
@@ -192,15 +193,45 @@ void Recorder::addInstructions() {
     for (const Instruction &instruction : queues[i].instructions)
       ++stored[instruction.opcode];
   }
+  int64_t room = machine.textBytes() * queues.chipCount();
   Table table{"instructions", {"instruction", "stored", "issued"}, {}, ""};
   for (auto [opcode, count] : stored)
     table.rows.push_back({formOf(opcode)->mnemonic.str(), number(count),
                           issues(static_cast<Opcode>(opcode)) ? number(issued[opcode]) : ""});
-  table.note = llvm::formatv("{0} instructions in {1} queues, {2} bytes of text; the longest is queue {3} with {4}; a "
-                             "queue's buffer holds {5}",
-                             total, queues.size(), total * machine.instructionBytes, longestQueue, longest,
+  table.note = llvm::formatv("{0} instructions in {1} queues, {2} bytes of {3} for text; the longest is queue {4} with "
+                             "{5}; a queue's buffer holds {6}",
+                             total, queues.size(), total * machine.instructionBytes, room, longestQueue, longest,
                              machine.bufferBytes / machine.instructionBytes)
                    .str();
+  timeline.tables.push_back(std::move(table));
+}
+
+// How much of the time the parts of the machine work: instructions issued, of those that their queues could issue.
+void Recorder::addUnits(int64_t cycles) {
+  Table table{"functional units", {"unit", "instructions", "of its cycles", "queues used"}, {}, ""};
+  struct Use {
+    int64_t issued = 0, used = 0;
+  };
+  std::map<std::tuple<int64_t, UnitKind, unsigned>, Use> uses;
+  for (size_t i = 0; i < queues.size(); ++i) {
+    const QueueName &name = queues[i].name;
+    Use &use = uses[{queues.chipOf(i), name.unit, name.hemisphere}];
+    use.issued += issuedBy[i];
+    use.used += issuedBy[i] > 0;
+  }
+  const int64_t counts[] = {machine.slices * machine.queuesPerSlice, machine.planes * machine.queuesPerPlane,
+                            machine.alus, machine.switchQueues};
+  for (const auto &[key, use] : uses) {
+    auto [chip, unit, hemisphere] = key;
+    int64_t of = counts[static_cast<unsigned>(unit)];
+    std::string name = queues.chipCount() > 1 ? "chip " + number(chip) + " " : "";
+    name += nameOf(unit).str();
+    if (unit != UnitKind::Vector)
+      name += hemisphere == west ? " west" : " east";
+    table.rows.push_back({name, number(use.issued),
+                          percent(static_cast<double>(use.issued), static_cast<double>(of * cycles)),
+                          number(use.used) + " of " + number(of)});
+  }
   timeline.tables.push_back(std::move(table));
 }
 
@@ -251,15 +282,21 @@ void Recorder::addMemory(const Occupancy &occupancy) {
   if (slices.size() > shown)
     table.note = "and " + number(static_cast<int64_t>(slices.size() - shown)) + " more slices";
   timeline.tables.push_back(std::move(table));
+  auto addMap = [&](const std::string &name, const Histogram &histogram) {
+    timeline::Counter counter{name, "bytes", std::nullopt, {}};
+    for (auto [i, count] : llvm::enumerate(histogram.counts()))
+      counter.samples.push_back(
+          {Cycles(static_cast<int64_t>(i) * histogram.step()), static_cast<double>(count * machine.vectorBytes())});
+    timeline.counters.push_back(std::move(counter));
+  };
+  auto chipName = [&](int64_t chip) { return queues.chipCount() > 1 ? "chip " + number(chip) + " " : ""; };
   for (int64_t chip = 0; chip < queues.chipCount(); ++chip)
-    if (const Histogram *histogram = occupancy.chipWords(chip)) {
-      timeline::Counter counter{
-          queues.chipCount() > 1 ? "memory of chip " + number(chip) : "memory", "bytes", std::nullopt, {}};
-      for (auto [i, count] : llvm::enumerate(histogram->counts()))
-        counter.samples.push_back(
-            {Cycles(static_cast<int64_t>(i) * histogram->step()), static_cast<double>(count * machine.vectorBytes())});
-      timeline.counters.push_back(std::move(counter));
-    }
+    if (const Histogram *histogram = occupancy.chipWords(chip))
+      addMap(chipName(chip) + "memory needed", *histogram);
+  for (const Occupancy::SliceUse &use : occupancy.slices())
+    addMap(chipName(use.chip) + "memory needed, " +
+               print(QueueName{UnitKind::Memory, use.slice.hemisphere, use.slice.slice, 0}),
+           *use.words);
 }
 
 void Recorder::addEnergy(int64_t cycles) {
@@ -354,6 +391,7 @@ void Recorder::dropUnusedFigures() {
 timeline::Timeline Recorder::finish(int64_t cycles, const Occupancy &occupancy, const program::EntryPoint &entry) {
   timeline.cycles = Cycles(cycles);
   dropUnusedFigures();
+  addUnits(cycles);
   addInstructions();
   addStreams(cycles);
   addMemory(occupancy);

@@ -35,15 +35,13 @@ public:
 
 private:
   enum Energy { ProductsI8, ProductsF16, Operations, MemoryBytes, StreamBytes, LinkBytes, energyCount };
-  struct Stored {
-    int64_t stored = 0, issued = 0;
-  };
   timeline::KernelId kernelOf(uint32_t node);
   void spend(Energy kind, const Progression &cycles, double amount);
   double joulesOf(Energy kind) const;
   void addCounter(const std::string &name, const std::string &unit, const Series &series, double scale);
   void addPower(int64_t cycles);
   void dropUnusedFigures();
+  void addUnits(int64_t cycles);
   void addInstructions();
   void addStreams(int64_t cycles);
   void addMemory(const Occupancy &occupancy);
@@ -58,6 +56,7 @@ private:
   std::vector<std::vector<timeline::KernelId>> kernels; // by queue and instruction
   std::map<uint32_t, timeline::KernelId> byNode;
   std::vector<int64_t> issued;      // by opcode
+  std::vector<int64_t> issuedBy;    // by queue
   std::vector<int64_t> drivenTimes; // by channel
   Series streams[2];                // vectors put on streams, by direction
   Series energies[energyCount];     // amounts: products, operations, bytes

@@ -327,10 +327,7 @@ private:
     if (isFloat(type) && isInteger(into))
       return emit(BlockOpcode::Convert, into, {emit(BlockOpcode::RoundEven, type, {a})});
     bool saturates = isInteger(type) && isInteger(into) && !wrap;
-    a = emit(saturates ? BlockOpcode::ConvertSaturating : BlockOpcode::Convert, into, {a});
-    // Widening leaves a signalling NaN as it is or makes it quiet, by where in a block it lies; an operation always
-    // makes it quiet.
-    return type == ElementType::f16 && into == ElementType::f32 ? emit(BlockOpcode::Maximum, into, {a, a}) : a;
+    return emit(saturates ? BlockOpcode::ConvertSaturating : BlockOpcode::Convert, into, {a});
   }
 
   Register value() {

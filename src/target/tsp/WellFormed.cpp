@@ -80,7 +80,9 @@ std::vector<target::Finding> wellFormed(const program::Program &program, const C
                                                  Twine(layouts(variable)) + " layouts, expected 1");
     for (auto [chip, chipCode] : llvm::enumerate(entryCode.chips)) {
       std::set<QueueName> names;
+      int64_t text = 0;
       for (const Queue &queue : chipCode.queues) {
+        text += static_cast<int64_t>(queue.instructions.size()) * machine.instructionBytes;
         std::string where = (chips > 1 ? "chip " + std::to_string(chip) + ", " : "") + "queue " + print(queue.name);
         if (std::string problem = queueProblem(queue.name, machine); !problem.empty())
           report(where, problem);
@@ -101,6 +103,10 @@ std::vector<target::Finding> wellFormed(const program::Program &program, const C
           end = uint64_t(origin.first) + origin.count;
         }
       }
+      if (text > machine.textBytes())
+        report("entry '" + entry.name + "', chip " + Twine(chip), "its instructions take " + Twine(text) +
+                                                                      " bytes, the slices reserved for them hold " +
+                                                                      Twine(machine.textBytes()));
     }
   }
   return findings;
