@@ -4,6 +4,7 @@
 #include "target/tsp/Effects.h"
 #include "target/tsp/Hazard.h"
 #include "target/tsp/SwitchUnit.h"
+#include "target/tsp/VectorUnit.h"
 #include "target/tsp/WellFormed.h"
 
 #include "llvm/ADT/STLExtras.h"
@@ -437,7 +438,9 @@ private:
 
   // What a vector or switch instruction computes, of which operands: not where.
   uint64_t functionOf(uint32_t event) const {
-    const Instruction &instruction = instructionOf(event);
+    Instruction instruction = instructionOf(event);
+    if (nameOf(event).unit == UnitKind::Vector)
+      instruction.small[0] = static_cast<uint8_t>(sameFunction(instruction));
     uint64_t hash = mix(5, instruction.opcode);
     for (const Field &field : formOf(instruction.opcode)->fields)
       if (!field.isSource() && field.name != "unit" && field.name != "link")
@@ -448,6 +451,35 @@ private:
   }
   static int64_t valueOf(const Instruction &instruction, const Field &field) {
     return tsp::valueOf(instruction, field.member);
+  }
+  // The type for which an arithmetic unit does the same to the bits: the unsigned one where an integer's sign plays no
+  // part.
+  static AluType sameFunction(const Instruction &instruction) {
+    auto type = static_cast<AluType>(instruction.small[0]);
+    switch (instruction.op()) {
+    case Opcode::Add:
+    case Opcode::Subtract:
+    case Opcode::Multiply:
+      if (!wraps(instruction))
+        return type;
+      break;
+    case Opcode::Not:
+    case Opcode::And:
+    case Opcode::Or:
+    case Opcode::Xor:
+    case Opcode::ShiftLeft:
+    case Opcode::Mask:
+    case Opcode::MaskBar:
+    case Opcode::Equal:
+    case Opcode::NotEqual:
+      break;
+    default:
+      return type;
+    }
+    return type == AluType::I8    ? AluType::U8
+           : type == AluType::I16 ? AluType::U16
+           : type == AluType::I32 ? AluType::U32
+                                  : type;
   }
 
   struct PlaneTile {

@@ -96,10 +96,15 @@ const Operation &operationOf(const Instruction &instruction) {
   return *operation;
 }
 
+} // namespace
+
 bool wraps(const Instruction &instruction) {
   Shape shape = operationOf(instruction).shape;
   return (shape == Shape::Arithmetic || shape == Shape::Convert) && valueOf(instruction, Member::Byte2) == wrapping;
 }
+
+namespace {
+
 int64_t resultType(const Instruction &instruction) {
   Shape shape = operationOf(instruction).shape;
   return shape == Shape::Convert                              ? intoOf(instruction)
