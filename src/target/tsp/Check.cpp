@@ -77,6 +77,7 @@ public:
     placeVariables();
     collect();
     resolveChannels();
+    collectWords();
     resolveMemory();
     checkPorts();
     checkParts();
@@ -246,13 +247,11 @@ private:
     }
   }
 
-  // What each event does to channels, memory words, memory ports and the parts of switch units.
+  // What each event does to channels, memory ports and the parts of switch units.
   void collect() {
     uint32_t operandCount = 0;
     for (uint32_t event = 0; event < events.size(); ++event) {
       operands[event] = operandCount;
-      firstRead[event] = static_cast<uint32_t>(readFrom.size());
-      firstWrite[event] = static_cast<uint32_t>(contents.size());
       const Instruction &instruction = instructionOf(event);
       const QueueName &name = nameOf(event);
       Effects effects = effectsOf(queues.chipOf(events[event].queue), name, instruction, machine);
@@ -271,9 +270,18 @@ private:
       }
     }
     operands[events.size()] = operandCount;
-    firstRead[events.size()] = static_cast<uint32_t>(readFrom.size());
-    firstWrite[events.size()] = static_cast<uint32_t>(contents.size());
     sources.resize(operandCount);
+  }
+
+  struct Region {
+    int64_t first, last;
+  };
+  Region regionOf(uint32_t event) const {
+    const Instruction &instruction = instructionOf(event);
+    if (instruction.op() == Opcode::Gather || instruction.op() == Opcode::Scatter)
+      return {instruction.word[0], int64_t(instruction.word[0]) + instruction.word[2] - 1};
+    int64_t address = stepped(instruction, events[event].iteration);
+    return {address, address};
   }
 
   // False when it has no address.
@@ -283,40 +291,64 @@ private:
     Opcode opcode = instruction.op();
     bool region = opcode == Opcode::Gather || opcode == Opcode::Scatter;
     bool reads = opcode == Opcode::Read || opcode == Opcode::Gather;
-    int64_t first = region ? instruction.word[0] : stepped(instruction, events[event].iteration);
-    int64_t last = region ? first + instruction.word[2] - 1 : first;
+    auto [first, last] = regionOf(event);
     int64_t outside = first < 0 || first >= machine.words ? first : last;
     if (outside < 0 || outside >= machine.words) {
       find(event, hazard::outOfRange("address", outside, machine.words - 1), region ? Contents : Operands);
       return false;
     }
     int64_t capture = captureOf(event), end = events[event].cycle + effects.completion;
-    int64_t slice = sliceIndex(queues.chipOf(events[event].queue), {name.hemisphere, name.index});
-    uint8_t bank = instruction.small[0];
-    ports.push_back({slice,
+    ports.push_back({sliceIndex(queues.chipOf(events[event].queue), {name.hemisphere, name.index}),
                      opcode == Opcode::Read     ? capture
                      : opcode == Opcode::Gather ? end - machine.memoryRead
                                                 : end - 1,
-                     event, bank, reads});
-    if (words.size() + 2 * (last - first + 1) > mostWordUses) {
-      if (!std::exchange(tooManyWords, true))
-        findings.push_back({0,
-                            {"entry '" + entryPoint.name + "'", "its gathers and scatters reach more than 2^26 words, "
-                                                                "more than the checker holds"}});
-      return false;
-    }
-    for (int64_t address = first; address <= last; ++address) {
-      int64_t word = wordIndex(slice, bank, address);
-      if (opcode != Opcode::Write) {
-        words.push_back({word, capture, true, event, static_cast<uint32_t>(readFrom.size())});
-        readFrom.push_back(none);
-      }
-      if (!reads) {
-        words.push_back({word, end, false, event, static_cast<uint32_t>(contents.size())});
-        contents.push_back(0);
-      }
-    }
+                     event, instruction.small[0], reads});
     return true;
+  }
+
+  // What each event does to memory words. A gather or scatter without operands does nothing: how many words it might
+  // have touched is then no matter of how long the check takes.
+  void collectWords() {
+    bool tooMany = false;
+    for (uint32_t event = 0; event < events.size(); ++event) {
+      firstRead[event] = static_cast<uint32_t>(readFrom.size());
+      firstWrite[event] = static_cast<uint32_t>(contents.size());
+      const QueueName &name = nameOf(event);
+      auto [first, last] = regionOf(event);
+      if (name.unit != UnitKind::Memory || first < 0 || last >= machine.words)
+        continue;
+      const Instruction &instruction = instructionOf(event);
+      Opcode opcode = instruction.op();
+      bool region = opcode == Opcode::Gather || opcode == Opcode::Scatter;
+      auto given = llvm::ArrayRef(sources).slice(operands[event], operands[event + 1] - operands[event]);
+      if (region && llvm::any_of(given, [](const Giver &giver) { return giver.event == none; }))
+        continue;
+      if (words.size() + 2 * (last - first + 1) > mostWordUses) {
+        if (!std::exchange(tooMany, true))
+          findings.push_back(
+              {0,
+               {"entry '" + entryPoint.name + "'", "its gathers and scatters reach more than 2^26 words, "
+                                                   "more than the checker holds"}});
+        continue;
+      }
+      int64_t slice = sliceIndex(queues.chipOf(events[event].queue), {name.hemisphere, name.index});
+      int64_t end = events[event].cycle;
+      if (opcode == Opcode::Write || opcode == Opcode::Scatter)
+        end += effectsOf(queues.chipOf(events[event].queue), name, instruction, machine).completion;
+      for (int64_t address = first; address <= last; ++address) {
+        int64_t word = wordIndex(slice, instruction.small[0], address);
+        if (opcode != Opcode::Write) {
+          words.push_back({word, captureOf(event), true, event, static_cast<uint32_t>(readFrom.size())});
+          readFrom.push_back(none);
+        }
+        if (opcode == Opcode::Write || opcode == Opcode::Scatter) {
+          words.push_back({word, end, false, event, static_cast<uint32_t>(contents.size())});
+          contents.push_back(0);
+        }
+      }
+    }
+    firstRead.back() = static_cast<uint32_t>(readFrom.size());
+    firstWrite.back() = static_cast<uint32_t>(contents.size());
   }
 
   void collectParts(uint32_t event) {
@@ -705,7 +737,6 @@ private:
   std::vector<ChannelUse> channelUses;
   std::vector<WordUse> words;
   std::vector<PartUse> parts;
-  bool tooManyWords = false;
   std::vector<PortUse> ports;
   std::vector<PlaneState> planes;
   std::vector<Found> findings;
