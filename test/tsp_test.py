@@ -3,8 +3,10 @@
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -12,19 +14,103 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 QUADRILLE = os.environ.get("QUADRILLE", str(ROOT / "build/bin/quadrille"))
 
+# Cycles, as the comment of each program derives them.
+EXAMPLES = {
+    "copy": 33,
+    "vector_add": 76,
+    "activation": 50,
+    "matmul": 429,
+    "requantise": 46,
+    "transpose": 59,
+    "reduction": 568,
+    "softmax": 118,
+    "gather": 44,
+    "two_chips": 385,
+    "fetch": 155,
+}
+
+
+def command(*arguments, cwd=None):
+    return subprocess.run([QUADRILLE, *map(str, arguments)], capture_output=True, text=True, timeout=300, cwd=cwd)
+
 
 def succeed(*arguments, cwd=None):
-    done = subprocess.run([QUADRILLE, *map(str, arguments)], capture_output=True, text=True, timeout=300, cwd=cwd)
+    done = command(*arguments, cwd=cwd)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 @pytest.fixture
-def program(tmp_path):
-    for file in (ROOT / "examples/tsp").glob("matmul*"):
+def examples(tmp_path):
+    for file in (ROOT / "examples/tsp").iterdir():
         shutil.copy(file, tmp_path)
-    succeed("asm", "matmul.tspasm", "-o", "matmul.qdl", cwd=tmp_path)
-    return tmp_path / "matmul.qdl"
+    return tmp_path
+
+
+@pytest.fixture
+def program(examples):
+    succeed("asm", "matmul.tspasm", "-o", "matmul.qdl", cwd=examples)
+    return examples / "matmul.qdl"
+
+
+def head_comment(path):
+    lines = path.read_text().splitlines()
+    return [line[2:] for line in lines[: next(i for i, line in enumerate(lines) if line.startswith("."))]]
+
+
+def test_every_example_is_tested():
+    assert {path.stem for path in (ROOT / "examples/tsp").glob("*.tspasm")} == {*EXAMPLES, "matmul_f16", "broken"}
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_example_agrees_with_its_model_in_the_derived_cycles(name, examples):
+    comment = head_comment(examples / f"{name}.tspasm")
+    assert re.search(r"(\d+) cycles\.$", next(line for line in comment if line.startswith("Total: ")))[1] == str(EXAMPLES[name])
+    succeed("asm", f"{name}.tspasm", "-o", f"{name}.qdl", cwd=examples)
+    text = succeed("run", f"{name}.qdl", "--random", 1, "--check", cwd=examples)
+    assert f"device     {EXAMPLES[name]} cycles" in text
+    assert "reference  agrees" in text
+    report = json.loads(succeed("run", f"{name}.qdl", "--random", 2, "--check", "--json", cwd=examples))
+    assert report["cycles"] == EXAMPLES[name]
+    # Softmax has no division; everything else is the model's own arithmetic.
+    assert report["relative_l2"] <= (1e-6 if name == "softmax" else 0)
+
+
+def test_the_command_in_an_example_is_what_works(examples):
+    for name in [*EXAMPLES, "broken"]:
+        if name == "matmul":  # with an input file
+            continue
+        line = next(line.strip() for line in head_comment(examples / f"{name}.tspasm") if "quadrille asm" in line)
+        assert line.startswith(f"quadrille asm {name}.tspasm -o {name}.qdl && quadrille run {name}.qdl --random 1")
+
+
+def test_models_are_what_the_script_makes(tmp_path):
+    subprocess.run([sys.executable, ROOT / "tools/tsp_example_models.py", tmp_path], check=True)
+    made = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert made == {path.name: path.read_bytes() for path in (ROOT / "examples/tsp").glob("*.onnx")}
+
+
+def test_the_broken_example_says_what_its_comment_quotes(examples):
+    succeed("asm", "broken.tspasm", "-o", "broken.qdl", cwd=examples)
+    done = command("run", "broken.qdl", "--random", 1, cwd=examples)
+    assert done.returncode == 1
+    comment = head_comment(examples / "broken.tspasm")
+    start = next(i for i, line in enumerate(comment) if "quadrille: broken.qdl" in line)
+    assert done.stderr.splitlines() == [line[2:] for line in comment[start : start + len(done.stderr.splitlines())]]
+
+
+def test_the_broken_example_can_be_mended_as_its_comment_says(examples):
+    text = (examples / "broken.tspasm").read_text()
+    mended, count = re.subn(r"(\.queue MEM west [45]\n\.origin 0\n)  \.at 1\n", r"\1", text)
+    assert count == 2
+    (examples / "mended.tspasm").write_text(mended)
+    succeed("asm", "mended.tspasm", "-o", "mended.qdl", cwd=examples)
+    generator = np.random.default_rng(1)
+    a, b = (generator.integers(-64, 64, (8, 320)).astype(np.float16) for _ in range(2))
+    np.savez(examples / "ab.npz", A=a, B=b)
+    report = json.loads(succeed("run", "mended.qdl", "--input", "ab.npz", "--output", "c.npz", "--json", cwd=examples))
+    assert report["cycles"] == 41
+    assert np.array_equal(np.load(examples / "c.npz")["C"], a + b)
 
 
 def test_product_equals_numpy_in_the_predicted_cycles(program, tmp_path):
