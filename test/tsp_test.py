@@ -84,6 +84,27 @@ def test_the_command_in_an_example_is_what_works(examples):
         assert line.startswith(f"quadrille asm {name}.tspasm -o {name}.qdl && quadrille run {name}.qdl --random 1")
 
 
+def test_the_readme_shows_what_the_commands_print(examples):
+    text = (ROOT / "src/target/tsp/README.md").read_text()
+    cycles = {}
+    for names, numbers in re.findall(r"^\| (`[a-z0-9_`, ]+`) \| ([0-9, ]+) \| ", text, re.MULTILINE):
+        cycles |= zip(re.findall(r"\w+", names), map(int, numbers.split(", ")))
+    assert cycles == EXAMPLES | {"matmul_f16": 396}
+    for name in [*EXAMPLES, "broken"]:
+        succeed("asm", f"{name}.tspasm", "-o", f"{name}.qdl", cwd=examples)
+    commands = 0
+    for block in re.findall(r"^```\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        printed = None
+        for line in block.splitlines():
+            if line.startswith("$ quadrille "):
+                done = command(*line.split("#")[0].split()[2:], cwd=examples)
+                printed = (done.stdout + done.stderr).splitlines()
+                commands += 1
+            elif printed is not None and line:
+                assert line in printed, (line, printed)
+    assert commands == 5
+
+
 def test_models_are_what_the_script_makes(tmp_path):
     subprocess.run([sys.executable, ROOT / "tools/tsp_example_models.py", tmp_path], check=True)
     made = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
