@@ -2,6 +2,8 @@
 
 #include "llvm/ADT/STLExtras.h"
 
+#include <tuple>
+
 namespace quadrille::tsp {
 
 llvm::Error Channels::add(const std::shared_ptr<Work> &work, const Queues &queues) {
@@ -76,7 +78,8 @@ void Channels::noteIfNotTaken(size_t channel, const Run &run) {
   if (!isLinkChannel(static_cast<uint32_t>(channel), machine) || run.work->taken == run.work->count())
     return;
   Issue issue = run.work->burst.issue(run.work->taken);
-  if (!firstNotTaken || issue.cycle < firstNotTaken->first.cycle)
+  if (!firstNotTaken ||
+      std::tie(issue.cycle, issue.queue) < std::tie(firstNotTaken->first.cycle, firstNotTaken->first.queue))
     firstNotTaken = {issue, static_cast<uint32_t>(channel)};
 }
 
@@ -90,13 +93,13 @@ void Channels::drop(int64_t cycle) {
     });
 }
 
-llvm::Error Channels::finish(const Queues &queues) {
+std::optional<LeftOver> Channels::leftOver() {
   for (size_t channel = 0; channel < list.size(); ++channel)
     for (const Run &run : list[channel])
       noteIfNotTaken(channel, run);
-  if (firstNotTaken)
-    return hazardError(firstNotTaken->first, queues, hazard::neverTaken(channelName(firstNotTaken->second, machine)));
-  return llvm::Error::success();
+  if (!firstNotTaken)
+    return std::nullopt;
+  return LeftOver{firstNotTaken->first, hazard::neverTaken(channelName(firstNotTaken->second, machine))};
 }
 
 } // namespace quadrille::tsp

@@ -33,8 +33,8 @@ public:
   // Drops what no issue from `cycle` on can meet.
   void drop(int64_t cycle);
 
-  // After the last issue: an error when a vector on a link was never taken.
-  llvm::Error finish(const Queues &queues);
+  // After the last issue: the first vector on a link that was never taken.
+  std::optional<LeftOver> leftOver();
 
 private:
   struct Run {

@@ -1,13 +1,25 @@
 #include "target/tsp/Dispatch.h"
 
+#include "llvm/ADT/STLExtras.h"
+
+#include <tuple>
+
 namespace quadrille::tsp {
 
 namespace {
 // Memory opcodes last, all others in the order of their numbers.
 uint8_t phaseOf(const Instruction &instruction) {
-  return static_cast<uint8_t>(instruction.opcode - static_cast<uint8_t>(Opcode::LoadWeights));
+  return static_cast<uint8_t>(instruction.opcode - static_cast<uint8_t>(Opcode::LoadWeights) + 1);
 }
+constexpr uint8_t failurePhase = 0; // before them
 } // namespace
+
+bool precedes(const Issue &a, const Issue &b, const Queues &queues) {
+  auto rank = [&](const Issue &issue) {
+    return std::tuple(issue.cycle, phaseOf(queues[issue.queue].instructions[issue.instruction]), issue.queue);
+  };
+  return rank(a) < rank(b);
+}
 
 InstructionBuffer::InstructionBuffer(size_t instructions, const Architecture &machine)
     : total(static_cast<int64_t>(instructions)), capacity(machine.bufferBytes / machine.instructionBytes),
@@ -38,13 +50,8 @@ Dispatcher::Dispatcher(const Queues &queues, const Architecture &machine, int64_
     : queues(queues), machine(machine), longest(longest), onWait(onWait) {
   for (size_t queue = 0; queue < queues.size(); ++queue)
     cursors.emplace_back(InstructionBuffer(queues[queue].instructions.size(), machine));
-}
-
-llvm::Error Dispatcher::start() {
   for (uint32_t queue = 0; queue < queues.size(); ++queue)
-    if (llvm::Error error = advance(queue))
-      return error;
-  return llvm::Error::success();
+    advance(queue);
 }
 
 void Dispatcher::push(uint32_t queue) {
@@ -52,44 +59,48 @@ void Dispatcher::push(uint32_t queue) {
   pending.push({burst.cycles.first, phaseOf(queues[queue].instructions[burst.instruction]), queue});
 }
 
-// Takes the queue's next instruction out of its buffer.
-llvm::Error Dispatcher::take(uint32_t queue, int64_t cycle) {
+// Takes the queue's next instruction out of its buffer; empty, or why it cannot.
+std::string Dispatcher::take(uint32_t queue) {
   Cursor &cursor = cursors[queue];
-  Issue here{cycle, queue, cursor.instruction, 0};
-  if (cycle > hazard::longest)
-    return hazardError(here, queues, hazard::tooLong());
-  if (std::string problem = cursor.buffer.take(cursor.instruction, cycle); !problem.empty())
-    return hazardError(here, queues, problem);
-  ++cursor.instruction;
-  return llvm::Error::success();
+  if (cursor.clock > hazard::longest)
+    return hazard::tooLong();
+  std::string problem = cursor.buffer.take(cursor.instruction, cursor.clock);
+  if (problem.empty())
+    ++cursor.instruction;
+  return problem;
 }
 
-// Brings the queue to its next burst, to a sync, or to its end.
-llvm::Error Dispatcher::advance(uint32_t queue) {
+// Brings the queue to its next burst, to a failure, to a sync, or to its end.
+void Dispatcher::advance(uint32_t queue) {
   Cursor &cursor = cursors[queue];
   const std::vector<Instruction> &instructions = queues[queue].instructions;
   while (cursor.instruction < instructions.size()) {
-    Issue here{cursor.clock, queue, cursor.instruction, 0};
-    const Instruction &instruction = instructions[cursor.instruction];
-    if (llvm::Error error = take(queue, cursor.clock))
-      return error;
+    uint32_t here = cursor.instruction;
+    const Instruction &instruction = instructions[here];
+    std::string problem = take(queue);
+    if (problem.empty() && instruction.op() == Opcode::Repeat)
+      problem = hazard::nothingToRepeat();
+    if (problem.empty() && instruction.op() == Opcode::Fetch)
+      problem = cursor.buffer.fetch(here, cursor.clock);
+    if (!problem.empty()) {
+      cursor.instruction = here;
+      cursor.failure = problem;
+      pending.push({cursor.clock, failurePhase, queue});
+      return;
+    }
     switch (instruction.op()) {
     case Opcode::Nop:
       cursor.clock += instruction.word[0];
       break;
-    case Opcode::Repeat:
-      return hazardError(here, queues, hazard::nothingToRepeat());
     case Opcode::Sync:
       cursor.parked = cursor.clock;
       parked.push_back(queue);
-      return llvm::Error::success();
+      return;
     case Opcode::Notify:
       arrivals.push({cursor.clock + machine.barrier, queues.chipOf(queue)});
       ++cursor.clock;
       break;
     case Opcode::Fetch:
-      if (std::string problem = cursor.buffer.fetch(here.instruction, here.cycle); !problem.empty())
-        return hazardError(here, queues, problem);
       ++cursor.clock;
       break;
     case Opcode::Deskew: {
@@ -100,20 +111,18 @@ llvm::Error Dispatcher::advance(uint32_t queue) {
       break;
     }
     default:
-      cursor.burst = {queue, here.instruction, 0, {cursor.clock, 1, 1}};
+      cursor.burst = {queue, here, 0, {cursor.clock, 1, 1}};
       ++cursor.clock;
-      if (cursor.instruction < instructions.size() && instructions[cursor.instruction].op() == Opcode::Repeat) {
-        const Instruction &repeat = instructions[cursor.instruction];
-        if (llvm::Error error = take(queue, cursor.clock))
-          return error;
-        cursor.burst.cycles = {cursor.burst.cycles.first, repeat.word[1], int64_t(repeat.word[0]) + 1};
-        cursor.clock = cursor.burst.cycles.last() + 1;
-      }
+      // A Repeat that cannot be taken fails after the first issue.
+      if (cursor.instruction < instructions.size() && instructions[cursor.instruction].op() == Opcode::Repeat)
+        if (const Instruction &repeat = instructions[cursor.instruction]; take(queue).empty()) {
+          cursor.burst.cycles = {cursor.burst.cycles.first, repeat.word[1], int64_t(repeat.word[0]) + 1};
+          cursor.clock = cursor.burst.cycles.last() + 1;
+        }
       push(queue);
-      return llvm::Error::success();
+      return;
     }
   }
-  return llvm::Error::success();
 }
 
 llvm::Expected<std::optional<Burst>> Dispatcher::next() {
@@ -132,27 +141,29 @@ llvm::Expected<std::optional<Burst>> Dispatcher::next() {
       onWait(queue, cursor.parked, arrival.cycle);
       cursor.parked = -1;
       cursor.clock = arrival.cycle;
-      if (llvm::Error error = advance(queue))
-        return error;
+      advance(queue);
     }
   }
   if (pending.empty()) {
-    for (uint32_t queue : parked)
-      return hazardError({cursors[queue].parked, queue, cursors[queue].instruction - 1, 0}, queues,
-                         hazard::neverReleased());
-    return std::nullopt;
+    if (parked.empty())
+      return std::nullopt;
+    uint32_t queue = *llvm::min_element(parked);
+    return hazardError({cursors[queue].parked, queue, cursors[queue].instruction - 1, 0}, queues,
+                       hazard::neverReleased());
   }
   uint32_t queue = pending.top().queue;
   pending.pop();
   Cursor &cursor = cursors[queue];
+  if (!cursor.failure.empty())
+    return hazardError({cursor.clock, queue, cursor.instruction, 0}, queues, cursor.failure);
   Burst burst = cursor.burst;
   if (burst.cycles.count > longest) {
     burst.cycles.count = longest;
     cursor.burst.first += longest;
     cursor.burst.cycles = cursor.burst.cycles.part(longest, cursor.burst.cycles.count - longest);
     push(queue);
-  } else if (llvm::Error error = advance(queue)) {
-    return error;
+  } else {
+    advance(queue);
   }
   return burst;
 }

@@ -38,18 +38,18 @@ private:
   std::deque<int64_t> arrivals;
 };
 
+// Whether `a` comes before `b` in the order of Dispatcher::next.
+bool precedes(const Issue &a, const Issue &b, const Queues &queues);
+
 class Dispatcher {
 public:
   // `onWait` is told of the time that a queue spends waiting: [begin, end). With `longest` = 1 every issue comes alone.
   Dispatcher(const Queues &queues, const Architecture &machine, int64_t longest,
              llvm::function_ref<void(uint32_t queue, int64_t begin, int64_t end)> onWait);
 
-  // Must be called once before the first `next`.
-  llvm::Error start();
-
   // The next burst in order of its first cycle, then of opcode (weights before their install, installs before
   // activations, activations before sums, memory last, so that whatever takes effect in a cycle precedes its use), then
-  // of queue; nothing when all queues have ended.
+  // of queue; nothing when all queues have ended. What is wrong with a queue comes in its cycle too, as an error.
   llvm::Expected<std::optional<Burst>> next();
 
 private:
@@ -59,6 +59,7 @@ private:
     int64_t clock = 0;        // cycle of its dispatch
     Burst burst;              // the pending one
     int64_t parked = -1;      // cycle of the sync, or -1
+    std::string failure;      // pending instead of a burst: why `instruction` cannot be dispatched
     InstructionBuffer buffer;
   };
   struct Entry {
@@ -72,8 +73,8 @@ private:
     auto operator<=>(const Arrival &) const = default;
   };
 
-  llvm::Error advance(uint32_t queue);
-  llvm::Error take(uint32_t queue, int64_t cycle);
+  void advance(uint32_t queue);
+  std::string take(uint32_t queue);
   void push(uint32_t queue);
 
   const Queues &queues;

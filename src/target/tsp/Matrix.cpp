@@ -113,7 +113,7 @@ llvm::Expected<bool> Matrix::install(Plane &plane) {
     progress = true;
   }
   // Activations that are still to come meet the latest tile that is ready by then, or a later one.
-  int64_t earliest = std::min(context.known, plane.activations.nextCycle());
+  int64_t earliest = std::min(context.complete, plane.activations.nextCycle());
   if ((&plane - planes.data()) % machine.tandem != 0)
     earliest = std::min(earliest, (&plane)[-1].activations.nextCycle());
   while (plane.tiles.size() > 1 && plane.tiles[1]->ready - machine.skew <= earliest)
@@ -224,9 +224,8 @@ llvm::Expected<bool> Matrix::accumulate(Plane &plane) {
     // Products that arrive now belong to activations of a known cycle: have they been executed?
     if (plane.activations.nextCycle() <= work->nextCycle() - machine.multiply)
       break;
-    if (!plane.products.empty() && plane.products.front().arrivals.at(plane.products.front().taken) < capture)
-      return hazardError(plane.products.front().by.issue(plane.products.front().taken), context.queues,
-                         hazard::productsLost());
+    while (!plane.products.empty() && plane.products.front().arrivals.at(plane.products.front().taken) < capture)
+      loseProducts(plane);
     if (plane.products.empty() || plane.products.front().arrivals.at(plane.products.front().taken) != capture)
       return context.hazard(*work, work->done, hazard::noProducts());
     Products &products = plane.products.front();
@@ -290,16 +289,28 @@ void Matrix::emit(const Work &work, int64_t k, const uint32_t *sums, int64_t col
   }
 }
 
-llvm::Error Matrix::finish() const {
-  for (const Plane &plane : planes) {
-    if (!plane.products.empty())
-      return hazardError(plane.products.front().by.issue(plane.products.front().taken), context.queues,
-                         hazard::productsLost());
-    for (size_t number = 0; number < plane.sums.size(); ++number)
-      if (plane.sums[number].started)
-        return hazardError(plane.sums[number].by, context.queues, hazard::sumNotFinished(static_cast<int64_t>(number)));
-  }
-  return llvm::Error::success();
+// The next products of the plane go unused.
+void Matrix::loseProducts(Plane &plane) {
+  Products &products = plane.products.front();
+  Issue issue = products.by.issue(products.taken);
+  if (!firstLost || precedes(issue, *firstLost, context.queues))
+    firstLost = issue;
+  if (++products.taken == products.arrivals.count)
+    plane.products.pop_front();
+}
+
+std::optional<LeftOver> Matrix::leftOver() {
+  for (Plane &plane : planes)
+    while (!plane.products.empty())
+      loseProducts(plane);
+  std::optional<LeftOver> first;
+  if (firstLost)
+    first = {*firstLost, hazard::productsLost()};
+  for (const Plane &plane : planes)
+    for (auto [number, sum] : llvm::enumerate(plane.sums))
+      if (sum.started && (!first || precedes(sum.by, first->issue, context.queues)))
+        first = {sum.by, hazard::sumNotFinished(static_cast<int64_t>(number))};
+  return first;
 }
 
 } // namespace quadrille::tsp

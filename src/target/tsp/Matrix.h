@@ -13,8 +13,8 @@ public:
   void add(std::shared_ptr<Work> work);
   // Executes what can be executed; whether that was anything.
   llvm::Expected<bool> step();
-  // After the last instruction: are there products or sums that nobody took?
-  llvm::Error finish() const;
+  // After the last instruction: the first products or sum that nobody took.
+  std::optional<LeftOver> leftOver();
 
 private:
   struct TimedTile : Tile {
@@ -58,10 +58,12 @@ private:
 
   // The tile that activations captured in `cycle` meet, and through `until` the first cycle of the next one.
   const TimedTile *tileAt(Plane &plane, int64_t cycle, int64_t &until) const;
+  void loseProducts(Plane &plane);
   void emit(const Work &work, int64_t k, const uint32_t *sums, int64_t columns) const;
 
   const Context &context;
   std::vector<Plane> planes;
+  std::optional<Issue> firstLost; // activations whose products no ACC took
 };
 
 } // namespace quadrille::tsp

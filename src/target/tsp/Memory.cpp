@@ -83,6 +83,9 @@ llvm::Expected<bool> Memory::step(Slice &slice) {
       if (count == 0)
         return context.hazard(*work, work->done,
                               hazard::outOfRange("address", addressOf(*work, work->done), context.machine.words - 1));
+    } else if (int64_t last = int64_t(work->instruction->word[0]) + work->instruction->word[2] - 1;
+               last >= context.machine.words) {
+      return context.hazard(*work, work->done, hazard::outOfRange("address", last, context.machine.words - 1));
     }
     if (llvm::Error error = context.channels.find(context, *work, count, found))
       return std::move(error);
@@ -136,17 +139,21 @@ llvm::Error Memory::access(Slice &slice, const Work &work, int64_t count, int64_
   uint8_t bank = work.instruction->small[0];
   int64_t now = work.nextCycle() + context.machine.skew;
   std::erase_if(slice.accesses, [&](const Access &other) { return other.cycles.last() < now; });
-  int64_t same = 0, most = reads ? context.machine.readsPerCycle : context.machine.writesPerCycle;
+  int64_t most = reads ? context.machine.readsPerCycle : context.machine.writesPerCycle;
+  for (const Access &other : slice.accesses)
+    if (other.bank == bank)
+      if (auto k = firstCommon(cycles, other.cycles)) {
+        Issue by = other.by.issue(*other.cycles.indexOf(cycles.at(*k)));
+        return context.hazard(work, work.done + *k, hazard::bankBusy(bank, print(by, context.queues)));
+      }
+  // Few are left: of those that meet these issues at all, how many in one cycle?
   for (const Access &other : slice.accesses) {
-    auto k = firstCommon(cycles, other.cycles);
-    if (!k)
-      continue;
-    if (other.bank == bank) {
-      Issue by = other.by.issue(*other.cycles.indexOf(cycles.at(*k)));
-      return context.hazard(work, work.done + *k, hazard::bankBusy(bank, print(by, context.queues)));
-    }
-    if (other.reads == reads && ++same >= most)
-      return context.hazard(work, work.done + *k, hazard::tooManyAccesses(reads, most));
+    auto k = other.reads == reads ? firstCommon(cycles, other.cycles) : std::nullopt;
+    for (; k && *k < count; ++*k)
+      if (llvm::count_if(slice.accesses, [&](const Access &each) {
+            return each.reads == reads && each.cycles.indexOf(cycles.at(*k));
+          }) >= most)
+        return context.hazard(work, work.done + *k, hazard::tooManyAccesses(reads, most));
   }
   Burst by = work.burst;
   by.first += work.done;
@@ -182,8 +189,9 @@ llvm::Expected<int64_t> Memory::write(Slice &slice, Work &work, int64_t count, V
   Bank &bank = bankOf(slice, bankIndex);
   if (llvm::Error error = access(slice, work, count, work.effects.completion - 1, false))
     return std::move(error);
-  // No reading follows in the slice before the cycle after these issues.
-  int64_t seen = work.cycle(work.done + count - 1) + 1 + machine.skew, bytes = machine.vectorBytes();
+  // No reading follows in the slice before the cycle after these issues; on another queue it may in the last one.
+  int64_t seen = work.cycle(work.done + count - 1) + (machine.queuesPerSlice == 1) + machine.skew;
+  int64_t bytes = machine.vectorBytes();
   for (int64_t k = 0; k < count; ++k) {
     int64_t address = addressOf(work, work.done + k), cycle = work.cycle(work.done + k);
     int64_t visible = cycle + work.effects.completion;
@@ -208,9 +216,6 @@ llvm::Expected<int64_t> Memory::write(Slice &slice, Work &work, int64_t count, V
 // All words that a gather or scatter may touch have been written.
 llvm::Error Memory::requireRegion(Slice &slice, const Work &work) {
   int64_t address = work.instruction->word[0], rows = work.instruction->word[2];
-  if (address + rows > context.machine.words)
-    return context.hazard(work, work.done,
-                          hazard::outOfRange("address", address + rows - 1, context.machine.words - 1));
   Bank &bank = bankOf(slice, work.instruction->small[0]);
   for (int64_t row = address; row < address + rows; ++row)
     if (!bank.valid[row])

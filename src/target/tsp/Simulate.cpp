@@ -36,8 +36,6 @@ public:
       return error;
     auto onWait = [&](uint32_t queue, int64_t begin, int64_t end) { recorder.wait(queue, begin, end); };
     Dispatcher dispatcher(queues, machine, oneByOne ? 1 : std::numeric_limits<int64_t>::max(), onWait);
-    if (llvm::Error error = dispatcher.start())
-      return error;
     double total = static_cast<double>(issueCount(queues));
     int64_t done = 0, last = 0, waiting = 0;
     while (true) {
@@ -46,7 +44,7 @@ public:
         return burst.takeError();
       if (!*burst)
         break;
-      context.known = (*burst)->cycles.first;
+      context.known = context.complete = (*burst)->cycles.first;
       if (waiting >= burstsTogether) {
         if (llvm::Error error = advance())
           return error;
@@ -61,13 +59,14 @@ public:
       if (llvm::Error error = begin(work))
         return error;
     }
-    context.known = std::numeric_limits<int64_t>::max();
+    context.known = context.complete = std::numeric_limits<int64_t>::max();
     if (llvm::Error error = advance())
       return error;
-    if (llvm::Error error = matrix.finish())
-      return error;
-    if (llvm::Error error = channels.finish(queues))
-      return error;
+    auto products = matrix.leftOver(), vector = channels.leftOver();
+    if (auto &first = products && vector && precedes(vector->issue, products->issue, queues) ? vector
+                      : products                                                             ? products
+                                                                                             : vector)
+      return hazardError(first->issue, queues, first->message);
     memory.settle();
     // Superlane k does everything k skews later: completion at superlane 0, and once through all superlanes.
     int64_t cycles = done == 0 ? 0 : last + machine.superlanes * machine.superlaneSkew;
@@ -110,7 +109,7 @@ private:
       break;
     }
     if (oneByOne) {
-      ++context.known;
+      ++context.known; // others of this cycle are to come
       if (llvm::Error error = advance())
         return error;
     }
@@ -130,8 +129,8 @@ private:
         progress |= *stepped;
       }
     }
-    channels.drop(context.known);
-    units.drop(context.known);
+    channels.drop(context.complete);
+    units.drop(context.complete);
     return llvm::Error::success();
   }
 

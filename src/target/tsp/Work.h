@@ -62,6 +62,12 @@ struct Vectors {
 
 class Channels;
 
+// What shows only when the program has ended.
+struct LeftOver {
+  Issue issue;
+  std::string message;
+};
+
 // Who is told of work as it is executed.
 class Observer {
 public:
@@ -80,8 +86,8 @@ struct Context {
   Observer &observer;
   VectorPool &pool;
   bool values;
-  // Bursts that begin before this cycle are known; issues from it on cannot be executed yet.
-  int64_t known = 0;
+  // Issues before `known` may be executed: all that they depend on is known. Before `complete` no issue is to come.
+  int64_t known = 0, complete = 0;
 
   // How many issues from `work.done` on lie before `cycle`.
   int64_t before(const Work &work, int64_t cycle) const {
