@@ -10,6 +10,8 @@
 #include "llvm/ADT/STLExtras.h"
 
 #include <algorithm>
+#include <deque>
+#include <limits>
 #include <map>
 #include <tuple>
 
@@ -39,7 +41,8 @@ struct ChannelUse {
   int64_t diagonal, place;
   bool reads;
   uint32_t event;
-  uint8_t part; // of a driver; index of the operand of a reader
+  uint8_t part;  // of a driver; index of the operand of a reader
+  uint8_t index; // among the ends of the event
 };
 
 struct WordUse {
@@ -107,17 +110,18 @@ private:
   int64_t captureOf(uint32_t event) const { return events[event].cycle + machine.skew; }
   // Of several findings about one event, the one that the hardware would meet first comes first.
   enum Stage : uint64_t { Operands, Undriven, Port, Contents, Driver };
-  void find(uint32_t event, std::string message, Stage stage = Operands) {
-    findings.push_back({uint64_t(event) * 8 + stage, {print(events[event], queues), std::move(message)}});
+  // `index` tells apart what one event does at that stage.
+  void find(uint32_t event, std::string message, Stage stage = Operands, uint8_t index = 0) {
+    uint64_t order = (uint64_t(event) * 8 + stage) * 64 + index;
+    findings.push_back({order, {print(events[event], queues), std::move(message)}});
   }
   // What shows only when the program has ended comes behind all that happens while it runs.
   static constexpr uint64_t ended = uint64_t(1) << 62;
   void findInTheEnd(uint32_t event, std::string message) {
     findings.push_back({ended + event, {print(events[event], queues), std::move(message)}});
   }
-  void findAt(const Issue &issue, std::string message) {
-    findings.push_back({0, {print(issue, queues), std::move(message)}});
-  }
+  // Of the queue itself, before all that is issued in that cycle.
+  void findAt(const Issue &issue, std::string message) { ofQueues.emplace_back(issue, std::move(message)); }
 
   // All dispatches, in the order in which effects of one cycle count: queue by queue up to the next sync; then, as long
   // as notifications arrive, in the order of their arrival, the queues that wait for them.
@@ -125,7 +129,8 @@ private:
     struct Progress {
       size_t next = 0;
       int64_t clock = 0;
-      std::vector<int64_t> fetched; // arrivals
+      std::vector<int64_t> fetched; // arrivals, ascending
+      size_t arrived = 0;           // of them
     };
     std::vector<Progress> progress(queues.size());
     std::vector<uint32_t> waiting;
@@ -133,10 +138,11 @@ private:
     int64_t capacity = machine.bufferBytes / machine.instructionBytes;
     int64_t perFetch = machine.fetchBytes / machine.instructionBytes;
     // Empty when the instruction is in the queue's buffer; a fetch also needs something to fetch, and room for it.
-    auto bufferProblem = [&](const Progress &at, uint32_t queue, bool fetches) -> std::string {
+    auto bufferProblem = [&](Progress &at, uint32_t queue, bool fetches) -> std::string {
       auto index = static_cast<int64_t>(at.next), total = static_cast<int64_t>(queues[queue].instructions.size());
-      int64_t arrived = llvm::count_if(at.fetched, [&](int64_t cycle) { return cycle <= at.clock; });
-      if (index >= capacity + arrived * perFetch)
+      while (at.arrived < at.fetched.size() && at.fetched[at.arrived] <= at.clock)
+        ++at.arrived;
+      if (index >= capacity + static_cast<int64_t>(at.arrived) * perFetch)
         return hazard::fetchUnderrun();
       int64_t ordered = capacity + static_cast<int64_t>(at.fetched.size()) * perFetch;
       if (fetches && ordered >= total)
@@ -200,9 +206,10 @@ private:
         walk(queue);
       }
     }
+    llvm::sort(waiting);
     for (uint32_t queue : waiting)
       findings.push_back(
-          {~uint64_t(0) - 1,
+          {ended - 1,
            {print(Issue{progress[queue].clock, queue, static_cast<uint32_t>(progress[queue].next), 0}, queues),
             hazard::neverReleased()}});
     auto rank = [&](const Issue &issue) {
@@ -211,6 +218,13 @@ private:
       return std::tuple(issue.cycle, !matrix, opcode, issue.queue);
     };
     std::sort(events.begin(), events.end(), [&](const Issue &a, const Issue &b) { return rank(a) < rank(b); });
+    llvm::sort(ofQueues, [](const auto &a, const auto &b) {
+      return std::tie(a.first.cycle, a.first.queue) < std::tie(b.first.cycle, b.first.queue);
+    });
+    for (auto &[issue, message] : ofQueues) {
+      auto next = llvm::partition_point(events, [&, cycle = issue.cycle](const Issue &e) { return e.cycle < cycle; });
+      findings.push_back({uint64_t(next - events.begin()) * 8 * 64, {print(issue, queues), std::move(message)}});
+    }
     hashes.resize(events.size());
     operands.resize(events.size() + 1);
     firstRead.resize(events.size() + 1);
@@ -260,14 +274,13 @@ private:
       if (name.unit == UnitKind::Switch)
         collectParts(event);
       int64_t cycle = events[event].cycle;
-      for (const ChannelEnd &drive : effects.drives)
-        channelUses.push_back(
-            {drive.channel, cycle + drive.delay - drive.coordinate, drive.place, false, event, drive.part});
-      for (const ChannelEnd &read : effects.reads) {
+      for (auto [index, drive] : llvm::enumerate(effects.drives))
+        channelUses.push_back({drive.channel, cycle + drive.delay - drive.coordinate, drive.place, false, event,
+                               drive.part, static_cast<uint8_t>(index)});
+      for (auto [index, read] : llvm::enumerate(effects.reads))
         channelUses.push_back({read.channel, cycle + read.delay - read.coordinate, read.place, true, event,
-                               static_cast<uint8_t>(operandCount - operands[event])});
-        ++operandCount;
-      }
+                               static_cast<uint8_t>(index), static_cast<uint8_t>(index)});
+      operandCount += effects.reads.size();
     }
     operands[events.size()] = operandCount;
     sources.resize(operandCount);
@@ -294,7 +307,7 @@ private:
     auto [first, last] = regionOf(event);
     int64_t outside = first < 0 || first >= machine.words ? first : last;
     if (outside < 0 || outside >= machine.words) {
-      find(event, hazard::outOfRange("address", outside, machine.words - 1), region ? Contents : Operands);
+      find(event, hazard::outOfRange("address", outside, machine.words - 1));
       return false;
     }
     int64_t capture = captureOf(event), end = events[event].cycle + effects.completion;
@@ -397,12 +410,12 @@ private:
       if (!use.reads) {
         if (driver && driver->place == use.place)
           find(use.event, hazard::twoDrivers(channelName(use.channel, machine), print(events[driver->event], queues)),
-               Driver);
+               Driver, use.index);
         leave();
         driver = &use;
         taken = false;
       } else if (!driver) {
-        find(use.event, hazard::undriven(channelName(use.channel, machine)), Undriven);
+        find(use.event, hazard::undriven(channelName(use.channel, machine)), Undriven, use.index);
       } else {
         sources[operands[use.event] + use.part] = {driver->event, driver->part};
         taken = true;
@@ -415,13 +428,15 @@ private:
     std::sort(words.begin(), words.end(), [](const WordUse &a, const WordUse &b) {
       return std::tie(a.word, a.cycle, a.reads, a.event) < std::tie(b.word, b.cycle, b.reads, b.event);
     });
+    replaced.resize(contents.size());
     const WordUse *written = nullptr;
     for (const WordUse &use : words) {
       if (written && written->word != use.word)
         written = nullptr;
-      if (!use.reads)
+      if (!use.reads) {
+        replaced[use.slot] = written ? written->slot : none;
         written = &use;
-      else if (!written)
+      } else if (!written)
         find(use.event, hazard::neverWritten(use.word / machine.words % machine.banks, use.word % machine.words),
              Contents);
       else
@@ -461,8 +476,10 @@ private:
     case Opcode::Send:
     case Opcode::Receive:
       return hashes[origin.event];
-    case Opcode::Copy: // unchanged, part by part
-      return valueOf(sources[operands[origin.event] + origin.part]);
+    case Opcode::Copy: // unchanged, part by part; but any truth value becomes 0 or 1
+      if (instructionOf(origin.event).small[0] != static_cast<uint8_t>(AluType::Bool))
+        return valueOf(sources[operands[origin.event] + origin.part]);
+      [[fallthrough]];
     default:
       return mix(hashes[origin.event], origin.part);
     }
@@ -544,7 +561,14 @@ private:
   // In order of the events: what the planes hold, and the symbolic value that each event emits.
   void follow() {
     planes.resize(queues.chipCount() * machine.hemispheres * machine.planes);
+    // What a word holds when a scatter reaches it, a write that began later may have brought.
+    std::deque<uint32_t> scatters;
+    auto scatterUntil = [&](int64_t cycle) {
+      for (; !scatters.empty() && captureOf(scatters.front()) + machine.memoryScatter <= cycle; scatters.pop_front())
+        scatter(scatters.front());
+    };
     for (uint32_t event = 0; event < events.size(); ++event) {
+      scatterUntil(captureOf(event));
       switch (instructionOf(event).op()) {
       case Opcode::Read:
         if (firstRead[event] < firstRead[event + 1])
@@ -560,7 +584,7 @@ private:
           hashes[event] = mix(hashes[event], readContents(read));
         break;
       case Opcode::Scatter:
-        scatter(event);
+        scatters.push_back(event);
         break;
       case Opcode::Send:
       case Opcode::Receive:
@@ -583,6 +607,7 @@ private:
         break;
       }
     }
+    scatterUntil(std::numeric_limits<int64_t>::max());
     for (const PlaneState &plane : planes) {
       for (const auto &[arrival, products] : plane.products)
         findInTheEnd(products.event, hazard::productsLost());
@@ -595,8 +620,10 @@ private:
     if (firstWrite[event] == firstWrite[event + 1])
       return;
     uint64_t change = mix(mix(7, valueOf(sources[operands[event]])), valueOf(sources[operands[event] + 1]));
-    for (uint32_t row = 0; row < firstWrite[event + 1] - firstWrite[event]; ++row)
-      contents[firstWrite[event] + row] = mix(mix(change, row), readContents(firstRead[event] + row));
+    for (uint32_t slot = firstWrite[event]; slot < firstWrite[event + 1]; ++slot) {
+      uint64_t before = replaced[slot] == none ? 0 : contents[replaced[slot]];
+      contents[slot] = mix(mix(change, slot - firstWrite[event]), before);
+    }
   }
 
   PlaneState &planeOf(uint32_t event, int64_t offset = 0) {
@@ -733,6 +760,7 @@ private:
   std::vector<uint32_t> firstRead, firstWrite; // of event e, in `readFrom` and `contents`, likewise
   std::vector<uint32_t> readFrom;              // by word read: what was written, in `contents`, or none
   std::vector<uint64_t> contents;              // by word written: its hash
+  std::vector<uint32_t> replaced;              // by word written: what was there before, in `contents`, or none
   std::vector<uint64_t> hashes;                // by event: of what it gives
   std::vector<ChannelUse> channelUses;
   std::vector<WordUse> words;
@@ -740,6 +768,7 @@ private:
   std::vector<PortUse> ports;
   std::vector<PlaneState> planes;
   std::vector<Found> findings;
+  std::vector<std::pair<Issue, std::string>> ofQueues;
   uint64_t digestSum = 0;
 };
 
