@@ -302,7 +302,6 @@ private:
     const Instruction &instruction = instructionOf(event);
     const QueueName &name = nameOf(event);
     Opcode opcode = instruction.op();
-    bool region = opcode == Opcode::Gather || opcode == Opcode::Scatter;
     bool reads = opcode == Opcode::Read || opcode == Opcode::Gather;
     auto [first, last] = regionOf(event);
     int64_t outside = first < 0 || first >= machine.words ? first : last;
