@@ -242,8 +242,12 @@ llvm::Expected<bool> Matrix::accumulate(Plane &plane) {
       if (number < 0 || number >= machine.accumulators)
         return context.hazard(*work, k, hazard::outOfRange("sum", number, machine.accumulators - 1));
       Sum &sum = plane.sums[number];
-      const uint32_t *values = products.sums.data() + (products.taken + k - work->done) * columns;
-      uint32_t *held = plane.sumValues.data() + number * machine.columns;
+      const uint32_t *values = nullptr;
+      uint32_t *held = nullptr;
+      if (context.values) {
+        values = products.sums.data() + (products.taken + k - work->done) * columns;
+        held = plane.sumValues.data() + number * machine.columns;
+      }
       if (mode == AccumulateMode::Start) {
         if (sum.started)
           return context.hazard(*work, k, hazard::sumOverwritten(number));
