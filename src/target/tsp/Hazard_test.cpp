@@ -88,6 +88,13 @@ TEST(TspHazard, UndrivenStream) {
                "queue MEM east 5, instruction 1, cycle 5: stream e9 is not driven where it is read");
 }
 
+TEST(TspHazard, ADriverIsNotSeenBeforeIt) {
+  // Slice west 4 is one position before west 0: what passes there in cycle 2 would be where the read puts its word
+  // in 3.
+  expectHazard(std::string(move) + ".queue MEM west 4\n.at 1\nwrite bank=1 address=7 stream=e9\n",
+               "queue MEM west 4, instruction 1, cycle 1: stream e9 is not driven where it is read");
+}
+
 TEST(TspHazard, TwoDrivers) {
   std::string text =
       edit(move, "slices=w0\n.axis dimension=0 extent=4 to=lane",
@@ -360,6 +367,17 @@ TEST(TspHazard, TwoDriversOfEveryUnit) {
                "queue SXM east 0, instruction 1, cycle 49");
 }
 
+// Neither the vector unit nor a switch unit takes what it gives in that very cycle.
+TEST(TspHazard, AUnitDoesNotSeeItsOwnResults) {
+  // Captured in 20, inside 11 later, the result 13 later: in 44.
+  std::string first = ".queue VXM 0\n" + at(19, "neg type=i8 a=e4 to=e8");
+  expectHazard(units({{0, 20, {4}}}, first + ".queue VXM 1\n" + at(43, "neg type=i8 a=e8")),
+               "queue VXM 1, instruction 1, cycle 43: stream e8 is not driven where it is read");
+  expectHazard(units({{23, 50, {4}}}, ".queue SXM east 0\n" + at(49, "shift unit=0 lanes=0 from=e4 to=e7") +
+                                          at(80, "shift unit=0 lanes=0 from=e7 to=w0")),
+               "queue SXM east 0, instruction 3, cycle 80: stream e7 is not driven where it is read");
+}
+
 TEST(TspHazard, PartsOfTheSwitchUnit) {
   // Two queues, one cycle, one part; with the other part, or one cycle later, it is legal.
   struct {
@@ -438,6 +456,9 @@ TEST(TspHazard, Links) {
   std::string busy = "chip 0, queue SXM west 0, instruction 1, cycle 175: link 0 takes a vector every 67 cycles, also "
                      "one by chip 0, queue SXM west 0, instruction 1, cycle 109";
   expectHazard(units(feeds(81), turns + send + "repeat count=1 interval=66\n", receiveTwo, node), busy);
+  expectHazard(
+      units(feeds(81), turns + send + "repeat count=1 interval=66\n", receive + "repeat count=1 interval=66\n", node),
+      busy);
   expectHazard(units(feeds(81), turns + send + ".queue SXM west 1\n" + at(175, "send link=0 stream=w3"), receive, node),
                edit(busy, "west 0", "west 1"));
   // A vector that arrives and another that is put on the same stream.

@@ -129,6 +129,10 @@ public:
       auto [queue, chip] = places[chance.below(static_cast<int64_t>(places.size()))];
       if (queue->instructions.empty())
         continue;
+      if (chance.percent(5)) {
+        queue->name.index = static_cast<uint16_t>(chance.below(machine.slices));
+        continue;
+      }
       auto &list = queue->instructions;
       int64_t index = chance.below(static_cast<int64_t>(list.size()));
       if (chance.percent(6)) {
@@ -324,7 +328,10 @@ private:
     return {-1, 0};
   }
 
-  bool drive(const Need &need) {
+  bool drive(Need need) {
+    // Sometimes more comes than is taken.
+    if (need.cycles.count > 1 && need.cycles.interval > 1 && need.cycles.interval < 5 && chance.percent(30))
+      need.cycles = {need.cycles.first, 1, need.cycles.last() - need.cycles.first + 1};
     if (need.contents == Data && need.depth > 0)
       for (int tries = 0; tries < 3; ++tries) {
         State before = state;

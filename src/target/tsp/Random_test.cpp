@@ -167,7 +167,7 @@ void tryPrograms(const char *machineName, std::vector<std::pair<std::string, std
 }
 
 TEST(TspRandom, OneChip) {
-  tryPrograms("unit-tsp", {}, 1, 400);
+  tryPrograms("unit-tsp", {}, 1, 300);
 }
 TEST(TspRandom, SeveralQueuesAndPortsOfASlice) {
   tryPrograms("unit-tsp",
@@ -176,7 +176,7 @@ TEST(TspRandom, SeveralQueuesAndPortsOfASlice) {
                {"mem.reads_per_cycle", "2"},
                {"mem.banks", "4"},
                {"vxm.routing", "[\"relaxed\"]"}},
-              1, 400);
+              1, 300);
 }
 // The least latencies that a machine file may give.
 TEST(TspRandom, AtOnce) {
@@ -196,10 +196,10 @@ TEST(TspRandom, AtOnce) {
                {"timing.sxm_shift", "1"},
                {"timing.sxm_distribute", "1"},
                {"icu.barrier", "1"}},
-              1, 200);
+              1, 150);
 }
 TEST(TspRandom, FourChips) {
-  tryPrograms("unit-tsp-node", {}, 4, 300);
+  tryPrograms("unit-tsp-node", {}, 4, 250);
 }
 
 } // namespace

@@ -326,6 +326,73 @@ TEST(TspLatency, The82And76CyclesOfAMatrixProduct) {
   }
 }
 
+// Superlane s of the map, lanes 16 s and 16 s + 1, names a word, little-endian; every byte of the words says where it
+// was.
+TEST(TspUnits, GatherAndScatterMoveSuperlanes) {
+  Tensor table = Tensor::uninitialized(ElementType::u8, {400, 320}),
+         map = Tensor::uninitialized(ElementType::u8, {320});
+  Tensor data = Tensor::uninitialized(ElementType::u8, {320});
+  auto contents = [](int word, int lane) { return static_cast<uint8_t>(word * 7 + lane * 3 + word / 256); };
+  auto wordOf = [](int superlane) { return (superlane * 131 + 5) % 400; };
+  for (int word = 0; word < 400; ++word)
+    for (int lane = 0; lane < 320; ++lane)
+      table.mutableData<uint8_t>()[word * 320 + lane] = contents(word, lane);
+  for (int lane = 0; lane < 320; ++lane) {
+    map.mutableData<uint8_t>()[lane] = static_cast<uint8_t>(lane % 16 == 0   ? wordOf(lane / 16) % 256
+                                                            : lane % 16 == 1 ? wordOf(lane / 16) / 256
+                                                                             : 255);
+    data.mutableData<uint8_t>()[lane] = static_cast<uint8_t>(255 - lane);
+  }
+  std::string head = R"(.target tsp
+.machine groqcard
+.input "table" u8[400,320]
+.input "map" u8[320]
+.input "data" u8[320]
+)";
+  std::string layouts = R"(
+.layout input "table" bank=0 address=100 slices=e1
+.axis dimension=0 extent=400 to=address step=1
+.axis dimension=1 extent=320 to=lane step=1
+.layout input "map" bank=0 address=0 slices=e0
+.axis dimension=0 extent=320 to=lane step=1
+.layout input "data" bank=0 address=0 slices=e3
+.axis dimension=0 extent=320 to=lane step=1
+)";
+  auto outputs = [&](const std::string &text) -> std::vector<uint8_t> {
+    auto result =
+        target::find("tsp")->simulate(assembleOrFail(text), {{"table", table}, {"map", map}, {"data", data}}, {});
+    if (result) {
+      auto bytes = result->outputs["y"].bytes();
+      std::vector<uint8_t> values;
+      for (std::byte byte : bytes)
+        values.push_back(std::to_integer<uint8_t>(byte));
+      return values;
+    }
+    ADD_FAILURE() << report(result.takeError()).message;
+    return std::vector<uint8_t>(400 * 320);
+  };
+  std::vector<uint8_t> gathered = outputs(
+      head + ".output \"y\" u8[320]\n.entry \"inference\" \"table\" \"map\" \"data\" -> \"y\"" + layouts +
+      ".layout output \"y\" bank=1 address=0 slices=e2\n.axis dimension=0 extent=320 to=lane step=1\n"
+      ".code \"inference\"\n.chip 0\n" +
+      read("east 0", 0, "e0") + queue("MEM east 1", at(1, "gather bank=0 address=100 rows=400 map=e0 stream=e1")) +
+      write("east 2", 3, "e1"));
+  for (int lane = 0; lane < 320; ++lane)
+    ASSERT_EQ(gathered[lane], contents(wordOf(lane / 16), lane)) << lane;
+  // The output lies where the table was.
+  std::vector<uint8_t> scattered =
+      outputs(head + ".output \"y\" u8[400,320]\n.entry \"inference\" \"table\" \"map\" \"data\" -> \"y\"" + layouts +
+              ".layout output \"y\" bank=0 address=100 slices=e1\n.axis dimension=0 extent=400 to=address step=1\n"
+              ".axis dimension=1 extent=320 to=lane step=1\n.code \"inference\"\n.chip 0\n" +
+              read("east 0", 0, "e0") + read("east 3", 0, "e7") +
+              queue("MEM east 1", at(1, "scatter bank=0 address=100 rows=400 map=e0 stream=e7")));
+  for (int word = 0; word < 400; ++word)
+    for (int lane = 0; lane < 320; ++lane)
+      ASSERT_EQ(scattered[word * 320 + lane],
+                word == wordOf(lane / 16) ? data.data<uint8_t>()[lane] : contents(word, lane))
+          << word << ',' << lane;
+}
+
 TEST(TspLatency, Barrier35) {
   expectOnly(35 + 1, [](int cycle) {
     return card({"east 0"}, "east 1",
