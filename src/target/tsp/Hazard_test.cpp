@@ -210,6 +210,11 @@ TEST(TspHazard, Weights) {
                "queue MXM east 0.0, instruction 2, cycle 115: row 64 is not in 0..48");
   expectHazard(edit(text, ".at 35", ".at 32\n  lw row=0\n  .at 35"),
                "queue MXM east 0.1, instruction 2, cycle 111: the plane already loads weights in this cycle");
+  // An install leaves nothing in the buffer.
+  std::string twice = "  lw row=0 step=16\n  repeat count=3\n";
+  expectHazard(edit(text, twice + twice, twice),
+               "queue MXM east 0.1, instruction 4, cycle 167: weights not loaded: row 0 of the tile is not in the load "
+               "buffer");
   // The second install one cycle before the first is over.
   expectHazard(edit(text, ".at 88\n  iw", ".at 87\n  iw"),
                "queue MXM east 0.1, instruction 4, cycle 166: the plane can have at most 1 installs under way");
@@ -556,6 +561,11 @@ TEST(TspHazard, AccessesOfOneCycle) {
   expectHazard(program(gathers + at(22, "read bank=0 address=40 stream=e1")),
                "queue MEM east 4, instruction 3, cycle 22: the slice serves at most 1 read in a cycle");
   expectLegal(program(gathers + at(25, "read bank=1 address=40 stream=e1") + "repeat count=1\n"));
+  // A write is visible before a scatter that began earlier.
+  std::string fresh = scatter + "write bank=0 address=41 stream=e7\n";
+  expectLegal(program(fresh + at(23, "read bank=0 address=41 stream=e1")));
+  expectHazard(program(fresh + at(22, "read bank=1 address=40 stream=e1") + "read bank=0 address=42 stream=e2\n"),
+               "queue MEM east 4, instruction 5, cycle 23: bank 0, address 42 is read and was never written");
   // A bank that is busy is named rather than the number of readings, whichever began first.
   expectHazard(program(edit(gather, "bank=1", "bank=0") + "write bank=1 address=40 stream=e7\n" +
                        at(22, "read bank=1 address=40 stream=e1")),
@@ -584,6 +594,27 @@ TEST(TspHazard, SeveralAccessesOfOneCycle) {
   expectLegal(program(gather(0, 19, 1) + gather(1, 20, 2) + read));
   expectHazard(program(gather(0, 20, 1) + gather(1, 20, 2) + read),
                "queue MEM east 4.2, instruction 1, cycle 23: the slice serves at most 2 read in a cycle");
+}
+
+// Of two queues of a slice one writes words that the other one reads just before.
+TEST(TspHazard, QueuesOfASliceTakeTurns) {
+  std::string yaml = machineText("unit-tsp", {{"icu.queues_per_mem_slice", "2"}, {"icu.queues", "200"}});
+  // Word 41 is overwritten, with zeros, by a dispatch in 23, visible to captures from 27 on, and read by one in 20.
+  std::string text =
+      units({{2, 20, {8}, 13, 0, true}}, ".queue MEM east 4.0\n" + at(19, "write bank=1 address=40 step=1 stream=e8") +
+                                             "repeat count=3 interval=4\n.queue MEM east 4.1\n" +
+                                             at(20, "read bank=1 address=41 stream=e1") + ".queue MEM east 5\n" +
+                                             at(22, "write bank=1 address=7 stream=e1"));
+  text = edit(text, ".code",
+              ".layout weight \"w\" bank=1 address=41 slices=e4\n"
+              ".axis dimension=0 extent=4 to=lane step=1\n.code");
+  text = edit(text, "\"y\" chip=0 bank=0 address=3 slices=e0", "\"y\" chip=0 bank=1 address=7 slices=e5");
+  program::Program program = assembleOrFail(edit(text, ".machine unit-tsp\n", machineLines(yaml)));
+  EXPECT_EQ(firstFinding(program), "");
+  auto result = target::find("tsp")->simulate(program, {}, {});
+  ASSERT_TRUE(bool(result)) << report(result.takeError()).message;
+  const auto *y = result->outputs.at("y").data<int8_t>();
+  EXPECT_EQ(std::vector<int>(y, y + 4), (std::vector<int>{1, 2, 3, 4}));
 }
 
 // A buffer holds 512 / 16 = 32 instructions, a fetch brings 8 of them 83 cycles later.
