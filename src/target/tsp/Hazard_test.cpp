@@ -596,6 +596,24 @@ TEST(TspHazard, SeveralAccessesOfOneCycle) {
                "queue MEM east 4.2, instruction 1, cycle 23: the slice serves at most 2 read in a cycle");
 }
 
+// A gather that is faster than a read accesses its bank before it captures: here in 1 + 1 - 3 after the dispatch.
+TEST(TspHazard, AGatherThatIsFasterThanARead) {
+  std::string yaml = machineText("unit-tsp", {{"timing.mem_gather", "1"}, {"timing.mem_read", "3"}});
+  // One cycle later than with a read of 2: captured in 21.
+  auto program = [&](int cycle) {
+    std::string text =
+        units({{2, 20, {8}, 1, 0, true}}, ".queue MEM east 4\n" + at(cycle, "read bank=1 address=40 stream=e1") +
+                                              at(20, "gather bank=1 address=40 rows=1 map=e8 stream=e2"));
+    text = edit(text, ".code",
+                ".layout weight \"w\" bank=1 address=40 slices=e4\n"
+                ".axis dimension=0 extent=4 to=lane step=1\n.code");
+    return edit(text, ".machine unit-tsp\n", machineLines(yaml));
+  };
+  expectLegal(program(17));
+  expectHazard(program(18), "queue MEM east 4, instruction 3, cycle 20: bank 1 is also accessed in this cycle by queue "
+                            "MEM east 4, instruction 1, cycle 18");
+}
+
 // Of two queues of a slice one writes words that the other one reads just before.
 TEST(TspHazard, QueuesOfASliceTakeTurns) {
   std::string yaml = machineText("unit-tsp", {{"icu.queues_per_mem_slice", "2"}, {"icu.queues", "200"}});

@@ -133,11 +133,12 @@ void Memory::settle() {
 }
 
 // Reserves the bank for one access `delay` after the dispatch of each of the next `count` issues. No later issue of the
-// slice accesses a cycle before the first of these issues' capture.
+// slice accesses a cycle before the first of these issues' capture, but for a gather that is faster than a read.
 llvm::Error Memory::access(Slice &slice, const Work &work, int64_t count, int64_t delay, bool reads) {
   Progression cycles = work.burst.cycles.part(work.done, count).shifted(delay);
   uint8_t bank = work.instruction->small[0];
-  int64_t now = work.nextCycle() + context.machine.skew;
+  int64_t now = work.nextCycle() + context.machine.skew +
+                std::min<int64_t>(0, context.machine.memoryGather - context.machine.memoryRead);
   std::erase_if(slice.accesses, [&](const Access &other) { return other.cycles.last() < now; });
   int64_t most = reads ? context.machine.readsPerCycle : context.machine.writesPerCycle;
   for (const Access &other : slice.accesses)
