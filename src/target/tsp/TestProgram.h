@@ -29,6 +29,36 @@ inline std::string firstFinding(const program::Program &program) {
   return verdict->legal() ? "" : verdict->findings[0].where + ": " + verdict->findings[0].message;
 }
 
+// `text` with the first `from` behind the first `after` replaced.
+inline std::string edit(std::string text, const std::string &from, const std::string &to,
+                        const std::string &after = "") {
+  size_t at = text.find(after);
+  at = at == std::string::npos ? at : text.find(from, at);
+  EXPECT_NE(at, std::string::npos) << from;
+  return at == std::string::npos ? text : text.replace(at, from.size(), to);
+}
+
+inline std::string simulateError(const program::Program &program) {
+  target::NamedTensors inputs;
+  for (const program::Variable &variable : program.variables)
+    if (variable.role == program::VariableRole::Input)
+      inputs[variable.name] = Tensor::zeros(variable.type, variable.shape);
+  auto result = target::find("tsp")->simulate(program, inputs, {});
+  return result ? "" : report(result.takeError()).message;
+}
+
+inline void expectHazard(const program::Program &program, const std::string &message) {
+  EXPECT_EQ(firstFinding(program), message);
+  EXPECT_EQ(simulateError(program), message);
+  auto estimate = target::find("tsp")->estimate(program);
+  EXPECT_FALSE(bool(estimate));
+  if (!estimate)
+    EXPECT_EQ(report(estimate.takeError()).message, message);
+}
+inline void expectHazard(const std::string &text, const std::string &message) {
+  expectHazard(assembleOrFail(text), message);
+}
+
 inline std::string bytesOf(const program::Program &program) {
   llvm::SmallString<0> bytes;
   llvm::raw_svector_ostream os(bytes);
