@@ -107,6 +107,8 @@ static void execute(program::Program program, tsp::Code code, const tsp::Archite
       code.entries.erase(code.entries.begin() + static_cast<ptrdiff_t>(entry));
       program.entryPoints.erase(program.entryPoints.begin() + static_cast<ptrdiff_t>(entry));
     }
+  if (code.entries.empty())
+    return;
   for (const tsp::EntryCode &entry : code.entries)
     if (tsp::issueCount(tsp::Queues(entry)) > mostIssues)
       return;

@@ -76,8 +76,8 @@ public:
     if (issueCount(queues) > mostIssues)
       return {
           {"entry '" + entryPoint.name + "'", "it issues more than 2^26 instructions, more than the checker holds"}};
-    expand();
     placeVariables();
+    expand();
     collect();
     resolveChannels();
     collectWords();

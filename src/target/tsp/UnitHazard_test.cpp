@@ -466,6 +466,19 @@ TEST(TspHazard, SeveralFaultsComeInTheOrderOfTime) {
   expectHazard(program(30, 31), repeats);
 }
 
+// What is wrong before the start comes before all that happens.
+TEST(TspHazard, OverlapsComeBeforeFaultsOfQueues) {
+  std::string idle;
+  for (int i = 0; i < 33; ++i)
+    idle += "nop cycles=1\n";
+  program::Program program = assembleOrFail(edit(units({}, ".queue VXM 0\n" + idle), ".code",
+                                                 ".layout weight \"map\" bank=0 address=3 slices=e0\n"
+                                                 ".axis dimension=0 extent=64 to=lane step=1\n.code"));
+  std::string message = "variable 'map' overlaps another: MEM east 0, bank 0, address 3";
+  EXPECT_EQ(firstFinding(program), "layout of 'map': " + message);
+  EXPECT_EQ(simulateError(program), message);
+}
+
 std::vector<Digest> digestOf(const std::string &text) {
   program::Program program = assembleOrFail(text);
   auto loaded = Loaded::from(program);
