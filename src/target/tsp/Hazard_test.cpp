@@ -294,6 +294,21 @@ TEST(TspHazard, ATileIsInUseUntilTheNextOneIs) {
   }
 }
 
+
+// Loads and installs that alternate eight million times.
+TEST(TspHazard, TheCheckOfAHostileProgramEnds) {
+  std::string queues;
+  for (const char *plane : {"west 0", "west 1", "east 0", "east 1"})
+    for (auto [queue, instruction] : {std::pair(0, "lw row=0"), {1, "iw rows=16 type=i8"}}) {
+      queues += std::string(".queue MXM ") + plane + "." + std::to_string(queue) + "\n";
+      for (int burst = 0; burst < 33; ++burst)
+        queues += std::string(instruction) + "\nrepeat count=65536 interval=4\n";
+    }
+  std::string text = edit(move, ".machine unit-tsp", ".machine groqcard") + queues;
+  EXPECT_EQ(firstFinding(assembleOrFail(text)),
+            "entry 'inference': its instructions interleave more than the checker follows: about 2^27 changes from one "
+            "to another");
+}
 TEST(TspHazard, DamagedPayload) {
   program::Program program = assembleOrFail(move);
   std::vector<std::byte> bytes(program.payload().begin(), program.payload().end());

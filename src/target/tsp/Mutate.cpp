@@ -1,6 +1,7 @@
 #include "target/tsp/Mutate.h"
 
 #include "target/tsp/Check.h"
+#include "target/tsp/Digest.h"
 
 #include "base/Error.h"
 #include "base/Mix.h"

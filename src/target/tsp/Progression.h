@@ -1,9 +1,11 @@
 // Arithmetic progressions: the cycles, diagonals and addresses of an instruction and its Repeat.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <numeric>
 #include <optional>
+#include <utility>
 
 namespace quadrille::tsp {
 
@@ -36,6 +38,37 @@ inline std::optional<int64_t> firstCommon(const Progression &a, const Progressio
     if (b.indexOf(a.at(k)))
       return k;
   return std::nullopt;
+}
+
+// The indices in `a` of all values that both hold. In time that depends on the logarithm of the intervals only.
+inline std::optional<Progression> commonIndices(const Progression &a, const Progression &b) {
+  if (!a.meets(b))
+    return std::nullopt;
+  if (b.count == 1 || a.count == 1) {
+    auto k = b.count == 1 ? a.indexOf(b.first) : b.indexOf(a.first) ? std::optional<int64_t>(0) : std::nullopt;
+    return k ? std::optional(Progression{*k, 1, 1}) : std::nullopt;
+  }
+  // k solves a.interval * k = b.first - a.first modulo b.interval: one solution modulo b.interval / gcd.
+  int64_t gcd = std::gcd(a.interval, b.interval), period = b.interval / gcd, distance = b.first - a.first;
+  if (distance % gcd != 0)
+    return std::nullopt;
+  int64_t solution = 0;
+  if (period > 1) {
+    int64_t inverse = 1, next = 0; // inverse * a.interval / gcd = rest modulo period (extended Euclid)
+    for (int64_t rest = a.interval / gcd % period, divisor = period; divisor != 0;) {
+      int64_t quotient = rest / divisor;
+      rest = std::exchange(divisor, rest - quotient * divisor);
+      inverse = std::exchange(next, inverse - quotient * next);
+    }
+    auto modulo = [period](int64_t value) { return (value % period + period) % period; };
+    solution = modulo(modulo(distance / gcd) * modulo(inverse));
+  }
+  int64_t lowest = distance > 0 ? (distance + a.interval - 1) / a.interval : 0;
+  int64_t highest = std::min(a.count - 1, (b.last() - a.first) / a.interval);
+  int64_t first = lowest > solution ? solution + (lowest - solution + period - 1) / period * period : solution;
+  if (first > highest)
+    return std::nullopt;
+  return Progression{first, period, (highest - first) / period + 1};
 }
 
 } // namespace quadrille::tsp

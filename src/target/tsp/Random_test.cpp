@@ -1,6 +1,7 @@
 // Programs at random: checker and execution agree on what is legal and what is wrong, and bursts give what issue by
 // issue gives. QUADRILLE_RANDOM_PROGRAMS sets how many are tried, QUADRILLE_RANDOM_FIRST the first seed.
 #include "target/tsp/Check.h"
+#include "target/tsp/Digest.h"
 #include "target/tsp/RandomProgram.h"
 #include "target/tsp/Simulate.h"
 #include "target/tsp/WellFormed.h"

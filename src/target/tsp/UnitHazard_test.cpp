@@ -1,6 +1,6 @@
 // Every hazard of the vector and switch units, of links, gathers, scatters and queues by a program that has it, as in
 // Hazard_test.cpp; and what the digest must tell apart.
-#include "target/tsp/Check.h"
+#include "target/tsp/Digest.h"
 #include "target/tsp/RandomProgram.h"
 
 #include "gtest/gtest.h"
