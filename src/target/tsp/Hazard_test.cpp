@@ -294,7 +294,6 @@ TEST(TspHazard, ATileIsInUseUntilTheNextOneIs) {
   }
 }
 
-
 // Loads and installs that alternate eight million times.
 TEST(TspHazard, TheCheckOfAHostileProgramEnds) {
   std::string queues;
@@ -309,6 +308,7 @@ TEST(TspHazard, TheCheckOfAHostileProgramEnds) {
             "entry 'inference': its instructions interleave more than the checker follows: about 2^27 changes from one "
             "to another");
 }
+
 TEST(TspHazard, DamagedPayload) {
   program::Program program = assembleOrFail(move);
   std::vector<std::byte> bytes(program.payload().begin(), program.payload().end());
