@@ -55,9 +55,19 @@ llvm::Expected<Code> Code::decode(llvm::ArrayRef<std::byte> payload) {
     return userError("the program's tsp section is damaged: " + what, {}, "compile or assemble it again");
   };
   auto *bytes = reinterpret_cast<const uint8_t *>(payload.data());
-  flatbuffers::Verifier verifier(bytes, payload.size(), 64, 1u << 30);
-  if (payload.size() < 16 || !fbs::VerifyProgramBuffer(verifier))
+  // A FlatBuffer may refer to one part many times, and each reference becomes a copy here. What this target writes
+  // shares nothing: then a table takes 8 bytes with the reference to it, and all vectors together fit into the buffer.
+  flatbuffers::Verifier verifier(bytes, payload.size(), /*max_depth=*/64,
+                                 static_cast<flatbuffers::uoffset_t>(payload.size() / 8));
+  if (payload.size() < 16 || payload.size() >= FLATBUFFERS_MAX_BUFFER_SIZE || !fbs::VerifyProgramBuffer(verifier))
     return invalid("it is not a valid FlatBuffer with the identifier QTSP");
+  size_t copied = 0;
+  auto isShared = [&](const auto *vector) {
+    if (vector)
+      copied += vector->size() * sizeof(*vector->Get(0));
+    return copied > payload.size();
+  };
+  const char *shared = "two of its parts share their contents";
   const fbs::Program *root = fbs::GetProgram(bytes);
   Code code;
   if (root->entries())
@@ -77,6 +87,8 @@ llvm::Expected<Code> Code::decode(llvm::ArrayRef<std::byte> payload) {
           Queue &toQueue = toChip.queues.emplace_back();
           toQueue.name = {static_cast<UnitKind>(queue->name()->unit()), queue->name()->hemisphere(),
                           queue->name()->index(), queue->name()->port()};
+          if (isShared(queue->instructions()) || isShared(queue->origins()))
+            return invalid(shared);
           if (const auto *instructions = queue->instructions(); instructions && instructions->size() > 0) {
             toQueue.instructions.resize(instructions->size());
             std::memcpy(static_cast<void *>(toQueue.instructions.data()), instructions->Data(),
@@ -95,6 +107,8 @@ llvm::Expected<Code> Code::decode(llvm::ArrayRef<std::byte> payload) {
       to.chip = layout->chip();
       to.bank = layout->bank();
       to.address = layout->address();
+      if (isShared(layout->slices()) || isShared(layout->axes()))
+        return invalid(shared);
       if (layout->slices())
         for (const fbs::Slice *slice : *layout->slices())
           to.slices.push_back({slice->hemisphere(), slice->slice()});

@@ -26,20 +26,23 @@ struct Split {
   std::vector<Digit> lanes, slices, addresses;
 };
 
+// A digit of extent 1 is always 0 and left out. The others are few, since their extents multiply to what a machine
+// holds: this bounds the depth of `enumerate`.
 Split split(const Layout &layout) {
   Split result;
-  for (size_t i = 0; i < layout.axes.size(); ++i) {
-    const Axis &axis = layout.axes[i];
-    int64_t indexStep = 1;
-    for (size_t j = i + 1; j < layout.axes.size(); ++j)
-      if (layout.axes[j].dimension == axis.dimension)
-        indexStep *= layout.axes[j].extent;
-    Digit digit{axis.dimension, axis.extent, indexStep, axis.step};
+  int64_t stepOf[std::numeric_limits<uint8_t>::max() + 1]; // by dimension: of the next more significant digit
+  std::fill(std::begin(stepOf), std::end(stepOf), 1);
+  for (const Axis &axis : llvm::reverse(layout.axes)) {
+    if (axis.extent == 1)
+      continue;
+    int64_t indexStep = std::exchange(stepOf[axis.dimension], stepOf[axis.dimension] * axis.extent);
     (axis.target == AxisTarget::Lane    ? result.lanes
      : axis.target == AxisTarget::Slice ? result.slices
                                         : result.addresses)
-        .push_back(digit);
+        .push_back({axis.dimension, axis.extent, indexStep, axis.step});
   }
+  for (std::vector<Digit> *digits : {&result.lanes, &result.slices, &result.addresses})
+    std::reverse(digits->begin(), digits->end());
   return result;
 }
 
