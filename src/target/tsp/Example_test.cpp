@@ -13,6 +13,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <set>
 
 namespace quadrille::tsp {
 namespace {
@@ -312,6 +313,13 @@ TEST_P(TspExample, BurstsOrSingleIssuesMakeNoDifference) {
   ASSERT_EQ(together.outputs.size(), single.outputs.size());
   for (const auto &[name, tensor] : together.outputs)
     EXPECT_EQ(tensor.bytes(), single.outputs.at(name).bytes()) << name;
+  auto spansOf = [](const target::RunResult &result) {
+    std::multiset<std::tuple<uint32_t, int64_t, int64_t, std::string>> spans;
+    for (const timeline::Span &span : result.timeline.spans)
+      spans.emplace(span.track, span.begin.value, span.end.value, span.name);
+    return spans;
+  };
+  EXPECT_EQ(spansOf(together), spansOf(single));
 }
 
 TEST_P(TspExample, ThreadsMakeNoDifference) {

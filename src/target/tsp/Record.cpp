@@ -52,7 +52,7 @@ static Category categoryOf(const Instruction &instruction, const QueueName &queu
 }
 
 Recorder::Recorder(const program::Program &program, const Architecture &machine, const Queues &queues)
-    : program(program), machine(machine), queues(queues), issued(256), issuedBy(queues.size()),
+    : program(program), machine(machine), queues(queues), lastSpan(queues.size()), issued(256), issuedBy(queues.size()),
       drivenTimes(queues.chipCount() * channelCount(machine)) {
   timeline.machine = machine.machineName;
   timeline.model = program.model ? program.model->path : "";
@@ -100,8 +100,13 @@ void Recorder::spend(Energy kind, const Progression &cycles, double amount) {
 void Recorder::begin(const Work &work) {
   const Burst &burst = work.burst;
   timeline::KernelId kernel = kernels[burst.queue][burst.instruction];
-  timeline.spans.push_back({tracks[burst.queue], Cycles(burst.cycles.first), Cycles(burst.cycles.last() + 1),
-                            categoryOf(*work.instruction, *work.queue), kernel, print(*work.instruction)});
+  if (burst.first > 0) { // goes on
+    timeline.spans[lastSpan[burst.queue]].end = Cycles(burst.cycles.last() + 1);
+  } else {
+    lastSpan[burst.queue] = timeline.spans.size();
+    timeline.spans.push_back({tracks[burst.queue], Cycles(burst.cycles.first), Cycles(burst.cycles.last() + 1),
+                              categoryOf(*work.instruction, *work.queue), kernel, print(*work.instruction)});
+  }
   auto count = static_cast<double>(burst.cycles.count);
   auto bytes = static_cast<double>(machine.vectorBytes());
   issued[work.instruction->opcode] += burst.cycles.count;

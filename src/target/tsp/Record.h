@@ -55,6 +55,7 @@ private:
   std::vector<timeline::TrackId> tracks;
   std::vector<std::vector<timeline::KernelId>> kernels; // by queue and instruction
   std::map<uint32_t, timeline::KernelId> byNode;
+  std::vector<size_t> lastSpan;     // by queue
   std::vector<int64_t> issued;      // by opcode
   std::vector<int64_t> issuedBy;    // by queue
   std::vector<int64_t> drivenTimes; // by channel

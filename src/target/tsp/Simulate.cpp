@@ -17,9 +17,9 @@ namespace {
 
 using program::VariableRole;
 
-// How many bursts may wait for their execution: the more, the longer the runs that are executed together, and the more
-// vectors are kept.
-constexpr int64_t burstsTogether = 1024;
+// How many bursts may wait for their execution, and how many bytes they may make: the more, the longer the runs that
+// are executed together, and the more memory is taken.
+constexpr int64_t burstsTogether = 1024, bytesTogether = int64_t(64) << 20;
 
 class Execution {
 public:
@@ -35,9 +35,9 @@ public:
     if (llvm::Error error = load())
       return error;
     auto onWait = [&](uint32_t queue, int64_t begin, int64_t end) { recorder.wait(queue, begin, end); };
-    Dispatcher dispatcher(queues, machine, oneByOne ? 1 : std::numeric_limits<int64_t>::max(), onWait);
+    Dispatcher dispatcher(queues, machine, oneByOne ? 1 : longestBurst(), onWait);
     double total = static_cast<double>(issueCount(queues));
-    int64_t done = 0, last = 0, waiting = 0;
+    int64_t done = 0, last = 0, waiting = 0, waitingBytes = 0;
     while (true) {
       auto burst = dispatcher.next();
       if (!burst)
@@ -45,10 +45,10 @@ public:
       if (!*burst)
         break;
       context.known = context.complete = (*burst)->cycles.first;
-      if (waiting >= burstsTogether) {
+      if (waiting >= burstsTogether || waitingBytes >= bytesTogether) {
         if (llvm::Error error = advance())
           return error;
-        waiting = 0;
+        waiting = waitingBytes = 0;
         if (options.progress && !options.progress(static_cast<double>(done) / total))
           return userError("the run was interrupted");
       }
@@ -56,6 +56,7 @@ public:
       last = std::max(last, work->cycle(work->count() - 1) + work->effects.completion);
       done += work->count();
       ++waiting;
+      waitingBytes += work->count() * work->effects.parts * machine.vectorBytes();
       if (llvm::Error error = begin(work))
         return error;
     }
@@ -79,6 +80,13 @@ public:
   }
 
 private:
+  // A burst is kept whole until nobody can meet its last vector: one of each queue is about what may wait. Shorter ones
+  // would cost more time than they save memory.
+  int64_t longestBurst() const {
+    auto all = static_cast<int64_t>(queues.size()) * machine.vectorBytes();
+    return std::max<int64_t>(64, bytesTogether / std::max<int64_t>(all, 1));
+  }
+
   std::shared_ptr<Work> workOf(const Burst &burst) const {
     auto work = std::make_shared<Work>();
     const Queue &queue = queues[burst.queue];
@@ -129,8 +137,12 @@ private:
         progress |= *stepped;
       }
     }
-    channels.drop(context.complete);
-    units.drop(context.complete);
+    // What is past is still in the way of every search, and must itself be searched for: one by one, not every time.
+    if (context.complete >= nextDrop) {
+      channels.drop(context.complete);
+      units.drop(context.complete);
+      nextDrop = context.complete + (oneByOne ? machine.farthest() : 1);
+    }
     return llvm::Error::success();
   }
 
@@ -217,6 +229,7 @@ private:
   const program::EntryPoint &entryPoint;
   const target::NamedTensors *inputs;
   bool oneByOne;
+  int64_t nextDrop = 0;
   Queues queues;
   VectorPool pool; // outlives all that channels and units hold
   Channels channels;
