@@ -17,6 +17,8 @@ llvm::Error Channels::add(const std::shared_ptr<Work> &work, const Queues &queue
                              hazard::twoDrivers(channelName(drive.channel, machine),
                                                 print(other.work->burst.issue(otherIssue), queues)));
         }
+    if (list[drive.channel].empty())
+      active.push_back(drive.channel);
     list[drive.channel].push_back({diagonals, drive.place, drive.coordinate, drive.part, work});
   }
   return llvm::Error::success();
@@ -74,27 +76,29 @@ Vectors Channels::vectors(const Context &context, const Found &found) const {
   return {context.result(*found.driver, found.part, found.first), found.step * machine.vectorBytes()};
 }
 
-void Channels::noteIfNotTaken(size_t channel, const Run &run) {
-  if (!isLinkChannel(static_cast<uint32_t>(channel), machine) || run.work->taken == run.work->count())
+void Channels::noteIfNotTaken(uint32_t channel, const Run &run) {
+  if (!isLinkChannel(channel, machine) || run.work->taken == run.work->count())
     return;
   Issue issue = run.work->burst.issue(run.work->taken);
   if (!firstNotTaken ||
       std::tie(issue.cycle, issue.queue) < std::tie(firstNotTaken->first.cycle, firstNotTaken->first.queue))
-    firstNotTaken = {issue, static_cast<uint32_t>(channel)};
+    firstNotTaken = {issue, channel};
 }
 
 void Channels::drop(int64_t cycle) {
-  for (size_t channel = 0; channel < list.size(); ++channel)
+  llvm::erase_if(active, [&](uint32_t channel) {
     llvm::erase_if(list[channel], [&](const Run &run) {
       bool past = run.diagonals.last() + machine.farthest() < cycle;
       if (past)
         noteIfNotTaken(channel, run);
       return past;
     });
+    return list[channel].empty();
+  });
 }
 
 std::optional<LeftOver> Channels::leftOver() {
-  for (size_t channel = 0; channel < list.size(); ++channel)
+  for (uint32_t channel : active)
     for (const Run &run : list[channel])
       noteIfNotTaken(channel, run);
   if (!firstNotTaken)

@@ -43,11 +43,12 @@ private:
     uint8_t part;
     std::shared_ptr<Work> work;
   };
-  void noteIfNotTaken(size_t channel, const Run &run);
+  void noteIfNotTaken(uint32_t channel, const Run &run);
 
   const Architecture &machine;
   std::optional<std::pair<Issue, uint32_t>> firstNotTaken; // with its channel
   std::vector<llvm::SmallVector<Run, 2>> list;             // by channel
+  std::vector<uint32_t> active;                            // channels with runs
 };
 
 } // namespace quadrille::tsp

@@ -16,6 +16,8 @@ Matrix::Matrix(const Context &context, int64_t chips)
 
 void Matrix::add(std::shared_ptr<Work> work) {
   Plane &plane = planeOf(*work);
+  if (!std::exchange(plane.listed, true))
+    active.push_back(&plane);
   switch (work->instruction->op()) {
   case Opcode::LoadWeights:
     return plane.loads.add(std::move(work));
@@ -30,15 +32,19 @@ void Matrix::add(std::shared_ptr<Work> work) {
 
 llvm::Expected<bool> Matrix::step() {
   bool progress = false;
-  for (Plane &plane : planes)
+  for (Plane *plane : active)
     for (bool again = true; std::exchange(again, false);)
       for (auto part : {&Matrix::load, &Matrix::install, &Matrix::activate, &Matrix::accumulate}) {
-        auto stepped = (this->*part)(plane);
+        auto stepped = (this->*part)(*plane);
         if (!stepped)
           return stepped.takeError();
         again |= *stepped;
         progress |= *stepped;
       }
+  std::erase_if(active, [](Plane *plane) {
+    return plane->loads.empty() && plane->installs.empty() && plane->activations.empty() &&
+           plane->accumulations.empty() && std::exchange(plane->listed, false);
+  });
   return progress;
 }
 

@@ -34,6 +34,7 @@ private:
   };
   struct Plane {
     WorkList loads, installs, activations, accumulations;
+    bool listed = false;
     std::shared_ptr<std::byte[]> buffer; // rows x vector
     std::vector<bool> latched;           // rows of the buffer
     int64_t lastLoad = -1, lastActivation = -1;
@@ -63,6 +64,7 @@ private:
 
   const Context &context;
   std::vector<Plane> planes;
+  std::vector<Plane *> active;    // with work
   std::optional<Issue> firstLost; // activations whose products no ACC took
 };
 
