@@ -18,7 +18,8 @@ namespace {
 using llvm::StringRef;
 using llvm::Twine;
 
-constexpr int64_t mostNops = 1 << 16; // that one .at may insert
+constexpr int64_t mostNops = 1 << 16;         // that one .at may insert
+constexpr int64_t mostInstructions = 1 << 26; // 1 GiB: a FlatBuffer ends at 2 GiB
 
 // The words of a line: bare, quoted, or name=value.
 struct Word {
@@ -29,7 +30,8 @@ struct Word {
 
 class Assembler {
 public:
-  Assembler(const program::Program &program, const Architecture &machine) : program(program), machine(machine) {
+  Assembler(const program::Program &program, const Architecture &machine)
+      : program(program), machine(machine), textBytes(machine.textBytes()) {
     code.entries.resize(program.entryPoints.size());
   }
 
@@ -53,51 +55,48 @@ public:
 private:
   static llvm::Error fail(const Twine &message) { return userError(message); }
 
+  // Without what follows a '#' outside of a string.
+  static StringRef withoutComment(StringRef line) {
+    bool quoted = false;
+    for (size_t i = 0; i < line.size(); ++i) {
+      if (line[i] == '#' && !quoted)
+        return line.take_front(i);
+      quoted ^= line[i] == '"';
+      i += quoted && line[i] == '\\'; // an escaped quote ends nothing
+    }
+    return line;
+  }
   llvm::Error split(StringRef line, std::vector<Word> &words) const {
-    while (true) {
-      line = line.ltrim(" \t");
-      if (line.empty() || line.front() == '#')
-        return llvm::Error::success();
+    target::LineReader reader(withoutComment(line));
+    while (!reader.atEnd()) {
+      StringRef before = reader.remaining();
       Word word;
-      if (line.front() == '"') {
-        word.quoted = true;
-        size_t i = 1;
-        for (; i < line.size() && line[i] != '"'; ++i) {
-          if (line[i] != '\\') {
-            word.text += line[i];
-            continue;
-          }
-          if (i + 2 >= line.size() || !llvm::isHexDigit(line[i + 1]) || !llvm::isHexDigit(line[i + 2]))
-            return fail("expected two hexadecimal digits after '\\'");
-          word.text += static_cast<char>(llvm::hexFromNibbles(line[i + 1], line[i + 2]));
-          i += 2;
-        }
-        if (i == line.size())
-          return fail("expected '\"' at the end of the string");
-        word.raw = line.take_front(i + 1);
-        line = line.drop_front(i + 1);
-        if (!line.empty() && !StringRef(" \t#").contains(line.front()))
-          return fail("expected a space after the string");
+      word.quoted = before.starts_with("\"");
+      if (word.quoted) {
+        auto text = reader.quoted("a name");
+        if (!text)
+          return text.takeError();
+        word.text = *text;
       } else {
-        word.raw = line.take_until([](char c) { return c == ' ' || c == '\t' || c == '#' || c == '"'; });
-        word.text = word.raw.str();
-        line = line.drop_front(word.raw.size());
-        if (line.starts_with("\""))
-          return fail("expected a space before '\"'");
+        word.text = reader.word().str();
       }
+      word.raw = before.drop_back(reader.remaining().size()).rtrim();
       words.push_back(std::move(word));
     }
-  }
-
-  template <typename Integer> llvm::Error wholeNumber(StringRef text, const Twine &what, Integer &value) const {
-    Integer parsed = 0;
-    if (text.getAsInteger(0, parsed))
-      return fail("expected a whole number for " + what + ", found '" + text + "'");
-    value = parsed;
     return llvm::Error::success();
   }
-  llvm::Error ranged(StringRef text, const Twine &what, int64_t lowest, int64_t highest, int64_t &value) const {
-    if (llvm::Error error = wholeNumber(text, what, value))
+
+  llvm::Error integer(StringRef text, StringRef what, int64_t &value) const {
+    if (text.empty())
+      return fail("expected " + what + " (an integer)");
+    auto parsed = target::LineReader(text).integer(what);
+    if (!parsed)
+      return parsed.takeError();
+    value = *parsed;
+    return llvm::Error::success();
+  }
+  llvm::Error ranged(StringRef text, StringRef what, int64_t lowest, int64_t highest, int64_t &value) const {
+    if (llvm::Error error = integer(text, what, value))
       return error;
     if (value < lowest || value > highest)
       return fail(what + "=" + Twine(value) + " is not in " + Twine(lowest) + ".." + Twine(highest));
@@ -109,7 +108,7 @@ private:
                     std::map<StringRef, StringRef> &values) const {
     for (const Word &word : words) {
       auto [name, value] = word.raw.split('=');
-      if (word.quoted || !word.raw.contains('='))
+      if (word.quoted || value.empty())
         return fail("expected NAME=VALUE, found '" + word.raw + "'");
       if (!llvm::is_contained(known, name))
         return fail("'" + of + "' has no operand '" + name + "'; expected " +
@@ -163,6 +162,10 @@ private:
     Layout layout;
     if (llvm::Error error = variable(words.take_front(std::min<size_t>(2, words.size())), layout.variable))
       return error;
+    const program::Variable &stored = program.variables[layout.variable];
+    if (stored.shape.size() > mostDimensions)
+      return fail("'" + stored.name + "' has rank " + Twine(stored.shape.size()) + "; a layout has at most " +
+                  Twine(mostDimensions) + " dimensions");
     std::map<StringRef, StringRef> values;
     if (llvm::Error error = pairs(words.drop_front(2), {"chip", "bank", "address", "slices"}, ".layout", values))
       return error;
@@ -265,6 +268,7 @@ private:
       return fail("expected chip " + Twine(expected) + " next");
     entry->chips.emplace_back();
     queue = nullptr;
+    chipBytes = 0;
     return llvm::Error::success();
   }
   llvm::Error queueDirective(llvm::ArrayRef<Word> words) {
@@ -321,10 +325,18 @@ private:
     return llvm::Error::success();
   }
 
-  void append(const Instruction &instruction) {
+  llvm::Error append(const Instruction &instruction) {
+    chipBytes += machine.instructionBytes;
+    if (chipBytes > textBytes)
+      return userError("the instructions of chip " + Twine(entry->chips.size() - 1) + " take more than the " +
+                           Twine(textBytes) + " bytes of the slices reserved for them",
+                       {}, "use 'repeat' for what recurs and 'sync' instead of long waits");
+    if (++instructions > mostInstructions)
+      return fail("the program has more than " + Twine(mostInstructions) + " instructions");
     queue->instructions.push_back(instruction);
     if (openOrigin)
       ++queue->origins.back().count;
+    return llvm::Error::success();
   }
   // `.at 40`: idle so that the next instruction is dispatched at cycle 40, counted from the start of the queue or the
   // end of its last sync or deskew.
@@ -342,7 +354,8 @@ private:
       int64_t idle = std::min(target - cycle, machine.nopMaximum);
       Instruction nop;
       nop.word[0] = static_cast<int32_t>(idle);
-      append(nop);
+      if (llvm::Error error = append(nop))
+        return error;
       cycle += idle;
       lastIssue.reset();
     }
@@ -386,7 +399,7 @@ private:
           return fail("expected " + Twine(field.name) + "=" + llvm::join(field.words, "|") + ", found '" +
                       given->second + "'");
         value = found - field.words.begin();
-      } else if (llvm::Error error = wholeNumber(given->second, field.name, value)) {
+      } else if (llvm::Error error = integer(given->second, field.name, value)) {
         return error;
       }
       if (std::string problem = field.problem(value, machine); !problem.empty())
@@ -421,15 +434,16 @@ private:
     default:
       lastIssue = cycle++;
     }
-    append(instruction);
-    return llvm::Error::success();
+    return append(instruction);
   }
 
   const program::Program &program;
   const Architecture &machine;
+  const int64_t textBytes; // that a chip has for its instructions
   Code code;
   EntryCode *entry = nullptr;
   Queue *queue = nullptr;
+  int64_t chipBytes = 0, instructions = 0; // of the current chip; of the program
   int64_t cycle = 0;
   std::optional<int64_t> lastIssue;
   bool openOrigin = false;

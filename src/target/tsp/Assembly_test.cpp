@@ -50,7 +50,7 @@ TEST(TspAssembly, Messages) {
       {"+read bank=0 address=0", "line 11: 'read' lacks the operand 'stream'"},
       {"+read bank=0 address=0 stream=1", "line 11: expected a stream as e4 or w4 for stream, found '1'"},
       {"+read bank=0 address=0 stream=e32", "line 11: stream=e32 is not in e0..e31, w0..w31"},
-      {"+read bank=0 address=x stream=e1", "line 11: expected a whole number for address, found 'x'"},
+      {"+read bank=0 address=x stream=e1", "line 11: expected address (an integer), found 'x'"},
       {"+read bank=0 bank=1 address=0 stream=e1", "line 11: operand 'bank' is given twice"},
       {"+read bank=0 address=0 lane=1", "line 11: 'read' has no operand 'lane'; expected bank, address, step, stream"},
       {"+read 5", "line 11: expected NAME=VALUE, found '5'"},
@@ -60,10 +60,13 @@ TEST(TspAssembly, Messages) {
       {"+sync now=1", "line 11: 'sync' has no operand 'now'; expected none"},
       {"+nop cycles=9\n.at 8", "line 12: the queue is already at cycle 9, expected a later one"},
       {"+.at 99999999999", "line 11: cycle 99999999999 is more than 65536 nops away"},
+      {"+.at 0b11", "line 11: expected cycle (an integer), found '0b11'"},
+      {"+read bank= address=1 stream=e1", "line 11: expected NAME=VALUE, found 'bank='"},
+      {".layout input \"x\" bank=0 address=0 slices=w", "line 7: expected slice (an integer)"},
       {"+.origin 1", "line 11: node=1 is not in 0..0"},
       {"+.queue MXM west 0.0\nabc stream=w3 type=f16", "line 12: stream=w3 is odd: type=f16 takes an aligned pair"},
       {"+.queue MXM west 0.0\niw rows=33 type=f16", "line 12: rows=33 is not in 1..32 for type=f16"},
-      {".layout input \"x bank=0", "line 7: expected '\"' at the end of the string"},
+      {".layout input \"x bank=0", "line 7: a name: the closing double quote is missing"},
   };
   EXPECT_GE(std::size(table), 20u);
   for (const Malformed &malformed : table) {
@@ -112,6 +115,56 @@ acc mode=add sum=5 step=-5
             std::string::npos)
       << printed;
   EXPECT_NE(printed.find("# cycle 3000"), std::string::npos);
+}
+
+// 16 bytes an instruction, in three slices of 2 banks of 8192 words of 64 bytes.
+TEST(TspAssembly, TextThatNoChipHoldsIsRefused) {
+  std::string text = head + std::string("\n.code \"inference\"\n.chip 0\n.queue MEM west 0\n");
+  for (int i = 0; i < 1000; ++i)
+    text += ".at 67108863\nsync\n"; // 65,536 nops
+  auto program = target::find("tsp")->assemble(text, "a.tspasm");
+  ASSERT_FALSE(bool(program));
+  EXPECT_EQ(report(program.takeError()).message,
+            "a.tspasm: line 15: the instructions of chip 0 take more than the 3145728 bytes of the slices reserved for "
+            "them; use 'repeat' for what recurs and 'sync' instead of long waits");
+}
+
+TEST(TspAssembly, NumbersAndNamesAreThoseOfTheCommonDirectives) {
+  std::string text = R"(.target tsp
+.machine unit-tsp
+.input "a # \"b\" \\ \x01" i8[4]
+.entry "e" "a # \"b\" \\ \x01" ->
+.layout input "a # \"b\" \\ \x01" bank=0 address=0x10 slices=w0 # a comment "with" quotes
+.axis dimension=0 extent=04 to=lane step=1#
+.code "e" # another
+.chip 0
+.queue MEM west 0
+.at 010#
+read bank=0 address=16 stream=e1
+)";
+  program::Program program = assembleOrFail(text);
+  std::string printed;
+  llvm::raw_string_ostream os(printed);
+  ASSERT_FALSE(bool(target::find("tsp")->disassemble(program, os)));
+  EXPECT_NE(printed.find("nop cycles=10\n"), std::string::npos) << printed;
+  EXPECT_NE(printed.find("address=16 slices=w0"), std::string::npos) << printed;
+  EXPECT_EQ(bytesOf(assembleOrFail(printed)), bytesOf(program));
+}
+
+TEST(TspAssembly, ALayoutHasAtMost255Dimensions) {
+  auto text = [](int rank) {
+    std::string shape = "1";
+    for (int i = 1; i < rank; ++i)
+      shape += ",1";
+    return ".target tsp\n.machine unit-tsp\n.input \"x\" i32[" + shape +
+           "]\n.entry \"e\" \"x\" ->\n.layout input \"x\" bank=0 address=0 slices=w0\n"
+           ".axis dimension=bytes extent=4 to=lane step=1\n.code \"e\"\n.chip 0\n";
+  };
+  EXPECT_EQ(firstFinding(assembleOrFail(text(255))), "");
+  auto program = target::find("tsp")->assemble(text(256), "a.tspasm");
+  ASSERT_FALSE(bool(program));
+  EXPECT_EQ(report(program.takeError()).message,
+            "a.tspasm: line 5: 'x' has rank 256; a layout has at most 255 dimensions");
 }
 
 TEST(TspCompiler, SaysThatItIsNotThere) {

@@ -75,6 +75,8 @@ struct SliceName {
 
 enum class AxisTarget : uint8_t { Lane, Slice, Address };
 
+constexpr size_t mostDimensions = 255; // of a variable, so that Axis::dimension can name them and the bytes
+
 struct Axis {
   uint8_t dimension = 0; // the variable's rank: the bytes of an element
   AxisTarget target = AxisTarget::Lane;

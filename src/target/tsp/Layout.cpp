@@ -64,6 +64,9 @@ void enumerate(llvm::ArrayRef<Digit> digits, std::vector<int64_t> &index, int64_
 std::string layoutProblem(const Layout &layout, const program::Variable &variable, const Architecture &machine) {
   using llvm::Twine;
   size_t rank = variable.shape.size();
+  if (rank > mostDimensions)
+    return ("the variable has rank " + Twine(rank) + ", a layout has at most " + Twine(mostDimensions) + " dimensions")
+        .str();
   if (layout.chip >= machine.chips)
     return ("chip " + Twine(layout.chip) + " is not in 0.." + Twine(machine.chips - 1)).str();
   if (layout.bank >= machine.banks)
