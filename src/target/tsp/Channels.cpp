@@ -79,6 +79,7 @@ Vectors Channels::vectors(const Context &context, const Found &found) const {
 void Channels::noteIfNotTaken(uint32_t channel, const Run &run) {
   if (!isLinkChannel(channel, machine) || run.work->taken == run.work->count())
     return;
+  // Of a burst any may have been left: this says that one was, and its name counts only issue by issue.
   Issue issue = run.work->burst.issue(run.work->taken);
   if (!firstNotTaken ||
       std::tie(issue.cycle, issue.queue) < std::tie(firstNotTaken->first.cycle, firstNotTaken->first.queue))

@@ -165,7 +165,6 @@ private:
       if (auto end = farEnd({chip, instruction.small[0]}, machine))
         effects.drives.push_back({linkChannel(end->chip, end->link, machine), 0, 0, effects.completion});
       effects.parts = 1;
-      effects.parts = 1;
     }
     if (auto run = switchOutput(instruction, machine))
       for (int64_t i = 0; i < run->count; ++i)

@@ -6,6 +6,7 @@
 #include "llvm/ADT/Twine.h"
 #include "llvm/Support/raw_ostream.h"
 
+#include <array>
 #include <cassert>
 #include <limits>
 
@@ -164,10 +165,13 @@ const std::vector<Form> &forms() {
 }
 
 const Form *formOf(uint8_t opcode) {
-  for (const Form &form : forms())
-    if (static_cast<uint8_t>(form.opcode) == opcode)
-      return &form;
-  return nullptr;
+  static const std::array<const Form *, 256> byOpcode = [] {
+    std::array<const Form *, 256> table{};
+    for (const Form &form : forms())
+      table[static_cast<uint8_t>(form.opcode)] = &form;
+    return table;
+  }();
+  return byOpcode[opcode];
 }
 
 const Form *formNamed(llvm::StringRef mnemonic) {

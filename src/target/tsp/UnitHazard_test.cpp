@@ -190,6 +190,11 @@ TEST(TspHazard, Links) {
   // A vector every 67 cycles.
   std::string receiveTwo = receive + "repeat count=1 interval=67\n";
   expectLegal(units(feeds(81), turns + send + "repeat count=1 interval=67\n", receiveTwo, node));
+  // The second of two is taken, the first is not.
+  expectHazard(units(feeds(81), turns + send + "repeat count=1 interval=67\n",
+                     ".queue SXM west 0\n" + at(sent - 1 + 71 + 67, "receive link=0 stream=e5"), node),
+               "chip 0, queue SXM west 0, instruction 1, cycle 109: no 'receive' takes the vector when it arrives on "
+               "link 0");
   std::string busy = "chip 0, queue SXM west 0, instruction 1, cycle 175: link 0 takes a vector every 67 cycles, also "
                      "one by chip 0, queue SXM west 0, instruction 1, cycle 109";
   expectHazard(units(feeds(81), turns + send + "repeat count=1 interval=66\n", receiveTwo, node), busy);
