@@ -101,6 +101,8 @@ void PacketWriter::begin(const Span &span, uint64_t track) {
   event.set_name(!span.name.empty() ? span.name : kernel ? kernel->name : nameOf(span.category));
   annotate(event, "begin_cycle", span.begin.value);
   annotate(event, "cycles", (span.end - span.begin).value);
+  if (span.interval > 1)
+    annotate(event, "interval", span.interval);
   if (kernel) {
     annotate(event, "kernel", kernel->name);
     annotate(event, "kind", kernel->kind);

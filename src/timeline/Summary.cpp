@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <queue>
 
 namespace quadrille::timeline {
 
@@ -35,18 +36,48 @@ bool isWork(Category category) {
          category == Category::Io;
 }
 
-using Intervals = std::vector<std::pair<int64_t, int64_t>>;
+// The cycles begin, begin + interval, ... before end.
+struct Stretch {
+  int64_t begin, end, interval;
+  auto operator<=>(const Stretch &) const = default;
+};
+using Stretches = std::vector<Stretch>;
 
-// Length of the union; sorts.
-Cycles unionOf(Intervals &intervals) {
-  llvm::sort(intervals);
-  int64_t length = 0, reached = INT64_MIN;
-  for (auto [begin, end] : intervals) {
-    begin = std::max(begin, reached);
-    if (end > begin) {
-      length += end - begin;
-      reached = end;
+// How many cycles at least one of them takes; sorts.
+Cycles unionOf(Stretches &stretches) {
+  llvm::sort(stretches);
+  stretches.erase(std::unique(stretches.begin(), stretches.end()), stretches.end());
+  int64_t length = 0, reached = INT64_MIN; // cycles counted, all before `reached`
+  // Of those that take one cycle in so many, what lies beyond.
+  std::priority_queue<Stretch, Stretches, std::greater<>> rest;
+  for (auto next = stretches.begin(); next != stretches.end() || !rest.empty();) {
+    Stretch stretch;
+    if (rest.empty() || (next != stretches.end() && *next < rest.top())) {
+      stretch = *next++;
+    } else {
+      stretch = rest.top();
+      rest.pop();
     }
+    if (stretch.begin < reached) { // on to its first cycle that is not counted
+      stretch.begin += (reached - stretch.begin + stretch.interval - 1) / stretch.interval * stretch.interval;
+      if (stretch.begin < stretch.end)
+        rest.push(stretch);
+      continue;
+    }
+    if (stretch.begin >= stretch.end)
+      continue;
+    // It is alone until another begins.
+    int64_t until =
+        stretch.interval == 1
+            ? stretch.end
+            : std::max(stretch.begin + 1, std::min({stretch.end, next != stretches.end() ? next->begin : INT64_MAX,
+                                                    rest.empty() ? INT64_MAX : rest.top().begin}));
+    int64_t count = (until - stretch.begin - 1) / stretch.interval + 1;
+    length += count;
+    reached = stretch.begin + (count - 1) * stretch.interval + 1;
+    stretch.begin += count * stretch.interval;
+    if (stretch.begin < stretch.end)
+      rest.push(stretch);
   }
   return Cycles(length);
 }
@@ -76,19 +107,19 @@ Summary summarize(const Timeline &timeline) {
       begin = end;
     }
   };
-  auto intervalOf = [](const Span &span) { return std::pair(span.begin.value, span.end.value); };
+  auto stretchOf = [](const Span &span) { return Stretch{span.begin.value, span.end.value, span.interval}; };
 
   forEachGroup([](const Span &span) { return span.track; },
                [&](llvm::ArrayRef<uint32_t> group) {
                  TrackTime time;
                  time.track = timeline.spans[group.front()].track;
-                 std::array<Intervals, categoryCount> byCategory;
-                 Intervals work;
+                 std::array<Stretches, categoryCount> byCategory;
+                 Stretches work;
                  for (uint32_t i : group) {
                    const Span &span = timeline.spans[i];
-                   byCategory[static_cast<size_t>(span.category)].push_back(intervalOf(span));
+                   byCategory[static_cast<size_t>(span.category)].push_back(stretchOf(span));
                    if (isWork(span.category))
-                     work.push_back(intervalOf(span));
+                     work.push_back(stretchOf(span));
                  }
                  for (size_t c = 0; c < categoryCount; ++c) {
                    time.inCategory[c] = unionOf(byCategory[c]);
@@ -102,9 +133,9 @@ Summary summarize(const Timeline &timeline) {
 
   forEachGroup([](const Span &span) { return span.category; },
                [&](llvm::ArrayRef<uint32_t> group) {
-                 Intervals all;
+                 Stretches all;
                  for (uint32_t i : group)
-                   all.push_back(intervalOf(timeline.spans[i]));
+                   all.push_back(stretchOf(timeline.spans[i]));
                  summary.categories[static_cast<size_t>(timeline.spans[group.front()].category)].active = unionOf(all);
                });
 
@@ -116,13 +147,13 @@ Summary summarize(const Timeline &timeline) {
                  if (summary.kernels.empty() || summary.kernels.back().kernel != first.kernel)
                    summary.kernels.push_back({first.kernel, first.begin, first.end, {}, {}});
                  KernelTime &time = summary.kernels.back();
-                 Intervals work;
+                 Stretches work;
                  for (uint32_t i : group) {
                    const Span &span = timeline.spans[i];
                    time.begin = std::min(time.begin, span.begin);
                    time.end = std::max(time.end, span.end);
                    if (isWork(span.category))
-                     work.push_back(intervalOf(span));
+                     work.push_back(stretchOf(span));
                  }
                  time.onTracks += unionOf(work);
                });
@@ -131,10 +162,10 @@ Summary summarize(const Timeline &timeline) {
                [&](llvm::ArrayRef<uint32_t> group) {
                  if (timeline.spans[group.front()].kernel == noKernel)
                    return;
-                 Intervals work;
+                 Stretches work;
                  for (uint32_t i : group)
                    if (isWork(timeline.spans[i].category))
-                     work.push_back(intervalOf(timeline.spans[i]));
+                     work.push_back(stretchOf(timeline.spans[i]));
                  assert(summary.kernels[next].kernel == timeline.spans[group.front()].kernel);
                  summary.kernels[next++].active = unionOf(work);
                });

@@ -37,6 +37,7 @@ struct Span {
   Category category = Category::Compute;
   KernelId kernel = noKernel;
   std::string name;
+  int64_t interval = 1; // takes begin, begin + interval, ... before end: all cycles, or one in so many
 };
 
 struct CounterSample {

@@ -132,9 +132,10 @@ TEST(Perfetto, FieldNumbersAreThoseOfPerfetto) {
 
 TEST(Csv, QuotesAsRfc4180) {
   std::string text = written(writeCsv, sample());
-  EXPECT_THAT(text, testing::StartsWith("track,category,name,kernel,kind,nodes,begin_cycle,end_cycle\r\n"
-                                        "chip/memory,memory,read a,conv,contract,\"Conv_0;Relu, \"\"1\"\"\",0,10\r\n"));
-  EXPECT_THAT(text, HasSubstr("chip/plane,compute,,add,map,Add_2,60,70\r\n"));
+  EXPECT_THAT(text,
+              testing::StartsWith("track,category,name,kernel,kind,nodes,interval,begin_cycle,end_cycle\r\n"
+                                  "chip/memory,memory,read a,conv,contract,\"Conv_0;Relu, \"\"1\"\"\",1,0,10\r\n"));
+  EXPECT_THAT(text, HasSubstr("chip/plane,compute,,add,map,Add_2,1,60,70\r\n"));
 }
 
 TEST(Json, ParsesAndCarriesTheSummary) {
@@ -178,6 +179,49 @@ TEST(Summary, FiguresByHand) {
   EXPECT_EQ(summary.kernels[1].active.value, 15);
   EXPECT_EQ(summary.flops, 2050);
   EXPECT_TRUE(summarize(Timeline()).tracks.empty());
+}
+
+TEST(Summary, CountsTheCyclesOfSpansWithGaps) {
+  Timeline timeline;
+  timeline.cycles = Cycles(20);
+  timeline.kernels = {{"a", "", "", {}, 0, 0}};
+  for (const char *name : {"0", "1", "2"})
+    timeline.addTrack(name);
+  timeline.spans = {{0, Cycles(0), Cycles(16), Category::Memory, 0, "", 5},   // 0, 5, 10, 15
+                    {1, Cycles(2), Cycles(12), Category::Memory, 0, "", 3},   // 2, 5, 8, 11
+                    {2, Cycles(4), Cycles(9), Category::Compute, 0, ""},      // 4, 5, 6, 7, 8
+                    {2, Cycles(8), Cycles(20), Category::Compute, 0, "", 4}}; // 8, 12, 16
+  Summary summary = summarize(timeline);
+  auto category = [&](Category c) { return summary.categories[static_cast<size_t>(c)]; };
+  // 5 is of both; 8 of both.
+  EXPECT_EQ(category(Category::Memory).active.value, 4 + 4 - 1);
+  EXPECT_EQ(category(Category::Memory).onTracks.value, 4 + 4);
+  EXPECT_EQ(category(Category::Compute).active.value, 5 + 3 - 1);
+  EXPECT_EQ(summary.tracks[2].busy.value, 7);
+  EXPECT_DOUBLE_EQ(summary.tracks[0].utilisation, 4.0 / 20);
+  // 0, 2, 4, 5, 6, 7, 8, 10, 11, 12, 15, 16.
+  EXPECT_EQ(summary.kernels[0].active.value, 12);
+  EXPECT_EQ(summary.kernels[0].onTracks.value, 4 + 4 + 7);
+}
+
+// Against a bitmap, with stretches of all kinds over each other.
+TEST(Summary, UnionsOfSpansEqualABitmap) {
+  uint32_t state = 7;
+  auto below = [&](uint32_t bound) {
+    return static_cast<int64_t>((state = state * 1664525 + 1013904223) >> 8) % bound;
+  };
+  for (int trial = 0; trial < 200; ++trial) {
+    Timeline timeline;
+    timeline.addTrack("0");
+    std::vector<bool> taken(200);
+    for (int64_t i = 0, count = 1 + below(12); i < count; ++i) {
+      int64_t begin = below(100), end = begin + below(100), interval = 1 + below(i % 2 == 0 ? 1 : 9);
+      timeline.spans.push_back({0, Cycles(begin), Cycles(end), Category::Io, noKernel, "", interval});
+      for (int64_t cycle = begin; cycle < end; cycle += interval)
+        taken[cycle] = true;
+    }
+    EXPECT_EQ(summarize(timeline).tracks[0].busy.value, std::count(taken.begin(), taken.end(), true)) << trial;
+  }
 }
 
 } // namespace

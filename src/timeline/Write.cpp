@@ -35,7 +35,7 @@ void writeCsv(const Timeline &timeline, llvm::raw_ostream &os) {
   std::vector<std::string> paths;
   for (TrackId track = 0; track < timeline.tracks.size(); ++track)
     paths.push_back(pathOf(timeline, track));
-  os << "track,category,name,kernel,kind,nodes,begin_cycle,end_cycle\r\n";
+  os << "track,category,name,kernel,kind,nodes,interval,begin_cycle,end_cycle\r\n";
   static const KernelRecord none;
   for (const Span &span : timeline.spans) {
     const KernelRecord &kernel = span.kernel == noKernel ? none : timeline.kernels[span.kernel];
@@ -46,7 +46,7 @@ void writeCsv(const Timeline &timeline, llvm::raw_ostream &os) {
       writeField(field, os);
       os << ',';
     }
-    os << span.begin.value << ',' << span.end.value << "\r\n";
+    os << span.interval << ',' << span.begin.value << ',' << span.end.value << "\r\n";
   }
 }
 
@@ -146,6 +146,8 @@ void writeJson(const Timeline &timeline, llvm::raw_ostream &os) {
             json.attribute("kernel", static_cast<int64_t>(span.kernel));
           json.attribute("begin_cycle", span.begin.value);
           json.attribute("end_cycle", span.end.value);
+          if (span.interval > 1)
+            json.attribute("interval", span.interval);
         });
     });
     json.attributeArray("tables", [&] {

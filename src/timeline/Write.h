@@ -17,7 +17,8 @@ namespace quadrille::timeline {
 // track that overlap without nesting go to further lanes of the same name, which the viewer shows together.
 void writePerfetto(const Timeline &timeline, llvm::raw_ostream &os);
 
-// One line a span: track, category, name, kernel, kind, nodes (separated by ';'), begin_cycle, end_cycle. RFC 4180.
+// One line a span: track, category, name, kernel, kind, nodes (separated by ';'), interval, begin_cycle, end_cycle. RFC
+// 4180.
 void writeCsv(const Timeline &timeline, llvm::raw_ostream &os);
 
 // Everything, with the summary of timeline/Summary.h, as one JSON object.

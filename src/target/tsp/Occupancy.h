@@ -5,24 +5,39 @@
 #include "target/tsp/Code.h"
 
 #include <map>
+#include <utility>
 #include <vector>
 
 namespace quadrille::tsp {
 
-// Counts over time in steps of equal length, which doubles as time goes on: a bounded number of steps.
-class Histogram {
+// How many intervals of time cover each cycle.
+class Coverage {
 public:
-  // Adds one to the steps of [begin, end).
+  // [begin, end)
   void add(int64_t begin, int64_t end);
-  int64_t step() const { return length; }
-  // The highest count in each step, at most `mostSteps`. A word counts in every step that it touches.
-  std::vector<int64_t> counts() const;
-  static constexpr size_t mostSteps = 512;
+  void add(const Coverage &other);
+
+  struct Change {
+    int64_t cycle, count; // from that cycle on
+  };
+  // Exact, ascending in the cycle. Sorts what was added.
+  std::vector<Change> changes();
 
 private:
-  int64_t length = 1;
-  std::vector<int64_t> changes; // by step: begins minus ends before it
+  void compact();
+
+  // An end and a beginning in one cycle cancel out.
+  std::vector<int64_t> begins, ends;
+  size_t limit = 1 << 16; // compact at this size
 };
+
+// The highest count in each of at most `mostSteps` steps of equal length.
+struct Highest {
+  static constexpr int64_t mostSteps = 512;
+  int64_t step = 1;
+  std::vector<int64_t> counts;
+};
+Highest highest(const std::vector<Coverage::Change> &changes, int64_t cycles);
 
 class Occupancy {
 public:
@@ -38,20 +53,18 @@ public:
   void keep(int64_t chip, SliceName slice, uint8_t bank, int64_t address, int64_t end);
 
   // Call when the program has ended, once.
-  void finish();
+  void finish(int64_t cycles);
 
   struct SliceUse {
     int64_t chip;
     SliceName slice;
     int64_t touched = 0; // words ever written
     int64_t peak = 0;    // words needed at once
-    const Histogram *words = nullptr;
+    Highest needed;      // over time
   };
-  std::vector<SliceUse> slices() const;            // those that were touched
-  const Histogram *chipWords(int64_t chip) const { // null when nothing was needed
-    auto found = chips.find(chip);
-    return found == chips.end() ? nullptr : &found->second;
-  }
+  // Those that were touched, and words needed on each chip that has some; after `finish`.
+  const std::vector<SliceUse> &slices() const { return uses; }
+  const std::map<int64_t, Highest> &chips() const { return needed; }
 
 private:
   struct Word {
@@ -61,12 +74,12 @@ private:
     return ((chip * machine.hemispheres + slice.hemisphere) * machine.slices + slice.slice) * machine.banks + bank;
   }
   Word &wordOf(int64_t chip, SliceName slice, uint8_t bank, int64_t address);
-  void close(size_t bank, const Word &word);
 
   const Architecture &machine;
-  std::vector<std::vector<Word>> banks; // empty until used
-  std::map<size_t, Histogram> bySlice;
-  std::map<int64_t, Histogram> chips;
+  std::vector<std::vector<Word>> banks;  // empty until used
+  std::map<size_t, Coverage> closed;     // by slice: of words that were written again
+  std::vector<SliceUse> uses;
+  std::map<int64_t, Highest> needed; // by chip
 };
 
 } // namespace quadrille::tsp

@@ -105,7 +105,8 @@ void Recorder::begin(const Work &work) {
   } else {
     lastSpan[burst.queue] = timeline.spans.size();
     timeline.spans.push_back({tracks[burst.queue], Cycles(burst.cycles.first), Cycles(burst.cycles.last() + 1),
-                              categoryOf(*work.instruction, *work.queue), kernel, print(*work.instruction)});
+                              categoryOf(*work.instruction, *work.queue), kernel, print(*work.instruction),
+                              burst.cycles.interval});
   }
   auto count = static_cast<double>(burst.cycles.count);
   auto bytes = static_cast<double>(machine.vectorBytes());
