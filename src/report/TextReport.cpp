@@ -83,11 +83,15 @@ void printProfile(const Timeline &timeline, llvm::raw_ostream &os, size_t rows) 
   if (timeline.hostSeconds > 0)
     os << "  host       " << duration(timeline.hostSeconds) << '\n';
   double total = seconds + timeline.hostSeconds;
-  os << "  work       " << scaled(summary.flops) << "FLOP, " << scaled(summary.bytes)
-     << "B read and written by kernels";
-  if (total > 0)
-    os << "; " << scaled(summary.flops / total) << "FLOP/s, " << scaled(summary.bytes / total) << "B/s";
-  os << '\n';
+  if (timeline.kernels.empty()) {
+    os << "  work       not known: nothing is attributed to nodes of a model\n";
+  } else {
+    os << "  work       " << scaled(summary.flops) << "FLOP, " << scaled(summary.bytes)
+       << "B read and written by kernels";
+    if (total > 0)
+      os << "; " << scaled(summary.flops / total) << "FLOP/s, " << scaled(summary.bytes / total) << "B/s";
+    os << '\n';
+  }
 
   if (!timeline.spans.empty()) {
     os << "\n  category    active cycles   share summed on tracks\n";

@@ -54,5 +54,17 @@ TEST(TextReport, Profile) {
 )");
 }
 
+TEST(TextReport, WorkOfNoNodeIsNotKnown) {
+  Timeline timeline;
+  timeline.machine = "unit";
+  timeline.clockHertz = 1e9;
+  timeline.cycles = Cycles(200);
+  std::string text;
+  llvm::raw_string_ostream os(text);
+  printProfile(timeline, os);
+  EXPECT_EQ(os.str(), " on unit\n  device     200 cycles, 200.000 ns at 1000 MHz\n"
+                      "  work       not known: nothing is attributed to nodes of a model\n");
+}
+
 } // namespace
 } // namespace quadrille::reports

@@ -82,6 +82,10 @@ struct Architecture {
   }
   int64_t matrixInputCoordinate() const { return slicePosition(slices - 1) * hop + toMatrix; }       // outward
   int64_t matrixOutputCoordinate() const { return -(slicePosition(slices - 1) * hop + fromMatrix); } // inward
+  // Where a stream ends.
+  int64_t streamEnd(Direction direction) const {
+    return direction == Direction::East && hemispheres == 1 ? 0 : matrixInputCoordinate();
+  }
   // Largest magnitude of a coordinate.
   int64_t farthest() const { return slicePosition(slices - 1) * hop + std::max({toSwitch, toMatrix, fromMatrix}); }
 

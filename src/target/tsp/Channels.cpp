@@ -64,9 +64,6 @@ llvm::Error Channels::find(const Context &context, const Work &reader, int64_t &
     if (count == 0)
       return llvm::Error::success();
   }
-  for (auto [read, here] : llvm::zip(reader.effects.reads, found))
-    if (isStreamChannel(read.channel, machine))
-      context.observer.travelled(reader, reader.done, count, read.coordinate - here.coordinate);
   return llvm::Error::success();
 }
 

@@ -76,8 +76,8 @@ private:
   Word &wordOf(int64_t chip, SliceName slice, uint8_t bank, int64_t address);
 
   const Architecture &machine;
-  std::vector<std::vector<Word>> banks;  // empty until used
-  std::map<size_t, Coverage> closed;     // by slice: of words that were written again
+  std::vector<std::vector<Word>> banks; // empty until used
+  std::map<size_t, Coverage> closed;    // by slice: of words that were written again
   std::vector<SliceUse> uses;
   std::map<int64_t, Highest> needed; // by chip
 };

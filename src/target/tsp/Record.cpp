@@ -3,9 +3,11 @@
 #include "target/tsp/VectorUnit.h"
 
 #include "llvm/ADT/STLExtras.h"
+#include "llvm/ADT/StringExtras.h"
 #include "llvm/Support/FormatVariadic.h"
 
 #include <numeric>
+#include <set>
 #include <tuple>
 
 namespace quadrille::tsp {
@@ -53,7 +55,7 @@ static Category categoryOf(const Instruction &instruction, const QueueName &queu
 
 Recorder::Recorder(const program::Program &program, const Architecture &machine, const Queues &queues)
     : program(program), machine(machine), queues(queues), lastSpan(queues.size()), issued(256), issuedBy(queues.size()),
-      drivenTimes(queues.chipCount() * channelCount(machine)) {
+      drivenTimes(queues.chipCount() * channelCount(machine)), streams(queues.chipCount()) {
   timeline.machine = machine.machineName;
   timeline.model = program.model ? program.model->path : "";
   timeline.clockHertz = machine.clockHertz;
@@ -112,11 +114,22 @@ void Recorder::begin(const Work &work) {
   auto bytes = static_cast<double>(machine.vectorBytes());
   issued[work.instruction->opcode] += burst.cycles.count;
   issuedBy[burst.queue] += burst.cycles.count;
+  unitIssues[{work.chip, work.queue->unit, work.queue->hemisphere}].add(burst.cycles, 1);
+  // Streams that an instruction drives, it drives in the same cycle.
+  int64_t delay = 0, driven[2] = {}, hops = 0;
   for (const ChannelEnd &drive : work.effects.drives) {
     drivenTimes[drive.channel] += burst.cycles.count;
-    if (isStreamChannel(drive.channel, machine))
-      streams[drive.channel % channelCount(machine) / machine.streams].add(burst.cycles.shifted(drive.delay), 1);
+    if (!isStreamChannel(drive.channel, machine))
+      continue;
+    int64_t direction = drive.channel % channelCount(machine) / machine.streams;
+    delay = drive.delay;
+    ++driven[direction];
+    hops += (machine.streamEnd(static_cast<Direction>(direction)) - drive.coordinate) / machine.hop;
   }
+  for (int direction = 0; direction < 2; ++direction)
+    if (driven[direction] > 0)
+      streams[work.chip][direction].add(burst.cycles.shifted(delay), static_cast<double>(driven[direction]));
+  spend(StreamBytes, burst.cycles.shifted(delay), static_cast<double>(hops) * bytes);
   double flops = 0, accessed = 0;
   if (work.queue->unit == UnitKind::Vector) {
     flops = bytes;
@@ -140,41 +153,56 @@ void Recorder::multiplied(const Work &work, int64_t from, int64_t count, double 
     timeline.kernels[kernel].flops += 2 * products * static_cast<double>(count);
 }
 
-void Recorder::travelled(const Work &work, int64_t from, int64_t count, int64_t cycles) {
-  double positions = static_cast<double>(cycles) / static_cast<double>(machine.hop);
-  spend(StreamBytes, work.burst.cycles.part(from, count), positions * static_cast<double>(machine.vectorBytes()));
-}
-
 double Recorder::joulesOf(Energy kind) const {
   const double each[] = {machine.energyProductI8,  machine.energyProductF16, machine.energyOperation,
                          machine.energyMemoryByte, machine.energyStreamByte, machine.energyLinkByte};
   return each[kind];
 }
 
-// The mean in each step, per cycle and scaled.
-void Recorder::addCounter(const std::string &name, const std::string &unit, const Series &series, double scale) {
+// Only where the value changes.
+static void addSample(timeline::Counter &counter, int64_t cycle, double value) {
+  if (counter.samples.empty() || counter.samples.back().value != value)
+    counter.samples.push_back({Cycles(cycle), value});
+}
+
+// "chip 3 ", or nothing when there is one.
+std::string Recorder::chipName(int64_t chip) const {
+  return queues.chipCount() > 1 ? "chip " + std::to_string(chip) + " " : "";
+}
+
+// The mean in each step, per cycle.
+void Recorder::addCounter(const std::string &name, const std::string &unit, const Series &series, int64_t cycles) {
   timeline::Counter counter{name, unit, std::nullopt, {}};
-  for (auto [i, amount] : llvm::enumerate(series.amounts()))
-    counter.samples.push_back(
-        {Cycles(static_cast<int64_t>(i) * series.step()), amount * scale / static_cast<double>(series.step())});
+  int64_t begin = 0;
+  for (double amount : series.amounts()) {
+    addSample(counter, begin, amount / static_cast<double>(std::clamp<int64_t>(cycles - begin, 1, series.step())));
+    begin += series.step();
+  }
+  if (begin < cycles)
+    addSample(counter, begin, 0);
   timeline.counters.push_back(std::move(counter));
 }
 
 void Recorder::addPower(int64_t cycles) {
-  // All kinds in steps of the longest one's length.
+  // All kinds in steps of the longest one's length, and no more steps than a series has.
   int64_t length = 1;
+  while ((cycles - 1) / length >= Series::mostSteps)
+    length *= 2;
   for (const Series &series : energies)
     length = std::max(length, series.step());
-  std::vector<double> joules(cycles / length + 1);
+  std::vector<double> joules((std::max<int64_t>(cycles, 1) - 1) / length + 1);
   for (int kind = 0; kind < energyCount; ++kind)
     for (auto [i, amount] : llvm::enumerate(energies[kind].amounts()))
       joules[std::min<size_t>(i * energies[kind].step() / length, joules.size() - 1)] +=
           amount * joulesOf(static_cast<Energy>(kind));
   timeline::Counter counter{"power (estimate)", "W", std::nullopt, {}};
   double idle = machine.idleWatts * static_cast<double>(queues.chipCount());
-  for (auto [i, sum] : llvm::enumerate(joules))
-    counter.samples.push_back(
-        {Cycles(static_cast<int64_t>(i) * length), idle + sum * machine.clockHertz / static_cast<double>(length)});
+  int64_t begin = 0;
+  for (double sum : joules) {
+    auto covered = static_cast<double>(std::clamp<int64_t>(cycles - begin, 1, length));
+    addSample(counter, begin, idle + sum * machine.clockHertz / covered);
+    begin += length;
+  }
   timeline.counters.push_back(std::move(counter));
 }
 
@@ -230,26 +258,33 @@ void Recorder::addUnits(int64_t cycles) {
   for (const auto &[key, use] : uses) {
     auto [chip, unit, hemisphere] = key;
     int64_t of = counts[static_cast<unsigned>(unit)];
-    std::string name = queues.chipCount() > 1 ? "chip " + number(chip) + " " : "";
-    name += nameOf(unit).str();
+    std::string name = chipName(chip) + nameOf(unit).str();
     if (unit != UnitKind::Vector)
       name += hemisphere == west ? " west" : " east";
     table.rows.push_back({name, number(use.issued),
                           percent(static_cast<double>(use.issued), static_cast<double>(of * cycles)),
                           number(use.used) + " of " + number(of)});
+    if (auto found = unitIssues.find(key); found != unitIssues.end())
+      addCounter(name, "instructions/cycle", found->second, cycles);
   }
   timeline.tables.push_back(std::move(table));
 }
 
 void Recorder::addStreams(int64_t cycles) {
-  addCounter("streams eastward", "vectors/cycle", streams[0], 1);
-  addCounter("streams westward", "vectors/cycle", streams[1], 1);
-  Table table{"streams", {"channel", "vectors", "of its cycles"}, {}, ""};
-  double available = static_cast<double>(cycles) * static_cast<double>(machine.streams * queues.chipCount());
-  for (int direction = 0; direction < 2; ++direction)
-    table.rows.push_back({direction == 0 ? "all eastward" : "all westward",
-                          number(static_cast<int64_t>(streams[direction].total())),
-                          percent(streams[direction].total(), available)});
+  static const char *const names[] = {"eastward", "westward"};
+  Table table{"streams", {"channel", "vectors driven", "per cycle"}, {}, ""};
+  auto row = [&](const std::string &name, int64_t vectors) {
+    double perCycle = cycles > 0 ? static_cast<double>(vectors) / static_cast<double>(cycles) : 0;
+    table.rows.push_back({name, number(vectors), llvm::formatv("{0:F2}", perCycle).str()});
+  };
+  for (int direction = 0; direction < 2; ++direction) {
+    double vectors = 0;
+    for (int64_t chip = 0; chip < queues.chipCount(); ++chip) {
+      vectors += streams[chip][direction].total();
+      addCounter(chipName(chip) + "streams " + names[direction], "vectors/cycle", streams[chip][direction], cycles);
+    }
+    row(std::string("all ") + names[direction], static_cast<int64_t>(vectors));
+  }
   std::vector<std::pair<int64_t, uint32_t>> busiest;
   for (size_t channel = 0; channel < drivenTimes.size(); ++channel)
     if (drivenTimes[channel] > 0 && (isStreamChannel(static_cast<uint32_t>(channel), machine) ||
@@ -259,50 +294,46 @@ void Recorder::addStreams(int64_t cycles) {
     return std::tuple(b.first, a.second) < std::tuple(a.first, b.second);
   });
   constexpr size_t shown = 8;
+  bool links = false;
   for (auto [vectors, channel] : llvm::ArrayRef(busiest).take_front(shown)) {
-    bool link = isLinkChannel(channel, machine);
-    std::string chip = queues.chipCount() > 1 ? "chip " + number(channel / channelCount(machine)) + " " : "";
-    table.rows.push_back(
-        {chip + channelName(channel, machine), number(vectors),
-         percent(static_cast<double>(vectors * (link ? machine.linkInterval : 1)), static_cast<double>(cycles))});
+    row(chipName(channel / channelCount(machine)) + channelName(channel, machine), vectors);
+    links |= isLinkChannel(channel, machine);
   }
+  table.note = "several units may drive a stream in one cycle, at different places";
+  if (links)
+    table.note += "; a link takes a vector every " + number(machine.linkInterval) + " cycles";
   if (busiest.size() > shown)
-    table.note = "and " + number(static_cast<int64_t>(busiest.size() - shown)) + " more streams and links";
+    table.note += "; and " + number(static_cast<int64_t>(busiest.size() - shown)) + " more streams and links";
   timeline.tables.push_back(std::move(table));
 }
 
 void Recorder::addMemory(const Occupancy &occupancy) {
   Table table{"memory", {"slice", "words written", "needed at once", "of its words"}, {}, ""};
-  std::vector<Occupancy::SliceUse> slices = occupancy.slices();
-  llvm::sort(slices, [](const auto &a, const auto &b) {
-    return std::tuple(b.peak, a.chip, a.slice) < std::tuple(a.peak, b.chip, b.slice);
-  });
+  std::vector<const Occupancy::SliceUse *> slices;
+  for (const Occupancy::SliceUse &use : occupancy.slices())
+    slices.push_back(&use);
+  llvm::stable_sort(slices, [](const auto *a, const auto *b) { return a->peak > b->peak; });
   constexpr size_t shown = 12;
   int64_t words = machine.banks * machine.words;
-  for (const Occupancy::SliceUse &use : llvm::ArrayRef(slices).take_front(shown)) {
-    std::string chip = queues.chipCount() > 1 ? "chip " + number(use.chip) + " " : "";
-    table.rows.push_back({chip + print(QueueName{UnitKind::Memory, use.slice.hemisphere, use.slice.slice, 0}),
-                          number(use.touched), number(use.peak),
-                          percent(static_cast<double>(use.peak), static_cast<double>(words))});
-  }
+  for (const Occupancy::SliceUse *use : llvm::ArrayRef(slices).take_front(shown))
+    table.rows.push_back(
+        {chipName(use->chip) + print(QueueName{UnitKind::Memory, use->slice.hemisphere, use->slice.slice, 0}),
+         number(use->touched), number(use->peak), percent(static_cast<double>(use->peak), static_cast<double>(words))});
   if (slices.size() > shown)
     table.note = "and " + number(static_cast<int64_t>(slices.size() - shown)) + " more slices";
   timeline.tables.push_back(std::move(table));
-  auto addMap = [&](const std::string &name, const Histogram &histogram) {
+  auto addNeeded = [&](const std::string &name, const Highest &needed) {
     timeline::Counter counter{name, "bytes", std::nullopt, {}};
-    for (auto [i, count] : llvm::enumerate(histogram.counts()))
-      counter.samples.push_back(
-          {Cycles(static_cast<int64_t>(i) * histogram.step()), static_cast<double>(count * machine.vectorBytes())});
+    for (auto [i, count] : llvm::enumerate(needed.counts))
+      addSample(counter, static_cast<int64_t>(i) * needed.step, static_cast<double>(count * machine.vectorBytes()));
     timeline.counters.push_back(std::move(counter));
   };
-  auto chipName = [&](int64_t chip) { return queues.chipCount() > 1 ? "chip " + number(chip) + " " : ""; };
-  for (int64_t chip = 0; chip < queues.chipCount(); ++chip)
-    if (const Histogram *histogram = occupancy.chipWords(chip))
-      addMap(chipName(chip) + "memory needed", *histogram);
+  for (const auto &[chip, needed] : occupancy.chips())
+    addNeeded(chipName(chip) + "memory needed, highest", needed);
   for (const Occupancy::SliceUse &use : occupancy.slices())
-    addMap(chipName(use.chip) + "memory needed, " +
-               print(QueueName{UnitKind::Memory, use.slice.hemisphere, use.slice.slice, 0}),
-           *use.words);
+    addNeeded(chipName(use.chip) + "memory needed, highest, " +
+                  print(QueueName{UnitKind::Memory, use.slice.hemisphere, use.slice.slice, 0}),
+              use.needed);
 }
 
 void Recorder::addEnergy(int64_t cycles) {
@@ -316,14 +347,23 @@ void Recorder::addEnergy(int64_t cycles) {
   auto row = [&](const char *name, const std::string &amount, double joules) {
     table.rows.push_back({name, amount, llvm::formatv("{0:F3}", joules * 1e9).str(), percent(joules, total)});
   };
+  static const char *const figures[] = {"energy.mac_i8",   "energy.mac_f16",     "energy.vxm_op",
+                                        "energy.mem_byte", "energy.stream_byte", "energy.c2c_byte"};
+  std::vector<std::string> assumed;
+  auto noteIfAssumed = [&](const char *figure) {
+    if (llvm::is_contained(machine.assumedEnergies, figure))
+      assumed.push_back(figure);
+  };
   for (int kind = 0; kind < energyCount; ++kind)
-    if (double amount = energies[kind].total(); amount > 0)
+    if (double amount = energies[kind].total(); amount > 0) {
       row(names[kind], llvm::formatv("{0:F0}", amount).str(), amount * joulesOf(static_cast<Energy>(kind)));
+      noteIfAssumed(figures[kind]);
+    }
+  noteIfAssumed("power.idle");
   row("idle", llvm::formatv("{0} cycles", cycles).str(), idle);
-  table.note =
-      llvm::formatv("mean power {0:F1} W; it depends on assumed figures: {1:$[, ]}", seconds > 0 ? total / seconds : 0,
-                    llvm::make_range(machine.assumedEnergies.begin(), machine.assumedEnergies.end()))
-          .str();
+  table.note = llvm::formatv("mean power {0:F1} W", seconds > 0 ? total / seconds : 0).str();
+  if (!assumed.empty())
+    table.note += "; it depends on assumed figures: " + llvm::join(assumed, ", ");
   timeline.tables.push_back(std::move(table));
 }
 
@@ -340,7 +380,9 @@ void Recorder::addHost(const program::EntryPoint &entry) {
   for (const program::Variable &variable : program.variables)
     if (variable.role == program::VariableRole::Weight || variable.role == program::VariableRole::State)
       weights += static_cast<double>(elementCount(variable.shape)) * static_cast<double>(byteWidth(variable.type));
-  auto transfer = [&](double bytes) { return machine.hostFixedSeconds + bytes / machine.hostBytesPerSecond; };
+  auto transfer = [&](double bytes) {
+    return bytes > 0 ? machine.hostFixedSeconds + bytes / machine.hostBytesPerSecond : 0;
+  };
   auto reorder = [&](double bytes) { return bytes / machine.reorderBytesPerSecond; };
   timeline.hostSeconds = transfer(input) + transfer(output) + reorder(input) + reorder(output);
   Table table{"host link", {"part", "bytes", "us"}, {}, "apart from the cycles on the chip"};
@@ -350,47 +392,73 @@ void Recorder::addHost(const program::EntryPoint &entry) {
   row("inputs over PCIe", input, transfer(input));
   row("outputs over PCIe", output, transfer(output));
   row("byte planes made and joined by the host", input + output, reorder(input + output));
-  row("once: weights over PCIe", weights, transfer(weights) + reorder(weights));
+  if (weights > 0)
+    row("once: weights over PCIe", weights, transfer(weights) + reorder(weights));
   timeline.tables.push_back(std::move(table));
 }
 
 // Assumed figures of what the program does not use.
 void Recorder::dropUnusedFigures() {
-  bool vector = false, switches = false, links = false, gathers = false, scatters = false, fetches = false;
-  bool deskews = false;
+  bool byUnit[] = {false, false, false, false}; // UnitKind
+  std::set<Opcode> opcodes;
+  bool shifts = false, shiftsAcross = false, large = false;
   for (size_t i = 0; i < queues.size(); ++i)
     for (const Instruction &instruction : queues[i].instructions) {
       Opcode opcode = instruction.op();
-      vector |= queues[i].name.unit == UnitKind::Vector && issues(opcode);
-      links |= opcode == Opcode::Send || opcode == Opcode::Receive;
-      switches |= queues[i].name.unit == UnitKind::Switch && issues(opcode);
-      gathers |= opcode == Opcode::Gather;
-      scatters |= opcode == Opcode::Scatter;
-      fetches |= opcode == Opcode::Fetch;
-      deskews |= opcode == Opcode::Deskew;
+      opcodes.insert(opcode);
+      if (!issues(opcode))
+        continue;
+      byUnit[static_cast<unsigned>(queues[i].name.unit)] = true;
+      shifts |= opcode == Opcode::Select || (opcode == Opcode::Shift && instruction.word[0] == 0);
+      shiftsAcross |= opcode == Opcode::Permute || (opcode == Opcode::Shift && instruction.word[0] != 0);
+      large |= queues[i].name.unit == UnitKind::Vector && needsLargeUnit(instruction);
     }
-  const std::pair<const char *, bool> users[] = {{"vxm.", vector},
-                                                 {"timing.vxm_", vector},
-                                                 {"sxm.", switches},
-                                                 {"icu.queues_vxm", vector},
-                                                 {"icu.queues_per_sxm", switches},
-                                                 {"timing.sxm_shift", switches},
-                                                 {"timing.sxm_distribute", switches},
-                                                 {"timing.sxm_transpose", switches},
-                                                 {"timing.sxm_rotate", switches},
-                                                 {"timing.sxm_boundary", switches},
-                                                 {"c2c.counter_period", deskews},
-                                                 {"c2c.issue_interval", links},
-                                                 {"c2c.latency", links},
-                                                 {"c2c.links_used", links},
-                                                 {"c2c.ports_local", links},
-                                                 {"system.", links},
-                                                 {"mem.gather_address_bytes", gathers || scatters},
-                                                 {"timing.mem_gather", gathers},
-                                                 {"timing.mem_scatter", scatters},
-                                                 {"icu.fetch_", fetches}};
+  auto any = [&](std::initializer_list<Opcode> wanted) {
+    return llvm::any_of(wanted, [&](Opcode opcode) { return opcodes.count(opcode) > 0; });
+  };
+  bool matrix = byUnit[static_cast<unsigned>(UnitKind::Matrix)];
+  bool vector = byUnit[static_cast<unsigned>(UnitKind::Vector)];
+  bool switches = byUnit[static_cast<unsigned>(UnitKind::Switch)];
+  bool links = any({Opcode::Send, Opcode::Receive});
+  bool transcendental = llvm::any_of(opcodes, isTranscendental);
+  // The first that fits decides.
+  const std::pair<const char *, bool> users[] = {
+      {"icu.repeat_maximum", any({Opcode::Repeat})},
+      {"icu.fetch_", any({Opcode::Fetch})},
+      {"icu.queues_vxm", vector},
+      {"icu.queues_per_sxm", switches},
+      {"icu.queues_per_mxm", matrix},
+      {"icu.barrier", any({Opcode::Sync})},
+      {"mem.gather_address_bytes", any({Opcode::Gather, Opcode::Scatter})},
+      {"timing.mem_gather", any({Opcode::Gather})},
+      {"timing.mem_scatter", any({Opcode::Scatter})},
+      {"mxm.result_group", any({Opcode::Accumulate})},
+      {"mxm.accumulator_vectors", any({Opcode::Accumulate})},
+      {"mxm.", matrix},
+      {"timing.mxm_", matrix},
+      {"timing.sxm_to_mxm", matrix},
+      {"vxm.large_alus", large},
+      {"vxm.", vector},
+      {"timing.vxm_transcendental", transcendental},
+      {"timing.vxm_", vector},
+      {"sxm.shifters", any({Opcode::Shift, Opcode::Select})},
+      {"sxm.permuters", any({Opcode::Permute, Opcode::Rotate})},
+      {"sxm.transposers", any({Opcode::Transpose})},
+      {"sxm.distribut", any({Opcode::Distribute})},
+      {"sxm.rotate_sizes", any({Opcode::Rotate})},
+      {"timing.sxm_shift_across", shiftsAcross},
+      {"timing.sxm_shift", shifts},
+      {"timing.sxm_distribute", any({Opcode::Distribute})},
+      {"timing.sxm_transpose", any({Opcode::Transpose})},
+      {"timing.sxm_rotate", any({Opcode::Rotate})},
+      {"timing.sxm_boundary", switches},
+      {"c2c.counter_period", any({Opcode::Deskew})},
+      {"c2c.", links},
+      {"system.", links},
+  };
   llvm::erase_if(timeline.assumedFigures, [&](llvm::StringRef figure) {
-    return llvm::any_of(users, [&](const auto &user) { return !user.second && figure.starts_with(user.first); });
+    auto user = llvm::find_if(users, [&](const auto &each) { return figure.starts_with(each.first); });
+    return user != std::end(users) && !user->second;
   });
 }
 

@@ -5,6 +5,10 @@
 #include "target/tsp/Work.h"
 #include "timeline/Timeline.h"
 
+#include <array>
+#include <map>
+#include <tuple>
+
 namespace quadrille::tsp {
 
 // Amounts over time in steps of equal length, which doubles as time goes on: a bounded number of steps.
@@ -15,8 +19,9 @@ public:
   const std::vector<double> &amounts() const { return steps; }
   double total() const;
 
-private:
   static constexpr int64_t mostSteps = 512;
+
+private:
   int64_t length = 1;
   std::vector<double> steps;
 };
@@ -28,7 +33,6 @@ public:
   void wait(uint32_t queue, int64_t begin, int64_t end);
   void begin(const Work &work);
   void multiplied(const Work &work, int64_t from, int64_t count, double products) override;
-  void travelled(const Work &work, int64_t from, int64_t count, int64_t cycles) override;
 
   // All that is known when the program has ended.
   timeline::Timeline finish(int64_t cycles, const Occupancy &occupancy, const program::EntryPoint &entry);
@@ -38,7 +42,8 @@ private:
   timeline::KernelId kernelOf(uint32_t node);
   void spend(Energy kind, const Progression &cycles, double amount);
   double joulesOf(Energy kind) const;
-  void addCounter(const std::string &name, const std::string &unit, const Series &series, double scale);
+  std::string chipName(int64_t chip) const;
+  void addCounter(const std::string &name, const std::string &unit, const Series &series, int64_t cycles);
   void addPower(int64_t cycles);
   void dropUnusedFigures();
   void addUnits(int64_t cycles);
@@ -55,12 +60,13 @@ private:
   std::vector<timeline::TrackId> tracks;
   std::vector<std::vector<timeline::KernelId>> kernels; // by queue and instruction
   std::map<uint32_t, timeline::KernelId> byNode;
-  std::vector<size_t> lastSpan;     // by queue
-  std::vector<int64_t> issued;      // by opcode
-  std::vector<int64_t> issuedBy;    // by queue
-  std::vector<int64_t> drivenTimes; // by channel
-  Series streams[2];                // vectors put on streams, by direction
-  Series energies[energyCount];     // amounts: products, operations, bytes
+  std::vector<size_t> lastSpan;                                         // by queue
+  std::vector<int64_t> issued;                                          // by opcode
+  std::vector<int64_t> issuedBy;                                        // by queue
+  std::vector<int64_t> drivenTimes;                                     // by channel
+  std::vector<std::array<Series, 2>> streams;                           // vectors driven, by chip and direction
+  std::map<std::tuple<int64_t, UnitKind, unsigned>, Series> unitIssues; // by chip and hemisphere (the vector unit's: 0)
+  Series energies[energyCount];                                         // amounts: products, operations, bytes
 };
 
 } // namespace quadrille::tsp

@@ -74,7 +74,7 @@ public:
     target::RunResult result;
     if (llvm::Error error = store(result.outputs, cycles))
       return error;
-    occupancy.finish();
+    occupancy.finish(cycles);
     result.timeline = recorder.finish(cycles, occupancy, entryPoint);
     return result;
   }

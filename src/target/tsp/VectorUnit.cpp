@@ -203,10 +203,8 @@ bool compatible(Paths a, Paths b) {
 }
 
 std::string routingProblem(const Instruction &instruction, int64_t alu, const Architecture &machine) {
-  int64_t type = typeOf(instruction);
-  bool wideProduct = instruction.op() == Opcode::Multiply && isInteger(elementTypes[type]) && bytesOf(type) == 4;
-  if ((isTranscendental(instruction.op()) || wideProduct) && !llvm::is_contained(machine.largeAlus, alu))
-    return ("'" + formOf(instruction.opcode)->mnemonic + "' of " + nameOf(elementTypes[type]) +
+  if (needsLargeUnit(instruction) && !llvm::is_contained(machine.largeAlus, alu))
+    return ("'" + formOf(instruction.opcode)->mnemonic + "' of " + nameOf(elementTypes[typeOf(instruction)]) +
             " takes a large unit, which unit " + llvm::Twine(alu) + " is not")
         .str();
   Paths paths[2];
@@ -247,6 +245,11 @@ int64_t resultBytes(const Instruction &instruction) {
 
 bool isTranscendental(Opcode opcode) {
   return opcode == Opcode::Tanh || opcode == Opcode::Exp || opcode == Opcode::ReciprocalSquareRoot;
+}
+bool needsLargeUnit(const Instruction &instruction) {
+  int64_t type = typeOf(instruction);
+  return isTranscendental(instruction.op()) ||
+         (instruction.op() == Opcode::Multiply && isInteger(elementTypes[type]) && bytesOf(type) == 4);
 }
 
 std::string vectorProblem(const Instruction &instruction, int64_t alu, const Architecture &machine) {

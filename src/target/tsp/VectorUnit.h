@@ -20,6 +20,7 @@ Source operandSource(const Instruction &instruction, int64_t operand);
 int64_t operandBytes(const Instruction &instruction, int64_t operand);
 int64_t resultBytes(const Instruction &instruction);
 bool isTranscendental(Opcode opcode);
+bool needsLargeUnit(const Instruction &instruction);
 bool wraps(const Instruction &instruction); // what overflows, instead of saturating
 
 // Empty when arithmetic unit `alu` can do the instruction: the type suits the operation, wide values lie on aligned

@@ -72,10 +72,8 @@ struct LeftOver {
 class Observer {
 public:
   virtual ~Observer() = default;
-  // Issues [from, from + count) of the burst...
-  virtual void multiplied(const Work &work, int64_t from, int64_t count, double products) = 0; // each that many
-  // ... took a vector that had come `cycles` cycles along a stream.
-  virtual void travelled(const Work &work, int64_t from, int64_t count, int64_t cycles) = 0;
+  // Issues [from, from + count) of the burst made that many products each.
+  virtual void multiplied(const Work &work, int64_t from, int64_t count, double products) = 0;
 };
 
 // What every unit works with.
