@@ -61,14 +61,23 @@ TEST(Figures, groqLatencies) {
                      t("hop");
   EXPECT_EQ(crossing, 11);
   EXPECT_EQ(t("mxm_to_mem") + crossing + t("vxm_entry"), card.cycles("anchor.mxm_to_alu").value);
-  EXPECT_EQ(t("sxm_transpose") + t("sxm_boundary") + crossing + t("mem_read") + t("vxm_entry") + 3 * t("vxm_op") +
-                crossing + t("sxm_boundary") + t("sxm_distribute"),
-            card.cycles("anchor.transpose_path").value);
+  // From the transposer's capture to the distributor's result 49; the 50 of the user program are from the dispatch.
+  int64_t path = t("sxm_transpose") + t("sxm_boundary") + crossing + t("vxm_entry") + 3 * t("vxm_op") + crossing +
+                 t("sxm_boundary") + t("sxm_distribute");
+  EXPECT_EQ(path, 49);
+  EXPECT_EQ(t("dispatch_skew") + path, card.cycles("anchor.transpose_path").value);
   EXPECT_EQ(t("group_skew") + t("sxm_to_mxm") + t("mxm_install") + t("mxm_multiply") + t("mxm_accumulate") +
                 t("mxm_to_mem") + crossing + t("vxm_entry"),
             card.cycles("anchor.matmul_to_alu").value);
+  // The other operand of the operation on the sum comes from slices 0..3.
+  EXPECT_EQ(card.cycles("anchor.matmul_to_alu").value - (t("mem_read") + t("hop") + t("vxm_entry")),
+            card.cycles("anchor.matmul_to_alu_near").value);
   EXPECT_EQ(t("mem_read") + 2 * t("hop") + t("vxm_entry") + t("vxm_op") + t("mem_write"),
             card.cycles("anchor.read_operate_write").value);
+  // Those 12 are 1 + 9 + 2: the user program counts a hop on either side to the vector unit's 9. From there on it is 10
+  // positions to slice 43.
+  EXPECT_EQ(t("vxm_entry") + t("vxm_op") + (crossing - t("hop")) + t("mem_write"),
+            card.cycles("anchor.last_slice_write").value);
 }
 
 TEST(Figures, groqLinks) {
