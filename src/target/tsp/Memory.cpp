@@ -197,9 +197,9 @@ llvm::Expected<int64_t> Memory::write(Slice &slice, Work &work, int64_t count, V
     int64_t address = addressOf(work, work.done + k), cycle = work.cycle(work.done + k);
     int64_t visible = cycle + work.effects.completion;
     occupancy.write(work.chip, *work.queue, bankIndex, address, cycle);
-    if (!slice.writes.empty())
-      apply(slice, visible);
     if (visible <= seen) {
+      if (!slice.writes.empty())
+        apply(slice, visible);
       bank.valid[address] = true;
       if (context.values)
         std::memcpy(wordOf(bank, address), data.at(k), bytes);

@@ -312,7 +312,9 @@ void Recorder::addMemory(const Occupancy &occupancy) {
   std::vector<const Occupancy::SliceUse *> slices;
   for (const Occupancy::SliceUse &use : occupancy.slices())
     slices.push_back(&use);
-  llvm::stable_sort(slices, [](const auto *a, const auto *b) { return a->peak > b->peak; });
+  llvm::sort(slices, [](const auto *a, const auto *b) {
+    return std::tuple(b->peak, a->chip, a->slice) < std::tuple(a->peak, b->chip, b->slice);
+  });
   constexpr size_t shown = 12;
   int64_t words = machine.banks * machine.words;
   for (const Occupancy::SliceUse *use : llvm::ArrayRef(slices).take_front(shown))
