@@ -3,11 +3,9 @@
 #include "base/Error.h"
 #include "base/File.h"
 #include "base/Parallel.h"
-#include "report/TextReport.h"
 #include "target/Mutate.h"
 #include "target/tsp/Simulate.h"
 #include "target/tsp/TestProgram.h"
-#include "timeline/Write.h"
 
 #include "numerics/Convert.h"
 
@@ -279,16 +277,6 @@ const Example examples[] = {
        }
      }},
 };
-
-// All that a timeline says but for its spans: one for each burst, or for each issue.
-std::string reportOf(timeline::Timeline timeline) {
-  std::string text;
-  llvm::raw_string_ostream os(text);
-  reports::printProfile(timeline, os, 1000000); // sums up the spans
-  timeline.spans.clear();
-  timeline::writeJson(timeline, os);
-  return text;
-}
 
 class TspExample : public testing::TestWithParam<Example> {
 protected:

@@ -2,7 +2,9 @@
 #pragma once
 
 #include "base/Error.h"
+#include "report/TextReport.h"
 #include "target/Target.h"
+#include "timeline/Write.h"
 
 #include "llvm/ADT/SmallString.h"
 #include "llvm/Support/raw_ostream.h"
@@ -65,6 +67,16 @@ inline std::string bytesOf(const program::Program &program) {
   if (llvm::Error error = program.write(os))
     ADD_FAILURE() << report(std::move(error)).message;
   return bytes.str().str();
+}
+
+// All that a timeline says but for its spans: one for each burst, or for each issue.
+inline std::string reportOf(timeline::Timeline timeline) {
+  std::string text;
+  llvm::raw_string_ostream os(text);
+  reports::printProfile(timeline, os, 1000000); // sums up the spans
+  timeline.spans.clear();
+  timeline::writeJson(timeline, os);
+  return text;
 }
 
 } // namespace quadrille::tsp
