@@ -165,6 +165,64 @@ def test_profile_needs_no_inputs_and_gives_the_same_cycles(program, tmp_path):
     assert max(int(line.split(",")[-1]) for line in (tmp_path / "t.csv").read_text().splitlines()[1:]) <= 429
 
 
+def test_check_prints_the_findings(program, tmp_path):
+    assert succeed("check", program) == f"{program}: legal\n"
+    text = (tmp_path / "matmul.tspasm").read_text()
+    wrong = text.replace("stream=e20", "stream=e21", 1)  # the activations' read
+    assert wrong != text
+    (tmp_path / "wrong.tspasm").write_text(wrong)
+    succeed("asm", tmp_path / "wrong.tspasm", "-o", tmp_path / "wrong.qdl")
+    done = command("check", tmp_path / "wrong.qdl")
+    assert done.returncode == 1
+    findings = done.stdout.splitlines()
+    assert len(findings) > 10  # as many as `run` shows
+    assert all("stream e20 is not driven where it is read" in line for line in findings)
+    assert done.stderr == f"quadrille: {tmp_path}/wrong.qdl: the program is not legal, findings: {len(findings)}\n"
+    for file in [tmp_path / "missing.qdl", tmp_path / "wrong.tspasm"]:
+        done = command("check", file)
+        assert done.returncode == 2 and file.name in done.stderr and done.stdout == ""
+
+
+def test_entry_points_are_chosen_by_name(examples):
+    # The copy as "late" too, which begins 100 cycles later.
+    text = (examples / "copy.tspasm").read_text()
+    entry = next(line for line in text.splitlines() if line.startswith(".entry"))
+    head, code = text.split('.code "inference"')
+    late = code.replace(".queue MEM west 0\n", ".queue MEM west 0\n.at 100\n").replace(".at 3\n", ".at 103\n")
+    (examples / "two.tspasm").write_text(
+        head.replace(entry, entry.replace("inference", "late") + "\n" + entry) + f'.code "late"{late}.code "inference"{code}')
+    succeed("asm", "two.tspasm", "-o", "two.qdl", cwd=examples)
+    for arguments, cycles in [([], 33), (["--entry", "inference"], 33), (["--entry", "late"], 133)]:
+        assert f" {cycles} cycles" in succeed("profile", "two.qdl", *arguments, cwd=examples)
+        report = json.loads(succeed("run", "two.qdl", "--random", 1, "--json", "--check", *arguments, cwd=examples))
+        assert report["cycles"] == cycles and report["relative_l2"] == 0
+        report = json.loads(succeed("mutate", "two.qdl", "--count", 3, "--json", *arguments, cwd=examples))
+        assert report["cycles"] == cycles
+    for name in ["run", "profile", "mutate"]:
+        done = command(name, "two.qdl", *(["--random", "1"] if name == "run" else []), "--entry", "lat", cwd=examples)
+        assert done.returncode == 2
+        assert done.stderr == ("quadrille: two.qdl: --entry: the program has no entry point 'lat'; choose one of: 'late', "
+                               "'inference'\n")
+    # Without "inference" the first is taken.
+    (examples / "other.tspasm").write_text((examples / "copy.tspasm").read_text().replace('"inference"', '"forward"'))
+    succeed("asm", "other.tspasm", "-o", "other.qdl", cwd=examples)
+    assert "33 cycles" in succeed("run", "other.qdl", "--random", 1, "--check", cwd=examples)
+
+
+def test_mutate_takes_inputs_that_steer(examples):
+    text = (examples / "gather.tspasm").read_text()
+    (examples / "few.tspasm").write_text(text.replace("rows=256", "rows=200"))  # random codes go up to 255
+    succeed("asm", "few.tspasm", "-o", "few.qdl", cwd=examples)
+    done = command("mutate", "few.qdl", "--count", 20, cwd=examples)
+    assert done.returncode == 2 and "of 200" in done.stderr
+    np.savez(examples / "code.npz", code=np.arange(320, dtype=np.uint8).reshape(16, 20) % 200)
+    report = json.loads(succeed("mutate", "few.qdl", "--count", 20, "--json", "--input", "code.npz", cwd=examples))
+    assert report["silent"] == 0 and len(report["mutations"]) == 20
+    np.savez(examples / "code.npz", code=np.zeros((16, 21), np.uint8))
+    done = command("mutate", "few.qdl", "--count", 20, "--input", "code.npz", cwd=examples)
+    assert done.returncode == 2 and "u8[16,20]" in done.stderr
+
+
 def test_one_cause_does_not_flood_the_message(program, tmp_path):
     text = (tmp_path / "matmul.tspasm").read_text()
     wrong = text.replace("stream=e20", "stream=e21", 1)  # the activations' read

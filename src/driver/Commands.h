@@ -31,6 +31,7 @@ struct InputArguments {
 struct RunArguments {
   ModelArguments model;
   InputArguments inputs;
+  std::string entry; // entry point; "": "inference", or the first
   bool check = false;
   std::vector<std::string> expected; // files with the outputs that somebody else computed
   std::optional<double> tolerance;   // relative L2; default by precision
@@ -49,6 +50,7 @@ llvm::Error compileCommand(const CompileArguments &arguments);
 struct ProfileArguments {
   ModelArguments model;
   InputArguments inputs; // used on machines whose time is measured, not computed (host)
+  std::string entry;     // as in RunArguments
   std::string trace, csv;
   bool json = false;
 };
@@ -72,8 +74,15 @@ struct TextArguments {
 llvm::Error assembleCommand(const TextArguments &arguments);
 llvm::Error disassembleCommand(const TextArguments &arguments);
 
+struct CheckArguments {
+  std::string program;
+};
+llvm::Error checkCommand(const CheckArguments &arguments);
+
 struct MutateArguments {
   std::string program;
+  std::vector<std::string> inputFiles; // for the inputs that are the same in all runs
+  std::string entry;                   // as in RunArguments
   uint64_t seed = 1;
   int64_t count = 100;
   bool all = false, json = false; // all: list every mutation, not only the silent ones

@@ -47,6 +47,19 @@ llvm::Expected<NamedTensors> readNamedTensors(llvm::ArrayRef<std::string> files,
   return all;
 }
 
+llvm::Expected<std::string> entryPointNamed(const program::Program &program, llvm::StringRef name) {
+  std::vector<std::string> names;
+  for (const program::EntryPoint &entry : program.entryPoints) {
+    if (entry.name == (name.empty() ? "inference" : name))
+      return entry.name;
+    names.push_back("'" + entry.name + "'");
+  }
+  if (name.empty() && !program.entryPoints.empty())
+    return program.entryPoints.front().name;
+  return userError("--entry: the program has no entry point '" + name + "'", {},
+                   names.empty() ? "" : "choose one of: " + llvm::join(names, ", "));
+}
+
 std::vector<Port> inputPorts(const program::Program &program, llvm::StringRef entryPoint) {
   std::vector<Port> ports;
   for (const program::EntryPoint &entry : program.entryPoints)

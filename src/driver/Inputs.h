@@ -19,6 +19,10 @@ struct Port {
   ElementType type = ElementType::f32;
   Shape shape;
 };
+// The entry point that --entry names; for "" it is "inference", or the first one when none is called so. A user error
+// that lists them when there is none of that name.
+llvm::Expected<std::string> entryPointNamed(const program::Program &program, llvm::StringRef name);
+
 std::vector<Port> inputPorts(const program::Program &program, llvm::StringRef entryPoint);
 
 // The tensors for `ports`: from `given` (checked for name, type and shape; a nameless array serves a single port), else

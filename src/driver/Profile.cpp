@@ -22,20 +22,25 @@ llvm::Error profileCommand(const ProfileArguments &arguments) {
   auto compilation = compileOrOpen(arguments.model, *given);
   if (!compilation)
     return compilation.takeError();
-  auto timeline = compilation->target->estimate(compilation->program);
+  auto entry = entryPointNamed(compilation->program, arguments.entry);
+  if (!entry)
+    return inFile(entry.takeError(), arguments.model.path);
+  auto timeline = compilation->target->estimate(compilation->program, *entry);
   if (!timeline)
     return inFile(timeline.takeError(), arguments.model.path);
   // A machine without a device clock is measured, not computed, so it must run. Elsewhere the inputs' values change
   // nothing, but inputs that do not fit are an error everywhere.
   bool measured = timeline->clockHertz == 0;
   if (measured || !given->empty()) {
-    auto inputs = bindInputs(inputPorts(compilation->program, "inference"), std::move(*given),
-                             arguments.inputs.random.value_or(1));
+    auto inputs =
+        bindInputs(inputPorts(compilation->program, *entry), std::move(*given), arguments.inputs.random.value_or(1));
     if (!inputs)
       return inFile(inputs.takeError(), arguments.model.path);
     if (measured) {
       Progress progress("running " + arguments.model.path);
-      auto result = compilation->target->simulate(compilation->program, *inputs, {});
+      target::RunOptions options;
+      options.entryPoint = *entry;
+      auto result = compilation->target->simulate(compilation->program, *inputs, options);
       if (!result)
         return inFile(result.takeError(), arguments.model.path);
       *timeline = std::move(result->timeline);

@@ -1,4 +1,4 @@
-// Programs as text and back, and their mutation.
+// Programs as text and back, their legality, and their mutation.
 #include "base/Error.h"
 #include "base/File.h"
 #include "driver/Compilation.h"
@@ -88,16 +88,39 @@ llvm::Error disassembleCommand(const TextArguments &arguments) {
   });
 }
 
-llvm::Error mutateCommand(const MutateArguments &arguments) {
+llvm::Error checkCommand(const CheckArguments &arguments) {
   auto compilation = openProgram(arguments.program);
   if (!compilation)
     return compilation.takeError();
-  std::vector<Port> ports = inputPorts(compilation->program, "inference");
+  auto verdict = compilation->target->check(compilation->program);
+  if (!verdict)
+    return inFile(verdict.takeError(), arguments.program);
+  for (const target::Finding &finding : verdict->findings)
+    llvm::outs() << finding.where << ": " << finding.message << '\n';
+  if (!verdict->legal())
+    return mismatchError("the program is not legal, findings: " + llvm::Twine(verdict->findings.size()),
+                         {arguments.program, ""});
+  llvm::outs() << arguments.program << ": legal\n";
+  return llvm::Error::success();
+}
+
+llvm::Error mutateCommand(const MutateArguments &arguments) {
+  auto given = readNamedTensors(arguments.inputFiles, "--input");
+  if (!given)
+    return given.takeError();
+  auto compilation = openProgram(arguments.program);
+  if (!compilation)
+    return compilation.takeError();
+  auto entry = entryPointNamed(compilation->program, arguments.entry);
+  if (!entry)
+    return inFile(entry.takeError(), arguments.program);
+  std::vector<Port> ports = inputPorts(compilation->program, *entry);
   target::MutateOptions options;
+  options.entryPoint = *entry;
   options.seed = arguments.seed;
   options.count = arguments.count;
   options.tolerance = defaultTolerance(compilation->program.precision);
-  options.inputs = [&](uint64_t number) { return bindInputs(ports, {}, number); };
+  options.inputs = [&](uint64_t number) { return bindInputs(ports, *given, number); };
   llvm::Expected<target::MutationReport> report = [&] {
     Progress progress("mutating " + arguments.program);
     options.progress = [&](double share) {

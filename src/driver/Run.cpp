@@ -118,12 +118,15 @@ llvm::Error runCommand(const RunArguments &arguments) {
   auto compilation = compileOrOpen(arguments.model, *given);
   if (!compilation)
     return compilation.takeError();
-  auto inputs = bindInputs(inputPorts(compilation->program, "inference"), std::move(*given), arguments.inputs.random);
+  auto entry = entryPointNamed(compilation->program, arguments.entry);
+  if (!entry)
+    return inFile(entry.takeError(), arguments.model.path);
+  auto inputs = bindInputs(inputPorts(compilation->program, *entry), std::move(*given), arguments.inputs.random);
   if (!inputs)
     return inFile(inputs.takeError(), arguments.model.path);
 
   auto begin = Clock::now();
-  auto estimate = compilation->target->estimate(compilation->program);
+  auto estimate = compilation->target->estimate(compilation->program, *entry);
   if (!estimate)
     return inFile(estimate.takeError(), arguments.model.path);
   double estimateSeconds = secondsSince(begin);
@@ -134,6 +137,7 @@ llvm::Error runCommand(const RunArguments &arguments) {
   auto simulate = [&]() -> llvm::Expected<target::RunResult> {
     Progress progress("simulating " + arguments.model.path + " on " + compilation->machine.name());
     target::RunOptions options;
+    options.entryPoint = *entry;
     options.progress = [&](double share) {
       progress.update(share);
       return true;

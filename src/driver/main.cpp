@@ -47,9 +47,19 @@ void addModelOptions(CLI::App *app, ModelArguments &model, const std::string &wh
   app->add_option("--dump-ir", model.dumpDirectory, "write the IR after every pass to this directory")->check(fileName);
 }
 
-void addInputOptions(CLI::App *app, InputArguments &inputs) {
-  app->add_option("--input,-i", inputs.files, "inputs: .npz, .npy, or .pb (ONNX tensor); NAME=FILE for a single array")
+void addInputFiles(CLI::App *app, std::vector<std::string> &files, const std::string &what) {
+  app->add_option("--input,-i", files, what + ": .npz, .npy, or .pb (ONNX tensor); NAME=FILE for a single array")
       ->type_name("FILE");
+}
+
+void addEntryOption(CLI::App *app, std::string &entry) {
+  app->add_option("--entry", entry, "entry point; default: inference, or the first")
+      ->check([](const std::string &name) { return name.empty() ? std::string("the name is empty") : ""; })
+      ->type_name("NAME");
+}
+
+void addInputOptions(CLI::App *app, InputArguments &inputs) {
+  addInputFiles(app, inputs.files, "inputs");
   app->add_option("--random", inputs.random, "random values for the inputs that no file gives")->check(seed);
 }
 
@@ -76,6 +86,7 @@ int main(int argc, char **argv) {
   CLI::App *runApp = app.add_subcommand("run", "execute a model or program on a simulated machine");
   addModelOptions(runApp, run.model, "ONNX file or compiled program (.qdl)", true);
   addInputOptions(runApp, run.inputs);
+  addEntryOption(runApp, run.entry);
   runApp->add_flag("--check", run.check, "compare the outputs with the reference");
   runApp->add_option("--expected", run.expected, "compare with the outputs in these files instead")->type_name("FILE");
   runApp->add_option("--tolerance", run.tolerance, "largest relative L2 error that passes --check");
@@ -93,6 +104,7 @@ int main(int argc, char **argv) {
   CLI::App *profileApp = app.add_subcommand("profile", "where time goes, before anything runs on hardware");
   addModelOptions(profileApp, profile.model, "ONNX file or compiled program (.qdl)", true);
   addInputOptions(profileApp, profile.inputs);
+  addEntryOption(profileApp, profile.entry);
   profileApp->add_option("--trace", profile.trace, "write a Perfetto trace")->check(fileName);
   profileApp->add_option("--csv", profile.csv, "write the spans as CSV")->check(fileName);
   profileApp->add_flag("--json", profile.json, "print one JSON object");
@@ -117,9 +129,15 @@ int main(int argc, char **argv) {
   disassembleApp->add_option("--output,-o", disassemble.output, "text file (default: standard output)")
       ->check(fileName);
 
+  CheckArguments check;
+  CLI::App *checkApp = app.add_subcommand("check", "whether a program is legal, or what is wrong where");
+  checkApp->add_option("PROGRAM", check.program, "compiled program (.qdl)")->required()->check(fileName);
+
   MutateArguments mutate;
   CLI::App *mutateApp = app.add_subcommand("mutate", "flip one field at a time and see that somebody notices");
   mutateApp->add_option("PROGRAM", mutate.program, "compiled program (.qdl)")->required()->check(fileName);
+  addInputFiles(mutateApp, mutate.inputFiles, "inputs of all runs; random ones for the others");
+  addEntryOption(mutateApp, mutate.entry);
   mutateApp->add_option("--seed", mutate.seed, "first mutation (default 1)")->check(seed);
   mutateApp->add_option("--count", mutate.count, "number of mutations (default 100)")->check(positiveCount);
   mutateApp->add_flag("--all", mutate.all, "list every mutation");
@@ -148,6 +166,8 @@ int main(int argc, char **argv) {
       return assembleCommand(assemble);
     if (*disassembleApp)
       return disassembleCommand(disassemble);
+    if (*checkApp)
+      return checkCommand(check);
     return mutateCommand(mutate);
   };
   int code = 0;

@@ -82,7 +82,7 @@ public:
     if (!verdict->legal())
       return mismatchError("the program to mutate is not legal: " + verdict->findings[0].where + ": " +
                            verdict->findings[0].message);
-    auto estimate = target.estimate(program);
+    auto estimate = target.estimate(program, options.entryPoint);
     if (!estimate)
       return estimate.takeError();
     estimatedCycles = estimate->cycles;
@@ -132,7 +132,7 @@ private:
       result.reason = verdict->findings[0].where + ": " + verdict->findings[0].message;
       return llvm::Error::success();
     }
-    auto estimate = target.estimate(mutation.program);
+    auto estimate = target.estimate(mutation.program, options.entryPoint);
     if (!estimate) {
       fromError(estimate.takeError(), Outcome::Hazard, "estimate", result);
       return llvm::Error::success();

@@ -46,7 +46,7 @@ struct MutateOptions {
   int64_t count = 100;
   std::string entryPoint = "inference";
   double tolerance = 0; // relative L2 that `run --check` would allow
-  // Inputs number 0, 1, 2: independent of each other, the same whenever asked.
+  // Inputs number 0, 1, 2: the same whenever asked, and as far as they are free independent of each other.
   std::function<llvm::Expected<NamedTensors>(uint64_t number)> inputs;
   std::function<bool(double)> progress; // as in RunOptions; false stops with what has been found
 };

@@ -59,7 +59,7 @@ public:
       verdict.findings.push_back({"toy", "illegal"});
     return verdict;
   }
-  llvm::Expected<timeline::Timeline> estimate(const program::Program &program) const override {
+  llvm::Expected<timeline::Timeline> estimate(const program::Program &program, llvm::StringRef) const override {
     timeline::Timeline timeline;
     timeline.clockHertz = 1e9;
     timeline.cycles = Cycles(10 + field(program, Delay) + (field(program, Endless) << 30));
@@ -76,7 +76,7 @@ public:
     float y = x + static_cast<float>(field(program, Addend) + field(program, WronglyBenign)) +
               static_cast<float>(field(program, Flaky) * runs) + static_cast<float>(x > 1 ? field(program, Large) : 0);
     RunResult result;
-    result.timeline = llvm::cantFail(estimate(program));
+    result.timeline = llvm::cantFail(estimate(program, ""));
     result.timeline.cycles += Cycles(field(program, HiddenDelay));
     result.outputs.emplace("y", Tensor::of<float>(ElementType::f32, {1}, {y}));
     return result;

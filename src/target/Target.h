@@ -108,7 +108,8 @@ public:
 
   // Independent of plan and emit; trusts nothing in the program, reads no tensor contents.
   virtual llvm::Expected<Verdict> check(const program::Program &program) const = 0;
-  virtual llvm::Expected<timeline::Timeline> estimate(const program::Program &program) const = 0;
+  virtual llvm::Expected<timeline::Timeline> estimate(const program::Program &program,
+                                                      llvm::StringRef entryPoint = "inference") const = 0;
   virtual llvm::Expected<RunResult> simulate(const program::Program &program, const NamedTensors &inputs,
                                              const RunOptions &options) const = 0;
 

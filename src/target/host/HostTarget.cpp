@@ -148,8 +148,8 @@ public:
     return verdict;
   }
 
-  // The host has no device clock: kernels and their work, no spans, zero cycles.
-  llvm::Expected<timeline::Timeline> estimate(const program::Program &program) const override {
+  // The host has no device clock: kernels and their work, no spans, zero cycles. A legal program has one entry point.
+  llvm::Expected<timeline::Timeline> estimate(const program::Program &program, llvm::StringRef) const override {
     llvm::Expected<Loaded> loaded = loadLegal(program);
     if (!loaded)
       return loaded.takeError();

@@ -72,7 +72,7 @@ public:
   }
 
   // Takes no time: the timeline has the kernels and no spans.
-  llvm::Expected<timeline::Timeline> estimate(const program::Program &program) const override {
+  llvm::Expected<timeline::Timeline> estimate(const program::Program &program, llvm::StringRef) const override {
     auto payload = payloadOf(program);
     if (!payload)
       return payload.takeError();

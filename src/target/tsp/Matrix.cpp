@@ -17,7 +17,7 @@ Matrix::Matrix(const Context &context, int64_t chips)
 void Matrix::add(std::shared_ptr<Work> work) {
   Plane &plane = planeOf(*work);
   if (!std::exchange(plane.listed, true))
-    active.push_back(&plane);
+    active.insert(llvm::lower_bound(active, &plane), &plane);
   switch (work->instruction->op()) {
   case Opcode::LoadWeights:
     return plane.loads.add(std::move(work));

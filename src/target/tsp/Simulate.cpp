@@ -138,10 +138,10 @@ private:
       }
     }
     // What is past is still in the way of every search, and must itself be searched for: one by one, not every time.
-    if (context.complete >= nextDrop) {
+    if (!oneByOne || context.complete - lastDrop >= machine.farthest()) {
       channels.drop(context.complete);
       units.drop(context.complete);
-      nextDrop = context.complete + (oneByOne ? machine.farthest() : 1);
+      lastDrop = context.complete;
     }
     return llvm::Error::success();
   }
@@ -229,7 +229,7 @@ private:
   const program::EntryPoint &entryPoint;
   const target::NamedTensors *inputs;
   bool oneByOne;
-  int64_t nextDrop = 0;
+  int64_t lastDrop = 0;
   Queues queues;
   VectorPool pool; // outlives all that channels and units hold
   Channels channels;

@@ -43,10 +43,10 @@ public:
     return tsp::check(program, loaded->code, loaded->machine);
   }
 
-  llvm::Expected<timeline::Timeline> estimate(const program::Program &program) const override {
+  llvm::Expected<timeline::Timeline> estimate(const program::Program &program,
+                                              llvm::StringRef entryPoint) const override {
     RunOptions options;
-    if (!program.entryPoints.empty())
-      options.entryPoint = program.entryPoints.front().name;
+    options.entryPoint = entryPoint.str();
     auto result = tsp::execute(program, nullptr, options);
     if (!result)
       return result.takeError();
