@@ -105,8 +105,9 @@ std::string differenceInKind(const Tensor &got, const Tensor &expected, const st
   return "";
 }
 
-// Empty when equal within the tolerance, else the first difference.
-std::string difference(const Tensor &got, const Tensor &expected, const std::string &name) {
+// Empty when equal within the tolerance, else the first difference. `products`: in what the program's products are
+// computed.
+std::string difference(const Tensor &got, const Tensor &expected, const std::string &name, llvm::StringRef products) {
   if (std::string text = differenceInKind(got, expected, name); !text.empty())
     return text;
   if (!isFloat(got.type())) {
@@ -118,7 +119,8 @@ std::string difference(const Tensor &got, const Tensor &expected, const std::str
         return "output '" + name + "' differs at element " + std::to_string(i);
   }
   const std::vector<double> a = valuesOf<double>(got), b = valuesOf<double>(expected);
-  Tolerance tolerance = toleranceOf(got.type());
+  bool narrower = got.type() == ElementType::f32 && products == nameOf(ElementType::f16);
+  Tolerance tolerance = toleranceOf(narrower ? ElementType::f16 : got.type());
   double largest = 0;
   for (int64_t i = 0; i < expected.elements(); ++i)
     if (std::isfinite(b[i]))
@@ -204,7 +206,7 @@ llvm::Expected<Outcome> runDataSet(const std::string &modelPath, const onnx::Gra
     auto it = result->outputs.find(proto.output(i).name());
     if (it == result->outputs.end())
       return internalError("no output '" + proto.output(i).name() + "'");
-    if (std::string text = difference(it->second, (*expected)[i], it->first); !text.empty()) {
+    if (std::string text = difference(it->second, (*expected)[i], it->first, program->precision); !text.empty()) {
       if (!random || !differenceInKind(it->second, (*expected)[i], it->first).empty())
         return mismatchError(text);
       drawn = true;

@@ -167,20 +167,5 @@ TEST(TspAssembly, ALayoutHasAtMost255Dimensions) {
             "a.tspasm: line 5: 'x' has rank 256; a layout has at most 255 dimensions");
 }
 
-TEST(TspCompiler, SaysThatItIsNotThere) {
-  graph::KernelGraph graph;
-  graph.nodes.push_back({"mm", "MatMul"});
-  graph.kernels.emplace_back().operation = "matmul";
-  graph.kernels[0].nodes = {0};
-  auto machine = machine::Machine::load("unit-tsp");
-  ASSERT_TRUE(bool(machine));
-  auto plan = target::find("tsp")->plan(graph, *machine, {});
-  ASSERT_FALSE(bool(plan));
-  Reported reported = report(plan.takeError());
-  EXPECT_EQ(reported.message, "mm: kernel 'matmul' is not supported: the TSP compiler is not part of this version; "
-                              "assemble a program by hand");
-  EXPECT_EQ(reported.exitCode, 1);
-}
-
 } // namespace
 } // namespace quadrille::tsp

@@ -117,7 +117,7 @@ std::string layoutProblem(const Layout &layout, const program::Variable &variabl
       return ("its axes cover " + Twine(covered[d]) + " of the " + Twine(variable.shape[d]) + " indices of dimension " +
               Twine(d))
           .str();
-  if (covered[rank] != static_cast<int64_t>(byteWidth(variable.type)))
+  if (covered[rank] != static_cast<int64_t>(byteWidth(variable.type)) && !isNarrowed(layout, variable))
     return ("its axes cover " + Twine(covered[rank]) + " bytes of an element that has " +
             Twine(byteWidth(variable.type)))
         .str();
@@ -142,6 +142,17 @@ std::string layoutProblem(const Layout &layout, const program::Variable &variabl
     });
   });
   return twice ? "two of its elements lie in the same place" : "";
+}
+
+bool isNarrowed(const Layout &layout, const program::Variable &variable) {
+  constexpr uint32_t narrowBytes = 4;
+  if (variable.type != ElementType::i64 && variable.type != ElementType::u64)
+    return false;
+  uint64_t bytes = 1;
+  for (const Axis &axis : layout.axes)
+    if (axis.dimension == variable.shape.size())
+      bytes = std::min<uint64_t>(bytes * axis.extent, 2 * narrowBytes);
+  return bytes == narrowBytes;
 }
 
 void WordContents::load(const std::byte *data, std::byte *word) const {

@@ -22,6 +22,10 @@ std::string print(const WordAddress &word); // "MEM west 3, bank 0, address 17"
 // covered, no element of the layout on another's lane. Bounded work for any layout.
 std::string layoutProblem(const Layout &layout, const program::Variable &variable, const Architecture &machine);
 
+// Whether the memory holds the low four bytes of elements that have eight: 64-bit integers that must fit into 32 bits.
+// They are checked when loaded and extended by their sign when stored.
+bool isNarrowed(const Layout &layout, const program::Variable &variable);
+
 // What the lanes of a word hold of a variable's data (row-major, the bytes of an element in order): lane l holds byte
 // base + lanes[l], or is padding where lanes[l] is `padding`. The first lane that is not padding has lanes[l] = 0.
 struct WordContents {

@@ -7,6 +7,7 @@
 #include "target/tsp/WellFormed.h"
 
 #include "base/Error.h"
+#include "numerics/Convert.h"
 
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/StringExtras.h"
@@ -20,6 +21,29 @@ using program::VariableRole;
 // How many bursts may wait for their execution, and how many bytes they may make: the more, the longer the runs that
 // are executed together, and the more memory is taken.
 constexpr int64_t burstsTogether = 1024, bytesTogether = int64_t(64) << 20;
+
+// The first 64-bit value that its low 32 bits do not hold.
+std::optional<std::string> beyond32Bits(const Tensor &tensor) {
+  if (tensor.type() == ElementType::i64) {
+    for (int64_t value : valuesOf<int64_t>(tensor))
+      if (value != static_cast<int32_t>(value))
+        return std::to_string(value);
+  } else {
+    for (int64_t value : valuesOf<int64_t>(tensor)) // the bits of u64
+      if (value != static_cast<uint32_t>(value))
+        return std::to_string(static_cast<uint64_t>(value));
+  }
+  return std::nullopt;
+}
+
+// The upper halves of elements of which the lower ones are there.
+void extendSigns(Tensor &tensor) {
+  if (tensor.type() != ElementType::i64)
+    return; // the upper half of an unsigned value is zero
+  auto *values = tensor.mutableData<int64_t>();
+  for (int64_t i = 0; i < tensor.elements(); ++i)
+    values[i] = static_cast<int32_t>(values[i]);
+}
 
 class Execution {
 public:
@@ -159,6 +183,11 @@ private:
         if (!found)
           return found.takeError();
         data = *found;
+        if (isNarrowed(layout, variable))
+          if (auto misfit = beyond32Bits(data))
+            return userError("'" + variable.name + "' has the value " + *misfit +
+                                 ", beyond the 32 bits in which the machine holds " + nameOf(variable.type).str(),
+                             {}, "the value must lie within 32 bits");
       }
       const std::byte *bytes = inputs ? data.bytes().data() : nullptr;
       std::string failure;
@@ -215,6 +244,8 @@ private:
         });
         if (!failure.empty())
           return userError(failure);
+        if (inputs && isNarrowed(layout, variable))
+          extendSigns(tensor);
         if (inputs)
           outputs[variable.name] = tensor;
         break;

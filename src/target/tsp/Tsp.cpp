@@ -2,8 +2,10 @@
 #include "target/Target.h"
 
 #include "base/Error.h"
+#include "target/Emit.h"
 #include "target/tsp/Assembly.h"
 #include "target/tsp/Check.h"
+#include "target/tsp/Compiler.h"
 #include "target/tsp/Mutate.h"
 #include "target/tsp/Simulate.h"
 
@@ -11,29 +13,64 @@ namespace quadrille::target {
 
 namespace {
 
+// The graph without composites.
+class TspPlan final : public Plan {
+public:
+  graph::KernelGraph graph;
+};
+
 class Tsp final : public Target {
 public:
   llvm::StringRef name() const override { return "tsp"; }
 
-  Support supports(const graph::KernelGraph &, const graph::Kernel &, const machine::Machine &) const override {
-    return Support::no("the TSP compiler is not part of this version; assemble a program by hand");
+  Support supports(const graph::KernelGraph &graph, const graph::Kernel &kernel,
+                   const machine::Machine &description) const override {
+    auto machine = tsp::Architecture::from(description);
+    if (!machine)
+      return Support::no(report(machine.takeError()).message);
+    if (kernel.region && kernel.operation != "scan")
+      return Support::yes(); // a composite, whose body is asked about
+    for (const graph::Value &value : graph.values)
+      if (!tsp::machineType(value.type))
+        return Support::no("the machine has no type " + nameOf(value.type).str());
+    std::string reason = tsp::whyNot(graph, kernel, *machine);
+    return reason.empty() ? Support::yes() : Support::no(reason);
   }
 
   llvm::Expected<std::unique_ptr<Plan>> plan(const graph::KernelGraph &graph, const machine::Machine &machine,
-                                             const CompileOptions &) const override {
-    std::string node, what = "the model has no kernels";
-    if (!graph.kernels.empty()) {
-      const graph::Kernel &kernel = graph.kernels.front();
-      if (!kernel.nodes.empty() && kernel.nodes.front() < graph.nodes.size())
-        node = graph.nodes[kernel.nodes.front()].name;
-      what = "kernel '" + kernel.operation + "' is not supported: " + supports(graph, kernel, machine).reason;
+                                             const CompileOptions &options) const override {
+    if (options.chips > 1)
+      return mismatchError("programs for several chips are not compiled yet", {}, "leave out --chips");
+    if (!options.precision.empty() && options.precision != "f16")
+      return mismatchError("the compiler has the precision f16 alone", {}, "leave out --precision");
+    auto inMachineTypes = tsp::machineGraph(graph);
+    if (!inMachineTypes)
+      return inMachineTypes.takeError();
+    auto plan = std::make_unique<TspPlan>();
+    plan->graph = std::move(*inMachineTypes);
+    for (const graph::Kernel &kernel : plan->graph.kernels) {
+      Support support = supports(plan->graph, kernel, machine);
+      if (support.supported)
+        continue;
+      std::string node = kernel.nodes.empty() ? "" : plan->graph.nodes[kernel.nodes.front()].name;
+      return mismatchError("kernel '" + kernel.operation + "' is not supported: " + support.reason, {"", node});
     }
-    return mismatchError(what, {"", node});
+    if (plan->graph.kernels.empty())
+      return mismatchError("the model has no kernels");
+    return plan;
   }
 
-  llvm::Expected<program::Program> emit(const graph::KernelGraph &, const Plan &,
-                                        const machine::Machine &) const override {
-    return internalError("there is no plan of the tsp to emit");
+  llvm::Expected<program::Program> emit(const graph::KernelGraph &graph, const Plan &plan,
+                                        const machine::Machine &description) const override {
+    const graph::KernelGraph &planned = static_cast<const TspPlan &>(plan).graph;
+    auto machine = tsp::Architecture::from(description);
+    if (!machine)
+      return machine.takeError();
+    program::Program program = beginProgram(name(), graph, description);
+    program.nodes.clear();
+    for (const graph::Node &node : planned.nodes)
+      program.nodes.push_back({node.name, node.operation});
+    return tsp::compileGraph(planned, *machine, std::move(program));
   }
 
   llvm::Expected<Verdict> check(const program::Program &program) const override {

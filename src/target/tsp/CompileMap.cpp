@@ -1,0 +1,593 @@
+// Elementwise kernels, and reductions as one elementwise step for each point of the reduced loops.
+#include "base/Error.h"
+#include "graph/KernelQueries.h"
+#include "numerics/Convert.h"
+#include "target/tsp/Compiler.h"
+#include "target/tsp/CompilerState.h"
+#include "target/tsp/Expand.h"
+
+#include "llvm/ADT/STLExtras.h"
+
+namespace quadrille::tsp {
+
+using graph::Kernel;
+using graph::KernelGraph;
+using graph::Read;
+
+namespace {
+
+constexpr int64_t mostReductionPoints = 1024;
+
+// The result's dimension of each loop; -1 of those that are reduced.
+std::vector<int64_t> dimensionsOf(const Kernel &kernel) {
+  std::vector<int64_t> dimensions(kernel.loops.size(), -1);
+  for (auto [d, access] : llvm::enumerate(kernel.writes.front().map))
+    if (!access.terms.empty())
+      dimensions[access.terms[0].first] = static_cast<int64_t>(d);
+  return dimensions;
+}
+
+int64_t reductionPoints(const Kernel &kernel) {
+  int64_t points = 1;
+  for (const graph::Loop &loop : kernel.loops)
+    if (loop.reduction)
+      points *= loop.extent;
+  return points;
+}
+
+std::optional<BlockOpcode> operationOf(graph::Combiner combiner) {
+  switch (combiner) {
+  case graph::Combiner::Sum:
+    return BlockOpcode::Add;
+  case graph::Combiner::Product:
+    return BlockOpcode::Multiply;
+  case graph::Combiner::Minimum:
+    return BlockOpcode::Minimum;
+  case graph::Combiner::Maximum:
+    return BlockOpcode::Maximum;
+  case graph::Combiner::And:
+    return BlockOpcode::And;
+  case graph::Combiner::Or:
+    return BlockOpcode::Or;
+  case graph::Combiner::Xor:
+    return BlockOpcode::Xor;
+  default:
+    return std::nullopt;
+  }
+}
+
+// Whether the vector unit can do the expression wherever its operands and results lie: they can be moved to where
+// this asks for them.
+std::string whyNoChain(BlockExpression body, const Architecture &machine) {
+  std::string reason;
+  for (BlockInstruction &instruction : body.instructions)
+    if (instruction.opcode == BlockOpcode::LoopIndex) { // stored as an operand
+      instruction.opcode = BlockOpcode::Input;
+      instruction.immediate = body.inputs.size();
+      body.inputs.push_back(instruction.type);
+    }
+  return splitIntoStages(expand(body), machine, reason) ? "" : reason;
+}
+
+BlockExpression combining(BlockOpcode operation, ElementType type) {
+  BlockExpression body;
+  body.inputs = {type, type};
+  Register a = body.append(BlockOpcode::Input, type, {}, 0), b = body.append(BlockOpcode::Input, type, {}, 1);
+  body.results = {body.append(operation, type, {a, b})};
+  return body;
+}
+
+} // namespace
+
+std::string whyNot(const KernelGraph &graph, const Kernel &kernel, const Architecture &machine) {
+  if (!kernel.structured()) {
+    static const char *const moves[] = {"reshape", "concat", "insert_slice", "reverse"};
+    return llvm::is_contained(moves, kernel.operation) ? "" : "'" + kernel.operation + "' is not compiled yet";
+  }
+  if (kernel.writes.empty())
+    return "it has no result";
+  for (const graph::Write &write : kernel.writes)
+    if (write.map != kernel.writes.front().map)
+      return "its results lie differently";
+  if (kernel.kind == graph::KernelKind::Contract) {
+    if (auto contraction = graph::inferContraction(graph, kernel)) {
+      if (contraction->lhsZeroPoint || contraction->rhsZeroPoint || contraction->lhsZeroConstant != 0 ||
+          contraction->rhsZeroConstant != 0)
+        return "zero points are not compiled yet";
+      ElementType lhs = graph.values[kernel.reads[contraction->lhs].value].type;
+      ElementType rhs = graph.values[kernel.reads[contraction->rhs].value].type;
+      bool floats = isFloat(lhs) && isFloat(rhs);
+      if (!floats && (bitWidth(lhs) != 8 || bitWidth(rhs) != 8 || isFloat(lhs) || isFloat(rhs)))
+        return "the matrix unit does not multiply " + nameOf(lhs).str() + " and " + nameOf(rhs).str();
+      ElementType result = graph.values[kernel.writes[0].value].type;
+      if (result != (floats ? ElementType::f32 : ElementType::i32) && !(floats && result == ElementType::f16))
+        return "sums of the matrix unit are f32 or i32, not " + nameOf(result).str();
+      return "";
+    }
+    return "a product whose loops have no roles is not compiled yet";
+  }
+  if (!graph::hasReduction(kernel.loops))
+    return whyNoChain(kernel.body, machine);
+  if (reductionPoints(kernel) > mostReductionPoints)
+    return "reductions over more than " + std::to_string(mostReductionPoints) + " elements are not compiled yet";
+  for (auto [i, write] : llvm::enumerate(kernel.writes)) {
+    auto operation = operationOf(write.combiner);
+    if (!operation)
+      return "'" + graph::nameOf(write.combiner).str() + "' of elements is not compiled yet";
+    if (std::string reason = whyNoChain(combining(*operation, graph.values[write.value].type), machine);
+        !reason.empty())
+      return reason;
+  }
+  return whyNoChain(kernel.body, machine);
+}
+
+llvm::Expected<Operand> CompilerState::operandOf(const Kernel &kernel, const Read &read, llvm::ArrayRef<int64_t> point,
+                                                 const Shape &shape) {
+  auto region = regionOf(read.value);
+  if (!region)
+    return region.takeError();
+  const Shape &from = graph.values[read.value].shape;
+  std::vector<int64_t> dimensions = dimensionsOf(kernel);
+  // Index of each dimension: offset + sum over the result's dimensions.
+  struct Linear {
+    int64_t offset;
+    std::vector<int64_t> steps;
+  };
+  std::vector<Linear> indices;
+  for (const graph::DimensionAccess &access : read.map) {
+    Linear index{access.offset, std::vector<int64_t>(shape.size())};
+    for (auto [loop, coefficient] : access.terms)
+      if (dimensions[loop] >= 0)
+        index.steps[dimensions[loop]] += coefficient;
+      else
+        index.offset += coefficient * point[loop];
+    indices.push_back(std::move(index));
+  }
+  auto reaches = [&](size_t d) { // the smallest and largest index
+    int64_t low = indices[d].offset, high = low;
+    for (size_t r = 0; r < shape.size(); ++r) {
+      int64_t reach = indices[d].steps[r] * (shape[r] - 1);
+      (reach < 0 ? low : high) += reach;
+    }
+    return std::pair(low, high);
+  };
+  int64_t columns = columnsOf(shape);
+  size_t lastFrom = from.size() - 1, last = shape.size() - 1;
+  bool byRows = columnsOf(from) == columns;
+  for (size_t d = 0; d < from.size(); ++d) {
+    auto [low, high] = reaches(d);
+    byRows &= low >= 0 && high < from[d];
+    if (!shape.empty() && columns > 1)
+      byRows &= indices[d].steps[last] == (d == lastFrom ? 1 : 0);
+    if (d == lastFrom)
+      byRows &= indices[d].offset == 0;
+  }
+  if (!from.empty())
+    for (size_t r = 0; r + 1 < shape.size(); ++r)
+      byRows &= indices[lastFrom].steps[r] == 0 || shape[r] == 1;
+  Operand operand;
+  operand.rows.resize(rowsOf(shape));
+  Shape resultStrides = rowMajorStrides(shape), strides = rowMajorStrides(from);
+  if (byRows) {
+    for (auto [row, index] : llvm::enumerate(operand.rows)) {
+      index = 0;
+      for (size_t d = 0; d + 1 < from.size(); ++d) {
+        int64_t at = indices[d].offset;
+        for (size_t r = 0; r + 1 < shape.size(); ++r)
+          at += indices[d].steps[r] * (static_cast<int64_t>(row) * columns / resultStrides[r] % shape[r]);
+        index += at * strides[d] / columns;
+      }
+    }
+    operand.region = *region;
+    return operand;
+  }
+  auto routed = route({*region}, Region::of((*region)->type, rowsOf(shape), columns, machine.vectorBytes()),
+                      read.padding ? read.padding->bits : 0, [&](int64_t element) -> ElementOrigin {
+                        int64_t index = 0;
+                        for (size_t d = 0; d < from.size(); ++d) {
+                          int64_t at = indices[d].offset;
+                          for (size_t r = 0; r < shape.size(); ++r)
+                            at += indices[d].steps[r] * (element / resultStrides[r] % shape[r]);
+                          if (at < 0 || at >= from[d])
+                            return {};
+                          index += at * strides[d];
+                        }
+                        return {0, index};
+                      });
+  if (!routed)
+    return routed.takeError();
+  operand.region = *routed;
+  for (auto [row, index] : llvm::enumerate(operand.rows))
+    index = static_cast<int64_t>(row);
+  return operand;
+}
+
+// The numbers of loops, as operands: their values for each element of the result.
+llvm::Expected<BlockExpression> CompilerState::withLoopNumbers(const Kernel &kernel, llvm::ArrayRef<int64_t> point,
+                                                               const Shape &shape, std::vector<Operand> &operands) {
+  BlockExpression body = kernel.body;
+  std::vector<int64_t> dimensions = dimensionsOf(kernel);
+  Shape strides = rowMajorStrides(shape);
+  for (BlockInstruction &instruction : body.instructions) {
+    if (instruction.opcode != BlockOpcode::LoopIndex)
+      continue;
+    auto loop = static_cast<size_t>(instruction.immediate);
+    int64_t rows = rowsOf(shape), columns = columnsOf(shape), dimension = dimensions[loop];
+    Tensor numbers = Tensor::uninitialized(instruction.type, {rows, columns});
+    for (int64_t element = 0; element < rows * columns; ++element)
+      numbers.mutableData<int32_t>()[element] =
+          static_cast<int32_t>(dimension < 0 ? point[loop] : element / strides[dimension] % shape[dimension]);
+    auto region = constantRegion("loop", instruction.type, rows, columns, numbers, {});
+    if (!region)
+      return region.takeError();
+    instruction.opcode = BlockOpcode::Input;
+    instruction.immediate = body.inputs.size();
+    body.inputs.push_back(instruction.type);
+    std::vector<int64_t> all(rows);
+    for (auto [row, index] : llvm::enumerate(all))
+      index = static_cast<int64_t>(row);
+    operands.push_back({*region, std::move(all)});
+  }
+  return body;
+}
+
+llvm::Error CompilerState::map(const Kernel &kernel) {
+  const Shape &shape = graph.values[kernel.writes[0].value].shape;
+  std::vector<int64_t> origin(kernel.loops.size());
+  std::vector<Operand> operands;
+  for (const Read &read : kernel.reads) {
+    auto operand = operandOf(kernel, read, origin, shape);
+    if (!operand)
+      return operand.takeError();
+    operands.push_back(std::move(*operand));
+  }
+  auto body = withLoopNumbers(kernel, origin, shape, operands);
+  if (!body)
+    return body.takeError();
+  auto results = stream(*body, operands, rowsOf(shape), columnsOf(shape));
+  if (!results)
+    return results.takeError();
+  for (auto [write, region] : llvm::zip(kernel.writes, *results))
+    regions[write.value] = region;
+  return llvm::Error::success();
+}
+
+llvm::Error CompilerState::reduce(const Kernel &kernel) {
+  const Shape &shape = graph.values[kernel.writes[0].value].shape;
+  int64_t rows = rowsOf(shape), columns = columnsOf(shape), points = reductionPoints(kernel);
+  std::vector<int64_t> all(rows);
+  for (auto [row, index] : llvm::enumerate(all))
+    index = static_cast<int64_t>(row);
+  std::vector<RegionPointer> sums(kernel.writes.size());
+  auto combine = [&](size_t result, const RegionPointer &with) -> llvm::Error {
+    if (!sums[result]) {
+      sums[result] = with;
+      return llvm::Error::success();
+    }
+    BlockExpression body = combining(*operationOf(kernel.writes[result].combiner), with->type);
+    auto combined = stream(body, {{sums[result], all}, {with, all}}, rows, columns);
+    if (!combined)
+      return combined.takeError();
+    sums[result] = combined->front();
+    return llvm::Error::success();
+  };
+  for (auto [result, write] : llvm::enumerate(kernel.writes)) {
+    ElementType type = graph.values[write.value].type;
+    uint64_t zero = 0;
+    bool neutral = write.initialScalar && write.combiner == graph::Combiner::Sum && write.initialScalar->bits == zero;
+    if (write.initialScalar && !neutral) {
+      auto start = splatRegion(type, write.initialScalar->bits, {}, std::nullopt);
+      if (!start)
+        return start.takeError();
+      // A splat has one row, for all rows.
+      BlockExpression body;
+      body.inputs = {type};
+      body.results = {body.append(BlockOpcode::Input, type, {}, 0)};
+      auto copied = stream(body, {{*start, std::vector<int64_t>(rows)}}, rows, columns);
+      if (!copied)
+        return copied.takeError();
+      sums[result] = copied->front();
+    } else if (write.initial) {
+      auto start = operandOf(kernel, *write.initial, std::vector<int64_t>(kernel.loops.size()), shape);
+      if (!start)
+        return start.takeError();
+      BlockExpression body;
+      body.inputs = {type};
+      body.results = {body.append(BlockOpcode::Input, type, {}, 0)};
+      auto copied = stream(body, {*start}, rows, columns);
+      if (!copied)
+        return copied.takeError();
+      sums[result] = copied->front();
+    }
+  }
+  for (int64_t number = 0; number < points; ++number) {
+    std::vector<int64_t> point(kernel.loops.size());
+    int64_t left = number;
+    for (size_t loop = kernel.loops.size(); loop-- > 0;)
+      if (kernel.loops[loop].reduction) {
+        point[loop] = left % kernel.loops[loop].extent;
+        left /= kernel.loops[loop].extent;
+      }
+    std::vector<Operand> operands;
+    for (const Read &read : kernel.reads) {
+      auto operand = operandOf(kernel, read, point, shape);
+      if (!operand)
+        return operand.takeError();
+      operands.push_back(std::move(*operand));
+    }
+    auto body = withLoopNumbers(kernel, point, shape, operands);
+    if (!body)
+      return body.takeError();
+    auto terms = stream(*body, operands, rows, columns);
+    if (!terms)
+      return terms.takeError();
+    for (auto [result, term] : llvm::enumerate(*terms))
+      if (llvm::Error error = combine(result, term))
+        return error;
+  }
+  for (auto [write, region] : llvm::zip(kernel.writes, sums))
+    regions[write.value] = region;
+  return llvm::Error::success();
+}
+
+llvm::Expected<RegionPointer> CompilerState::copyOf(const RegionPointer &from, llvm::ArrayRef<const Region *> avoid,
+                                                    std::optional<unsigned> hemisphere) {
+  std::vector<const Region *> clear(avoid.begin(), avoid.end());
+  clear.push_back(from.get());
+  Region shape = Region::of(from->type, from->rows, from->columns, from->width);
+  auto to = allocate(shape, clear, hemisphere);
+  if (!to)
+    return to.takeError();
+  // One unit passes the values on, in whichever direction.
+  BlockExpression body;
+  body.inputs = {from->type};
+  body.results = {body.append(BlockOpcode::Input, from->type, {}, 0)};
+  std::string reason;
+  auto chain = makeChain(body, {inwardOf(*from)}, Direction::East, outwardOf(**to),
+                         static_cast<unsigned>(matrixTurn++ % 4), machine, reason);
+  if (!chain)
+    return internalError("no arithmetic unit passes a value on: " + reason);
+  std::vector<int64_t> rows(from->rows);
+  for (auto [row, index] : llvm::enumerate(rows))
+    index = static_cast<int64_t>(row);
+  Operand operand{from, rows};
+  for (int64_t piece = 0; piece < from->pieces; ++piece)
+    for (int64_t row = 0; row < from->rows;) {
+      int64_t count = std::min(from->rows - row, machine.repeatMaximum + 1), earliest = 0;
+      std::vector<Step> group = groupOf(*chain, {nullptr}, operand, *to, piece, row, count, earliest);
+      int64_t start = timetable.earliest(group, earliest);
+      timetable.place(group, start, node);
+      for (const Step &step : group) {
+        int64_t last = start + step.cycle + count - 1;
+        if (step.instruction.op() == Opcode::Read)
+          from->lastRead = std::max(from->lastRead, last);
+        if (step.instruction.op() == Opcode::Write)
+          (*to)->ready = std::max((*to)->ready, last + machine.memoryWrite);
+      }
+      row += count;
+    }
+  return *to;
+}
+
+llvm::Expected<std::vector<RegionPointer>> CompilerState::stream(const BlockExpression &body,
+                                                                 const std::vector<Operand> &operands, int64_t rows,
+                                                                 int64_t columns) {
+  // The same expression comes again for each point of a reduction.
+  auto [known, fresh] = stagesOf.try_emplace(body.print());
+  std::string reason;
+  if (fresh)
+    known->second = splitIntoStages(expand(body), machine, reason);
+  const std::optional<Stages> &stages = known->second;
+  if (!stages)
+    return internalError("no chain for an expression that had one: " + reason);
+  std::vector<int64_t> all(rows);
+  for (auto [row, index] : llvm::enumerate(all))
+    index = static_cast<int64_t>(row);
+  std::vector<std::vector<RegionPointer>> made;
+  for (const Stage &stage : stages->list) {
+    std::vector<Operand> given;
+    for (const Stage::Input &from : stage.inputs)
+      given.push_back(from.read ? operands[*from.read] : Operand{made[from.stage][from.result], all});
+    auto results = streamStage(stage.body, std::move(given), rows, columns);
+    if (!results)
+      return results.takeError();
+    made.push_back(std::move(*results));
+  }
+  std::vector<RegionPointer> results;
+  for (auto [stage, result] : stages->results)
+    results.push_back(made[stage][result]);
+  return results;
+}
+
+llvm::Expected<std::vector<RegionPointer>>
+CompilerState::streamStage(BlockExpression body, std::vector<Operand> operands, int64_t rows, int64_t columns) {
+  // Reads of the same rows are one.
+  std::vector<Operand> kept;
+  std::vector<unsigned> numbers;
+  std::vector<ElementType> types;
+  for (auto [i, operand] : llvm::enumerate(operands)) {
+    auto same = llvm::find_if(kept, [&, &operand = operand](const Operand &o) {
+      return o.region == operand.region && o.rows == operand.rows;
+    });
+    numbers.push_back(static_cast<unsigned>(same - kept.begin()));
+    if (same == kept.end()) {
+      kept.push_back(operand);
+      types.push_back(body.inputs[i]);
+    }
+  }
+  body.inputs = types;
+  for (BlockInstruction &instruction : body.instructions)
+    if (instruction.opcode == BlockOpcode::Input)
+      instruction.immediate = numbers[instruction.immediate];
+  // What is read in the same cycles lies in different slices.
+  std::vector<const Region *> together;
+  for (Operand &operand : kept) {
+    if (llvm::any_of(together, [&](const Region *other) { return other->sharesSlices(*operand.region); })) {
+      auto copy = copyOf(operand.region, together, std::nullopt);
+      if (!copy)
+        return copy.takeError();
+      operand.region = *copy;
+    }
+    together.push_back(operand.region.get());
+  }
+  int64_t widest = machine.vectorBytes();
+  for (const Operand &operand : kept)
+    if (operand.region->columns == columns && operand.region->pieces > 1)
+      widest = operand.region->width;
+
+  // Several chains that do the same with other units and streams: the one that is free first is taken.
+  struct Variant {
+    Chain chain;
+    std::vector<RegionPointer> constants; // by input of the chain; null: a read
+  };
+  std::vector<RegionPointer> results;
+  std::vector<Variant> variants;
+  std::string reason;
+  auto prepare = [&](std::optional<unsigned> side) -> llvm::Error {
+    std::vector<const Region *> clear = together;
+    for (Register result : body.results) {
+      auto region = allocate(Region::of(body.instructions[result].type, rows, columns, widest), clear,
+                             results.empty() ? side : std::optional(results[0]->hemisphere));
+      if (!region && !side) { // perhaps when everything has moved
+        reason = report(region.takeError()).message;
+        return llvm::Error::success();
+      }
+      if (!region)
+        return region.takeError();
+      clear.push_back(region->get());
+      results.push_back(*region);
+    }
+    std::vector<Direction> directions;
+    for (const Operand &operand : kept)
+      directions.push_back(inwardOf(*operand.region));
+    constexpr unsigned mostVariants = 4;
+    for (unsigned first = 0; first < mostVariants; ++first) {
+      // Constants come from the west, or from the east.
+      unsigned from = side || first % 2 == 0 ? west : east;
+      Direction constants = from == west ? Direction::East : Direction::West, away = outwardOf(*results[0]);
+      auto [known, fresh] = chainOf.try_emplace(std::tuple(body.print(), directions, constants, away, first / 2));
+      if (fresh)
+        known->second = makeChain(body, directions, constants, away, first / 2, machine, reason);
+      std::optional<Chain> chain = known->second;
+      if (!chain)
+        continue;
+      Variant variant{std::move(*chain), {}};
+      std::vector<const Region *> others = clear;
+      bool room = true;
+      for (const Chain::Input &input : variant.chain.inputs) {
+        RegionPointer region;
+        if (!input.read && room) {
+          auto splat = splatRegion(input.type, input.constant, others, from);
+          if (splat) {
+            region = *splat;
+            others.push_back(region.get());
+          } else {
+            room = false;
+            reason = report(splat.takeError()).message;
+          }
+        }
+        variant.constants.push_back(region);
+      }
+      if (room)
+        variants.push_back(std::move(variant));
+    }
+    return llvm::Error::success();
+  };
+  if (llvm::Error error = prepare(std::nullopt))
+    return std::move(error);
+  if (variants.empty()) {
+    // Where operands and results happen to lie no units reach them: they move to where whyNot has asked.
+    results.clear();
+    together.clear();
+    for (Operand &operand : kept) {
+      if (operand.region->hemisphere != west) {
+        std::vector<const Region *> clear;
+        for (const Operand &other : kept)
+          clear.push_back(other.region.get());
+        auto copy = copyOf(operand.region, clear, west);
+        if (!copy)
+          return copy.takeError();
+        operand.region = *copy;
+      }
+      together.push_back(operand.region.get());
+    }
+    if (llvm::Error error = prepare(east))
+      return std::move(error);
+    if (variants.empty())
+      return internalError("no chain for an expression that had one: " + reason);
+  }
+
+  for (int64_t piece = 0; piece < results[0]->pieces; ++piece)
+    for (int64_t row = 0; row < rows;) {
+      int64_t count = std::min(rows - row, machine.repeatMaximum + 1);
+      for (const Operand &operand : kept)
+        for (int64_t k = 2; k < count; ++k)
+          if (operand.rows[row + k] - operand.rows[row + k - 1] != operand.rows[row + 1] - operand.rows[row])
+            count = k;
+      std::vector<Step> best;
+      int64_t start = std::numeric_limits<int64_t>::max();
+      for (const Variant &variant : variants) {
+        int64_t from = 0;
+        std::vector<Step> group = groupOf(variant.chain, variant.constants, kept, results, piece, row, count, from);
+        int64_t at = timetable.earliest(group, from);
+        if (at < start) {
+          start = at;
+          best = std::move(group);
+        }
+      }
+      timetable.place(best, start, node);
+      for (const Step &step : best) {
+        int64_t last = start + step.cycle + count - 1;
+        if (step.instruction.op() == Opcode::Read)
+          for (Operand &operand : kept)
+            operand.region->lastRead = std::max(operand.region->lastRead, last);
+        if (step.instruction.op() == Opcode::Write)
+          for (RegionPointer &result : results)
+            result->ready = std::max(result->ready, last + machine.memoryWrite);
+      }
+      row += count;
+    }
+  return results;
+}
+
+std::vector<Step> CompilerState::groupOf(const Chain &chain, llvm::ArrayRef<RegionPointer> constants,
+                                         llvm::ArrayRef<Operand> operands, llvm::ArrayRef<RegionPointer> results,
+                                         int64_t piece, int64_t row, int64_t count, int64_t &from) const {
+  std::vector<Step> group;
+  auto stream = [](Source first, int64_t byte) {
+    first.index += static_cast<uint8_t>(byte);
+    return first;
+  };
+  for (auto [input, constant] : llvm::zip(chain.inputs, constants)) {
+    const Region &region = constant ? *constant : *operands[*input.read].region;
+    Direction direction = input.stream.direction();
+    int64_t first = constant ? 0 : operands[*input.read].rows[row];
+    int64_t step = !constant && count > 1 ? operands[*input.read].rows[row + 1] - first : 0;
+    int64_t of = constant || region.pieces == 1 ? 0 : piece;
+    for (int64_t byte = 0; byte < region.bytes(); ++byte) {
+      // Captured at the vector unit's edge in the cycle in which the word passes it.
+      int64_t cycle = input.cycle - machine.memoryRead + coordinate(region, of, byte, direction);
+      group.push_back(access(Opcode::Read, region, of, byte, first, step, stream(input.stream, byte), cycle, count));
+      from = std::max(from, region.ready - cycle);
+    }
+  }
+  for (const Chain::Operation &operation : chain.operations)
+    group.push_back({{UnitKind::Vector, 0, static_cast<uint16_t>(operation.alu), 0},
+                     operation.instruction,
+                     operation.cycle,
+                     count});
+  for (auto [output, region] : llvm::zip(chain.outputs, results)) {
+    const Chain::Operation &last = chain.operations[output.operation];
+    Effects effects =
+        effectsOf(0, {UnitKind::Vector, 0, static_cast<uint16_t>(last.alu), 0}, last.instruction, machine);
+    int64_t driven = last.cycle + effects.drives.front().delay; // at the vector unit
+    for (int64_t byte = 0; byte < region->bytes(); ++byte) {
+      int64_t cycle = driven + coordinate(*region, piece, byte, output.stream.direction()) - machine.skew;
+      group.push_back(access(Opcode::Write, *region, piece, byte, row, 1, stream(output.stream, byte), cycle, count));
+      from = std::max(from, region->writable - cycle);
+    }
+  }
+  return group;
+}
+
+} // namespace quadrille::tsp

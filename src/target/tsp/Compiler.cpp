@@ -1,0 +1,270 @@
+#include "target/tsp/Compiler.h"
+
+#include "base/Error.h"
+#include "graph/InlineComposites.h"
+#include "graph/KernelQueries.h"
+#include "numerics/Convert.h"
+#include "target/tsp/CompilerState.h"
+
+#include "llvm/ADT/STLExtras.h"
+
+#include <cstring>
+
+namespace quadrille::tsp {
+
+using graph::Kernel;
+using graph::KernelGraph;
+using graph::KernelKind;
+using graph::ValueId;
+
+std::optional<ElementType> machineType(ElementType type) {
+  switch (type) {
+  case ElementType::i64:
+    return ElementType::i32;
+  case ElementType::u64:
+    return ElementType::u32;
+  default:
+    return hasType(type) ? std::optional(type) : std::nullopt;
+  }
+}
+
+namespace {
+
+// Bits of a type in its machine type, if it holds the value.
+bool narrow(ElementType &type, uint64_t &bits) {
+  ElementType to = machineType(type).value_or(type);
+  if (to == type)
+    return true;
+  auto value = static_cast<int64_t>(bits);
+  bool fits = type == ElementType::i64 ? value == static_cast<int32_t>(value) : bits <= 0xffffffffu;
+  // Bounds of the type itself stand for "no bound".
+  if (type == ElementType::i64 && !fits)
+    value = value < 0 ? std::numeric_limits<int32_t>::min() : std::numeric_limits<int32_t>::max();
+  bits = type == ElementType::i64 ? static_cast<uint32_t>(value) : std::min<uint64_t>(bits, 0xffffffffu);
+  type = to;
+  return fits;
+}
+
+} // namespace
+
+llvm::Expected<KernelGraph> machineGraph(const KernelGraph &original) {
+  KernelGraph graph = graph::inlineComposites(original, [](const Kernel &) { return false; });
+  for (graph::Value &value : graph.values) {
+    auto type = machineType(value.type);
+    if (!type)
+      return mismatchError("value '" + value.name + "': the machine has no type " + nameOf(value.type));
+    if (elementCount(value.shape) == 0)
+      return mismatchError("value '" + value.name + "' has no elements, and the machine no vector for it");
+    if (*type != value.type && value.data.valid()) {
+      Tensor narrowed = convert(value.data, *type);
+      std::vector<int64_t> wide = valuesOf<int64_t>(value.data),
+                           back = valuesOf<int64_t>(convert(narrowed, value.type));
+      if (wide != back)
+        return mismatchError("constant '" + value.name + "' has values beyond 32 bits, which the machine has not");
+      value.data = std::move(narrowed);
+      value.origin.reset();
+    }
+    value.type = *type;
+  }
+  for (Kernel &kernel : graph.kernels) {
+    for (ElementType &type : kernel.body.inputs)
+      type = machineType(type).value_or(type);
+    for (BlockInstruction &instruction : kernel.body.instructions) {
+      if (instruction.opcode == BlockOpcode::Constant)
+        narrow(instruction.type, instruction.immediate);
+      instruction.type = machineType(instruction.type).value_or(instruction.type);
+    }
+    for (graph::Read &read : kernel.reads)
+      if (read.padding)
+        narrow(read.padding->type, read.padding->bits);
+    for (graph::Write &write : kernel.writes)
+      if (write.initialScalar)
+        narrow(write.initialScalar->type, write.initialScalar->bits);
+  }
+  return graph;
+}
+
+llvm::Expected<program::Program> CompilerState::run() {
+  for (const Kernel &each : graph.kernels)
+    for (ValueId value : graph::operandsOf(each))
+      ++readers[value];
+  for (ValueId value : graph.outputs)
+    ++readers[value];
+  for (auto [i, value] : llvm::enumerate(graph.inputs))
+    if (llvm::Error error = input(static_cast<uint32_t>(i), value))
+      return std::move(error);
+  for (const Kernel &each : graph.kernels) {
+    node = each.nodes.empty() ? 0 : each.nodes.front();
+    if (llvm::Error error = kernel(each))
+      return std::move(error);
+    // The memory of values that no later kernel reads can be written again.
+    for (ValueId value : graph::operandsOf(each))
+      if (--readers[value] == 0 && graph.values[value].role == graph::ValueRole::Intermediate)
+        regions[value] = nullptr;
+  }
+  for (auto [i, value] : llvm::enumerate(graph.outputs))
+    if (llvm::Error error = output(static_cast<uint32_t>(graph.inputs.size() + i), value))
+      return std::move(error);
+  std::vector<uint32_t> initial;
+  for (ValueId value : graph.inputs)
+    initial.push_back(inputNumbers[value]);
+  for (const RegionPointer &region : resident)
+    initial.push_back(region->number);
+  if (std::string wrong = timetable.misread(initial); !wrong.empty())
+    return internalError(wrong);
+  code.entries.resize(1);
+  code.entries[0].chips.push_back({timetable.queues()});
+  int64_t text = 0;
+  for (const Queue &queue : code.entries[0].chips[0].queues)
+    text += static_cast<int64_t>(queue.instructions.size()) * machine.instructionBytes;
+  if (text > machine.textBytes())
+    return mismatchError("the program has " + llvm::Twine(text) + " bytes of instructions, one chip holds " +
+                             llvm::Twine(machine.textBytes()),
+                         {}, "programs for several chips are not compiled yet; a smaller batch needs less");
+  if (products)
+    program.precision = nameOf(*products).str();
+  program.setPayload(code.encode());
+  return std::move(program);
+}
+
+llvm::Error CompilerState::kernel(const Kernel &kernel) {
+  if (!kernel.structured())
+    return move(kernel);
+  if (kernel.kind == KernelKind::Contract)
+    return contract(kernel);
+  return graph::hasReduction(kernel.loops) ? reduce(kernel) : map(kernel);
+}
+
+llvm::Expected<RegionPointer> CompilerState::allocate(Region region, llvm::ArrayRef<const Region *> avoid,
+                                                      std::optional<unsigned> hemisphere, bool anywhere, bool initial) {
+  if (RegionPointer found = placement.allocate(region, avoid, hemisphere, anywhere, initial))
+    return found;
+  std::string name = node < graph.nodes.size() ? graph.nodes[node].name : "";
+  return mismatchError("no room in the memory of one chip for " + llvm::Twine(region.rows) + " x " +
+                           llvm::Twine(region.columns) + " values of " + nameOf(region.type) + ": they need " +
+                           llvm::Twine(region.wordsNeeded()) + " words in each of " +
+                           llvm::Twine(region.slicesNeeded()) + " slices, a bank has " + llvm::Twine(machine.words),
+                       {"", name}, "programs for several chips are not compiled yet; a smaller batch needs less");
+}
+
+void CompilerState::addLayout(uint32_t variable, const Region &region) {
+  const Shape &shape = program.variables[variable].shape;
+  Layout layout;
+  layout.variable = variable;
+  layout.bank = region.bank;
+  layout.address = static_cast<uint32_t>(region.address);
+  layout.slices = region.slices;
+  auto bytes = static_cast<uint32_t>(region.bytes());
+  int64_t stride = region.rows;
+  for (size_t d = 0; d + 1 < shape.size(); ++d) {
+    stride /= shape[d];
+    layout.axes.push_back(
+        {static_cast<uint8_t>(d), AxisTarget::Address, static_cast<uint32_t>(shape[d]), static_cast<uint32_t>(stride)});
+  }
+  auto last = static_cast<uint8_t>(shape.size() - 1);
+  if (!shape.empty() && region.pieces > 1)
+    layout.axes.push_back(
+        {last, AxisTarget::Address, static_cast<uint32_t>(region.pieces), static_cast<uint32_t>(region.rows)});
+  if (!shape.empty())
+    layout.axes.push_back({last, AxisTarget::Lane, static_cast<uint32_t>(region.width), 1});
+  layout.axes.push_back({static_cast<uint8_t>(shape.size()), AxisTarget::Slice, bytes, 1});
+  code.layouts.push_back(std::move(layout));
+}
+
+llvm::Error CompilerState::input(uint32_t variable, ValueId id) {
+  const graph::Value &value = graph.values[id];
+  auto region =
+      allocate(Region::of(value.type, rowsOf(value.shape), columnsOf(value.shape), machine.vectorBytes()), {});
+  if (!region)
+    return region.takeError();
+  addLayout(variable, **region);
+  regions[id] = *region;
+  inputNumbers[id] = (*region)->number;
+  return llvm::Error::success();
+}
+
+llvm::Error CompilerState::output(uint32_t variable, ValueId id) {
+  auto region = regionOf(id);
+  if (!region)
+    return region.takeError();
+  addLayout(variable, **region);
+  return llvm::Error::success();
+}
+
+uint32_t CompilerState::addWeight(const std::string &name, Shape shape, ElementType type, Tensor data) {
+  program::Variable variable;
+  variable.name = name + " #" + std::to_string(program.variables.size());
+  variable.type = type;
+  variable.shape = std::move(shape);
+  variable.role = program::VariableRole::Weight;
+  variable.data = std::move(data);
+  program.variables.push_back(std::move(variable));
+  return static_cast<uint32_t>(program.variables.size() - 1);
+}
+
+llvm::Expected<RegionPointer> CompilerState::constantRegion(const std::string &name, ElementType type, int64_t rows,
+                                                            int64_t columns, Tensor data,
+                                                            llvm::ArrayRef<const Region *> avoid,
+                                                            std::optional<unsigned> hemisphere) {
+  auto region = allocate(Region::of(type, rows, columns, machine.vectorBytes()), avoid, hemisphere, false,
+                         /*initial=*/true);
+  if (!region)
+    return region.takeError();
+  addLayout(addWeight(name, {rows, columns}, type, std::move(data)), **region);
+  resident.push_back(*region);
+  return *region;
+}
+
+llvm::Expected<RegionPointer> CompilerState::splatRegion(ElementType type, uint64_t bits,
+                                                         llvm::ArrayRef<const Region *> avoid,
+                                                         std::optional<unsigned> hemisphere) {
+  for (auto &[key, region] : splats)
+    if (key == std::pair(type, bits) && (!hemisphere || region->hemisphere == *hemisphere) &&
+        llvm::none_of(avoid, [&](const Region *other) { return other && other->sharesSlices(*region); }))
+      return region;
+  Tensor data = Tensor::uninitialized(type, {1, machine.vectorBytes()});
+  size_t width = byteWidth(type);
+  for (int64_t lane = 0; lane < machine.vectorBytes(); ++lane)
+    std::memcpy(data.mutableBytes() + lane * width, &bits, width);
+  auto region = constantRegion("constant", type, 1, machine.vectorBytes(), data, avoid, hemisphere);
+  if (region)
+    splats.emplace_back(std::pair(type, bits), *region);
+  return region;
+}
+
+llvm::Expected<RegionPointer> CompilerState::regionOf(ValueId id) {
+  if (regions[id])
+    return regions[id];
+  const graph::Value &value = graph.values[id];
+  if (value.role != graph::ValueRole::Constant)
+    return internalError("value '" + value.name + "' is read before it is computed");
+  int64_t rows = rowsOf(value.shape), columns = columnsOf(value.shape);
+  Tensor data = value.data.valid() ? value.data.reshaped({rows, columns}) : Tensor();
+  auto region = constantRegion(value.name, value.type, rows, columns, std::move(data), {});
+  if (region)
+    regions[id] = *region;
+  return region;
+}
+
+Step CompilerState::access(Opcode opcode, const Region &region, int64_t piece, int64_t byte, int64_t row, int64_t step,
+                           Source stream, int64_t cycle, int64_t count) const {
+  Step result;
+  SliceName slice = region.slice(piece, byte);
+  result.queue = {UnitKind::Memory, slice.hemisphere, slice.slice, 0};
+  result.instruction.opcode = static_cast<uint8_t>(opcode);
+  result.instruction.small[0] = region.bank;
+  result.instruction.small[1] = stream.byte();
+  result.instruction.word[0] = static_cast<int32_t>(region.word(piece, row));
+  result.instruction.word[1] = static_cast<int32_t>(count > 1 ? step : 0);
+  result.cycle = cycle;
+  result.count = count;
+  result.value = region.number;
+  return result;
+}
+
+llvm::Expected<program::Program> compileGraph(const KernelGraph &graph, const Architecture &machine,
+                                              program::Program program) {
+  return CompilerState(graph, machine, std::move(program)).run();
+}
+
+} // namespace quadrille::tsp

@@ -1,0 +1,27 @@
+// From kernels to a program: where values lie in memory (Placement.h), what each kernel becomes, and when it runs
+// (Timetable.h). An elementwise kernel streams rows through a chain of arithmetic units (Chain.h); a product installs
+// one tile of weights after the other and streams rows of its first operand through them; elements move between lanes
+// by products with tiles of zeros and ones.
+#pragma once
+
+#include "target/Target.h"
+#include "target/tsp/Architecture.h"
+
+namespace quadrille::tsp {
+
+// The type in which the machine holds values of a type; nothing when it does not.
+std::optional<ElementType> machineType(ElementType type);
+
+// The graph without composites, with the types in which the machine holds values: 64-bit integers as 32-bit ones. A
+// mismatch error names a value of a type that the machine does not have.
+llvm::Expected<graph::KernelGraph> machineGraph(const graph::KernelGraph &graph);
+
+// Of a kernel of a machine graph: empty when the compiler has what it needs, else the reason.
+std::string whyNot(const graph::KernelGraph &graph, const graph::Kernel &kernel, const Architecture &machine);
+
+// The program for a machine graph whose kernels all can be had. `program` holds the variables of its inputs and
+// outputs, in that order. Mismatch errors: it does not fit.
+llvm::Expected<program::Program> compileGraph(const graph::KernelGraph &graph, const Architecture &machine,
+                                              program::Program program);
+
+} // namespace quadrille::tsp

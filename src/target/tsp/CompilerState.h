@@ -1,0 +1,161 @@
+// What the parts of the compiler share: regions of values, the timetable, and what each kind of kernel becomes.
+#pragma once
+
+#include "graph/Contraction.h"
+#include "target/tsp/Expand.h"
+#include "target/tsp/Placement.h"
+#include "target/tsp/Timetable.h"
+
+#include "llvm/ADT/STLFunctionalExtras.h"
+
+namespace quadrille::tsp {
+
+// An operand of an elementwise expression: where it lies, and which of its rows goes with each row of the result.
+struct Operand {
+  RegionPointer region;
+  std::vector<int64_t> rows;
+};
+
+// From where an element of a value comes that is put together from others.
+struct ElementOrigin {
+  int64_t source = -1; // -1: padding
+  int64_t index = 0;   // of the source's elements, row-major
+};
+using OriginOf = llvm::function_ref<ElementOrigin(int64_t element)>;
+
+// Weights in memory as a plane loads them: a word in each of 16 slices is a block of 16 rows.
+struct WeightBlocks {
+  RegionPointer region;
+  int64_t first = 0; // word of the first block
+  int64_t rows = 0;  // of the tile
+};
+
+// Vectors that stream from memory through an installed tile, and their sums back to memory.
+struct ProductRun {
+  Region *from = nullptr;
+  int64_t fromPiece = 0, fromByte = 0, fromRow = 0, fromStep = 1;
+  Region *to = nullptr; // of Pass and Finish
+  int64_t toPiece = 0, toByte = 0, toBytes = 4, toRow = 0;
+  int64_t sum = 0, count = 1;
+  uint8_t mode = 0; // AccumulateMode
+};
+
+class CompilerState {
+public:
+  CompilerState(const graph::KernelGraph &graph, const Architecture &machine, program::Program program)
+      : graph(graph), machine(machine), program(std::move(program)), timetable(machine), placement(machine),
+        regions(graph.values.size()), readers(graph.values.size()) {}
+
+  llvm::Expected<program::Program> run();
+
+private:
+  // Compiler.cpp
+  llvm::Error kernel(const graph::Kernel &kernel);
+  llvm::Error input(uint32_t variable, graph::ValueId id);
+  llvm::Error output(uint32_t variable, graph::ValueId id);
+  llvm::Expected<RegionPointer> allocate(Region region, llvm::ArrayRef<const Region *> avoid,
+                                         std::optional<unsigned> hemisphere = std::nullopt, bool anywhere = false,
+                                         bool initial = false);
+  void addLayout(uint32_t variable, const Region &region);
+  uint32_t addWeight(const std::string &name, Shape shape, ElementType type, Tensor data);
+  // A region with these contents; `data` may be invalid: absent weights.
+  llvm::Expected<RegionPointer> constantRegion(const std::string &name, ElementType type, int64_t rows, int64_t columns,
+                                               Tensor data, llvm::ArrayRef<const Region *> avoid,
+                                               std::optional<unsigned> hemisphere = std::nullopt);
+  llvm::Expected<RegionPointer> splatRegion(ElementType type, uint64_t bits, llvm::ArrayRef<const Region *> avoid,
+                                            std::optional<unsigned> hemisphere);
+  // Where a value lies; a constant is put into memory when it is first asked for.
+  llvm::Expected<RegionPointer> regionOf(graph::ValueId id);
+
+  // CompileMap.cpp
+  llvm::Error map(const graph::Kernel &kernel);
+  llvm::Error reduce(const graph::Kernel &kernel);
+  // A read at a point of the reduction loops, as operand of a kernel whose result has `shape`.
+  llvm::Expected<Operand> operandOf(const graph::Kernel &kernel, const graph::Read &read, llvm::ArrayRef<int64_t> point,
+                                    const Shape &shape);
+  // The expression for every row; makes the regions of its results.
+  llvm::Expected<std::vector<RegionPointer>> stream(const BlockExpression &body, const std::vector<Operand> &operands,
+                                                    int64_t rows, int64_t columns);
+  // The same for an expression that is one chain.
+  llvm::Expected<std::vector<RegionPointer>> streamStage(BlockExpression body, std::vector<Operand> operands,
+                                                         int64_t rows, int64_t columns);
+  llvm::Expected<BlockExpression> withLoopNumbers(const graph::Kernel &kernel, llvm::ArrayRef<int64_t> point,
+                                                  const Shape &shape, std::vector<Operand> &operands);
+  llvm::Expected<RegionPointer> copyOf(const RegionPointer &from, llvm::ArrayRef<const Region *> avoid,
+                                       std::optional<unsigned> hemisphere);
+  std::vector<Step> groupOf(const Chain &chain, llvm::ArrayRef<RegionPointer> constants,
+                            llvm::ArrayRef<Operand> operands, llvm::ArrayRef<RegionPointer> results, int64_t piece,
+                            int64_t row, int64_t count, int64_t &from) const;
+
+  // CompileRoute.cpp
+  // A matrix put together from elements of others, by products with tiles of zeros and ones: `originOf` says from where
+  // each of its elements comes.
+  llvm::Expected<RegionPointer> route(llvm::ArrayRef<RegionPointer> sources, Region shape, uint64_t padding,
+                                      OriginOf originOf);
+  // `sourceByte`: which byte of the sources' elements goes to the first of the result's.
+  llvm::Expected<RegionPointer> routeBytes(llvm::ArrayRef<RegionPointer> sources, Region shape, uint64_t padding,
+                                           int64_t sourceByte, bool anywhere, OriginOf originOf);
+  llvm::Error move(const graph::Kernel &kernel);
+
+  // CompileProduct.cpp
+  llvm::Error contract(const graph::Kernel &kernel);
+  llvm::Expected<WeightBlocks> weightsOf(const std::string &name, Tensor rows, int64_t height);
+  // A tile of values that are computed: from where each element of its rows comes.
+  llvm::Expected<std::vector<WeightBlocks>>
+  routeWeights(const RegionPointer &from, int64_t height,
+               llvm::function_ref<ElementOrigin(int64_t row, int64_t lane)> originOf);
+  // From the sums of all batches, rows and columns to the kernel's result: its order, what it starts from, its type.
+  llvm::Error finishProduct(const graph::Kernel &kernel, llvm::ArrayRef<unsigned> batch,
+                            llvm::ArrayRef<unsigned> rowLoops, llvm::ArrayRef<unsigned> columnLoops, RegionPointer sums,
+                            const graph::Value &value);
+  // Installs a tile; `planes` of it are loaded, one plane of bytes after the other.
+  void install(unsigned hemisphere, llvm::ArrayRef<WeightBlocks> planes, ProductType type);
+  void multiply(unsigned hemisphere, ProductType type, const ProductRun &run);
+
+  Step access(Opcode opcode, const Region &region, int64_t piece, int64_t byte, int64_t row, int64_t step,
+              Source stream, int64_t cycle, int64_t count) const;
+  int64_t coordinate(const Region &region, int64_t piece, int64_t byte, Direction direction) const {
+    SliceName slice = region.slice(piece, byte);
+    return machine.sliceCoordinate(slice.hemisphere, slice.slice, direction);
+  }
+  static Source streamOf(Direction direction, int64_t index) {
+    return {direction == Direction::East ? Source::East : Source::West, static_cast<uint8_t>(index)};
+  }
+  static Direction inwardOf(const Region &region) {
+    return region.hemisphere == east ? Direction::West : Direction::East;
+  }
+  static Direction outwardOf(const Region &region) {
+    return region.hemisphere == east ? Direction::East : Direction::West;
+  }
+
+  const graph::KernelGraph &graph;
+  const Architecture &machine;
+  program::Program program;
+  Code code;
+  Timetable timetable;
+  Placement placement;
+  uint32_t node = 0;                   // behind what is being made
+  std::optional<ElementType> products; // in what the program multiplies matrices
+  std::vector<RegionPointer> regions;  // by value
+  std::map<graph::ValueId, uint32_t> inputNumbers;
+  std::vector<RegionPointer> resident; // weights
+  std::vector<int64_t> readers;        // by value: still to come
+  std::vector<std::pair<std::pair<ElementType, uint64_t>, RegionPointer>> splats;
+  std::map<std::vector<int64_t>, WeightBlocks> laneMaps; // tiles that move lanes
+  // Constant tiles by operand, batch, piece of the columns and of the depth; and byte plane.
+  std::map<std::pair<std::tuple<graph::ValueId, int64_t, int64_t, int64_t>, int64_t>, WeightBlocks> weightTiles;
+  std::map<std::string, std::optional<Stages>> stagesOf; // by expression
+  std::map<std::tuple<std::string, std::vector<Direction>, Direction, Direction, unsigned>, std::optional<Chain>>
+      chainOf;
+  int64_t matrixTurn = 0;
+
+  // What is known of a hemisphere's planes between two products.
+  struct PlaneState {
+    int64_t loadable = 0;       // cycle from which the load buffers may be filled: after the last install
+    int64_t installed = 0;      // dispatch of the last install
+    int64_t lastActivation = 0; // dispatch
+  };
+  PlaneState planes[2];
+};
+
+} // namespace quadrille::tsp

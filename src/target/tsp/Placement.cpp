@@ -1,0 +1,102 @@
+#include "target/tsp/Placement.h"
+
+#include "numerics/Tensor.h"
+
+#include "llvm/ADT/STLExtras.h"
+
+namespace quadrille::tsp {
+
+int64_t columnsOf(llvm::ArrayRef<int64_t> shape) {
+  return shape.empty() ? 1 : shape.back();
+}
+int64_t rowsOf(llvm::ArrayRef<int64_t> shape) {
+  int64_t rows = 1;
+  for (size_t d = 0; d + 1 < shape.size(); ++d)
+    rows *= shape[d];
+  return rows;
+}
+
+bool Region::sharesSlices(const Region &other) const {
+  return llvm::any_of(slices, [&](SliceName slice) { return llvm::is_contained(other.slices, slice); });
+}
+
+Region Region::of(ElementType type, int64_t rows, int64_t columns, int64_t widest) {
+  Region region;
+  region.type = type;
+  region.rows = rows;
+  region.columns = columns;
+  region.pieces = std::max<int64_t>((columns + widest - 1) / widest, 1);
+  region.width = std::min(columns, widest);
+  return region;
+}
+
+RegionPointer Placement::share(Region region) {
+  return {new Region(std::move(region)), [this](Region *unused) {
+            spare.push_back(std::move(*unused));
+            delete unused;
+          }};
+}
+
+RegionPointer Placement::allocate(Region region, llvm::ArrayRef<const Region *> avoid,
+                                  std::optional<unsigned> hemisphere, bool anywhere, bool initial) {
+  auto count = static_cast<size_t>(region.slicesNeeded());
+  region.number = ++placed;
+  for (Region &old : spare) {
+    bool sides = anywhere || llvm::all_of(old.slices, [&](SliceName slice) {
+                   return slice.hemisphere == hemisphere.value_or(old.slices[0].hemisphere);
+                 });
+    if (initial || old.slices.size() != count || old.wordsNeeded() < region.wordsNeeded() || !sides ||
+        llvm::any_of(avoid, [&](const Region *other) { return other && old.sharesSlices(*other); }))
+      continue;
+    region.hemisphere = old.hemisphere;
+    region.slices = old.slices;
+    region.bank = old.bank;
+    region.address = old.address;
+    // What was taken and never used hands on what was there before.
+    region.writable = std::max({old.lastRead + 1, old.ready + 1, old.writable});
+    std::swap(old, spare.back());
+    spare.pop_back();
+    return share(std::move(region));
+  }
+  // Both hemispheres and banks in turn; of the slices those with most room.
+  for (int64_t attempt = 0; attempt < machine.hemispheres * machine.banks; ++attempt) {
+    int64_t number = turn++;
+    auto side = static_cast<unsigned>(number % machine.hemispheres);
+    auto bank = static_cast<uint8_t>(number / machine.hemispheres % machine.banks);
+    if (hemisphere && side != *hemisphere) {
+      side = *hemisphere;
+      bank = static_cast<uint8_t>(number % machine.banks);
+    }
+    auto used = [&](SliceName slice) -> int64_t & {
+      return next[(slice.hemisphere * machine.slices + slice.slice) * machine.banks + bank];
+    };
+    std::vector<SliceName> slices;
+    for (unsigned of = 0; of < machine.hemispheres; ++of)
+      for (uint16_t slice = 0; slice < machine.slices && (anywhere || of == side); ++slice) {
+        SliceName name{static_cast<uint8_t>(of), slice};
+        if (!machine.reserved[of][slice] &&
+            llvm::none_of(avoid, [&](const Region *other) { return other && llvm::is_contained(other->slices, name); }))
+          slices.push_back(name);
+      }
+    if (slices.size() < count)
+      continue;
+    llvm::sort(slices, [&](SliceName a, SliceName b) { return std::pair(used(a), a) < std::pair(used(b), b); });
+    slices.resize(count);
+    int64_t address = 0;
+    for (SliceName slice : slices)
+      address = std::max(address, used(slice));
+    if (address + region.wordsNeeded() > machine.words)
+      continue;
+    llvm::sort(slices);
+    for (SliceName slice : slices)
+      used(slice) = address + region.wordsNeeded();
+    region.hemisphere = side;
+    region.bank = bank;
+    region.address = address;
+    region.slices = std::move(slices);
+    return share(std::move(region));
+  }
+  return nullptr;
+}
+
+} // namespace quadrille::tsp

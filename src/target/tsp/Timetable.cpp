@@ -1,0 +1,201 @@
+#include "target/tsp/Timetable.h"
+
+#include "llvm/ADT/STLExtras.h"
+
+#include <cassert>
+
+namespace quadrille::tsp {
+
+size_t Timetable::indexOf(const QueueName &queue) const {
+  auto [position, fresh] = numbers.try_emplace(queue, numbers.size());
+  return channelCount(machine) + position->second;
+}
+
+// A queue that is longer than its buffer cannot, for long, dispatch faster than fetches bring instructions: an
+// instruction, its Repeat, the idle time before it and its share of the fetches take this many cycles.
+int64_t Timetable::spacing() const {
+  constexpr int64_t each = 4;
+  int64_t capacity = machine.bufferBytes / machine.instructionBytes;
+  int64_t perFetch = machine.fetchBytes / machine.instructionBytes;
+  int64_t ahead = std::max<int64_t>(capacity - perFetch, 1); // instructions that can be on their way
+  return (each * (machine.fetchLatency + perFetch) + ahead - 1) / ahead;
+}
+
+std::vector<Timetable::Use> Timetable::usesOf(llvm::ArrayRef<Step> group) const {
+  std::vector<Use> uses;
+  std::vector<size_t> flights; // of `uses`: those of channels
+  std::vector<Effects> effects;
+  for (const Step &step : group)
+    effects.push_back(effectsOf(0, step.queue, step.instruction, machine));
+  for (auto [i, step] : llvm::enumerate(group)) {
+    // A cycle between two instructions is room for a fetch; behind a write its bank is still busy.
+    bool writes = step.instruction.op() == Opcode::Write || step.instruction.op() == Opcode::Scatter;
+    int64_t busy = step.count + (writes ? effects[i].completion : 1);
+    uses.push_back({indexOf(step.queue), step.cycle, step.cycle + std::max(busy, spacing()), 0, 0});
+    for (const ChannelEnd &drive : effects[i].drives) {
+      int64_t diagonal = step.cycle + drive.delay - drive.coordinate;
+      flights.push_back(uses.size());
+      uses.push_back({drive.channel, diagonal, diagonal + step.count, drive.place, drive.place});
+    }
+  }
+  for (auto [i, step] : llvm::enumerate(group))
+    for (const ChannelEnd &read : effects[i].reads) {
+      int64_t diagonal = step.cycle + read.delay - read.coordinate;
+      Use *driver = nullptr;
+      for (size_t flight : flights) {
+        Use &use = uses[flight];
+        if (use.resource == read.channel && use.begin <= diagonal && diagonal < use.end &&
+            use.firstPlace <= read.place && (!driver || use.firstPlace > driver->firstPlace))
+          driver = &use;
+      }
+      assert(driver && "a group reads a stream that it does not drive");
+      driver->lastPlace = std::max(driver->lastPlace, read.place);
+    }
+  return uses;
+}
+
+int64_t Timetable::earliest(llvm::ArrayRef<Step> group, int64_t from) const {
+  std::vector<Use> uses = usesOf(group);
+  int64_t start = from;
+  for (const Step &step : group)
+    start = std::max(start, -step.cycle);
+  for (bool again = true; again;) {
+    again = false;
+    for (const Use &use : uses)
+      for (int64_t bucket = (use.begin + start) / span; bucket <= (use.end - 1 + start) / span; ++bucket) {
+        auto found = taken.find({use.resource, bucket});
+        if (found == taken.end())
+          continue;
+        for (const Use &other : found->second)
+          if (use.begin + start < other.end && other.begin < use.end + start && use.firstPlace <= other.lastPlace &&
+              other.firstPlace <= use.lastPlace) {
+            start = other.end - use.begin;
+            again = true;
+          }
+      }
+  }
+  return start;
+}
+
+void Timetable::place(llvm::ArrayRef<Step> group, int64_t start, uint32_t node) {
+  for (Use use : usesOf(group)) {
+    use.begin += start;
+    use.end += start;
+    for (int64_t bucket = use.begin / span; bucket <= (use.end - 1) / span; ++bucket)
+      taken[{use.resource, bucket}].push_back(use);
+  }
+  for (Step step : group) {
+    step.cycle += start;
+    placed[step.queue].push_back({step, node});
+  }
+}
+
+void Timetable::emit(const QueueName &name, std::vector<Placed> steps, Queue &queue) const {
+  llvm::sort(steps, [](const Placed &a, const Placed &b) { return a.step.cycle < b.step.cycle; });
+  queue.name = name;
+  int64_t perFetch = machine.fetchBytes / machine.instructionBytes;
+  int64_t capacity = machine.bufferBytes / machine.instructionBytes, requested = capacity, clock = 0;
+  auto append = [&](const Instruction &instruction, uint32_t node) {
+    auto index = static_cast<uint32_t>(queue.instructions.size());
+    queue.instructions.push_back(instruction);
+    if (!queue.origins.empty() && queue.origins.back().node == node &&
+        queue.origins.back().first + queue.origins.back().count == index)
+      ++queue.origins.back().count;
+    else
+      queue.origins.push_back({index, 1, node});
+  };
+  auto control = [](Opcode opcode, int64_t value, int64_t second = 0) {
+    Instruction instruction;
+    instruction.opcode = static_cast<uint8_t>(opcode);
+    instruction.word[0] = static_cast<int32_t>(value);
+    instruction.word[1] = static_cast<int32_t>(second);
+    return instruction;
+  };
+  // Instructions for each step: idle times before it, itself, its Repeat. Fetches only shorten idle times.
+  std::vector<int64_t> needed;
+  int64_t end = 0, left = 0;
+  for (const Placed &each : steps) {
+    int64_t idle = each.step.cycle - end;
+    needed.push_back((idle + machine.nopMaximum - 1) / machine.nopMaximum + 1 + (each.step.count > 1));
+    left += needed.back();
+    end = each.step.cycle + each.step.count;
+  }
+  for (auto [number, each] : llvm::enumerate(steps)) {
+    const Step &step = each.step;
+    int64_t begun = static_cast<int64_t>(queue.instructions.size()), fetches = 0;
+    while (clock < step.cycle) {
+      auto size = static_cast<int64_t>(queue.instructions.size());
+      if (begun + fetches + left > requested && requested + perFetch - (size + 1) <= capacity) {
+        append(control(Opcode::Fetch, 0), each.node);
+        requested += perFetch;
+        ++fetches;
+        ++clock;
+        continue;
+      }
+      int64_t idle = std::min(step.cycle - clock, machine.nopMaximum);
+      append(control(Opcode::Nop, idle), each.node);
+      clock += idle;
+    }
+    append(step.instruction, each.node);
+    if (step.count > 1)
+      append(control(Opcode::Repeat, step.count - 1, 1), each.node);
+    clock = step.cycle + step.count;
+    left -= needed[number];
+  }
+  // Fewer idle times were needed than there might have been: the last fetches may have nothing left to bring.
+  for (auto &instruction : llvm::reverse(queue.instructions)) {
+    if (requested - perFetch < static_cast<int64_t>(queue.instructions.size()) || requested == capacity)
+      break;
+    if (instruction.op() == Opcode::Fetch) {
+      instruction = control(Opcode::Nop, 1);
+      requested -= perFetch;
+    }
+  }
+}
+
+std::string Timetable::misread(llvm::ArrayRef<uint32_t> initial) const {
+  struct Access {
+    int64_t cycle; // of a write: when a read first sees it
+    bool write;
+    uint32_t value, node;
+  };
+  for (const auto &[name, steps] : placed) {
+    if (name.unit != UnitKind::Memory)
+      continue;
+    std::map<std::pair<int, int64_t>, std::vector<Access>> words; // by bank and word
+    for (const Placed &each : steps) {
+      Opcode opcode = each.step.instruction.op();
+      if (opcode != Opcode::Read && opcode != Opcode::Write)
+        continue;
+      bool write = opcode == Opcode::Write;
+      for (int64_t k = 0; k < each.step.count; ++k)
+        words[{each.step.instruction.small[0], each.step.instruction.word[0] + k * each.step.instruction.word[1]}]
+            .push_back({each.step.cycle + k + (write ? machine.memoryWrite : 0), write, each.step.value, each.node});
+    }
+    for (auto &[word, accesses] : words) {
+      llvm::stable_sort(accesses, [](const Access &a, const Access &b) {
+        return std::pair(a.cycle, !a.write) < std::pair(b.cycle, !b.write);
+      });
+      std::optional<uint32_t> holds;
+      for (const Access &access : accesses) {
+        if (access.write)
+          holds = access.value;
+        else if (holds ? *holds != access.value : !llvm::is_contained(initial, access.value))
+          return "value " + std::to_string(access.value) + " is read at cycle " + std::to_string(access.cycle) +
+                 " from " + print(name) + " bank " + std::to_string(word.first) + " word " +
+                 std::to_string(word.second) + " for node " + std::to_string(access.node) + ", where " +
+                 (holds ? "value " + std::to_string(*holds) + " lies" : std::string("nothing lies yet"));
+      }
+    }
+  }
+  return "";
+}
+
+std::vector<Queue> Timetable::queues() const {
+  std::vector<Queue> result;
+  for (const auto &[name, steps] : placed)
+    emit(name, steps, result.emplace_back());
+  return result;
+}
+
+} // namespace quadrille::tsp

@@ -1,0 +1,61 @@
+// Where and when a program's instructions go: what is taken of queues and streams, and the earliest time at which a
+// group of instructions finds all that it needs. The compiler's own book; the checker does not see it.
+#pragma once
+
+#include "target/tsp/Effects.h"
+
+#include <map>
+#include <string>
+
+namespace quadrille::tsp {
+
+// An instruction and how often it is issued, one cycle apart. `cycle` of its first dispatch counts from the start of
+// its group.
+struct Step {
+  QueueName queue;
+  Instruction instruction;
+  int64_t cycle = 0;
+  int64_t count = 1;
+  uint32_t value = 0; // of accesses to memory: whose words they are
+};
+
+class Timetable {
+public:
+  explicit Timetable(const Architecture &machine) : machine(machine) {}
+
+  // The earliest start from `from` on at which the group has its queues and streams to itself, from where each vector
+  // is driven to where the group reads it last. Every stream that the group reads is driven by the group.
+  int64_t earliest(llvm::ArrayRef<Step> group, int64_t from) const;
+  void place(llvm::ArrayRef<Step> group, int64_t start, uint32_t node);
+
+  // Empty, or which read finds other words than those of its value: a mistake of the compiler that the checker, which
+  // does not know values, cannot find. `initial` are values that lie in memory from the start.
+  std::string misread(llvm::ArrayRef<uint32_t> initial) const;
+
+  // The queues' code: idle times, and fetches where there is room for them between instructions.
+  std::vector<Queue> queues() const;
+
+private:
+  // Cycles of a queue, [begin, end); or diagonals of a channel, between two places.
+  struct Use {
+    size_t resource; // channels first, then queues
+    int64_t begin, end;
+    int64_t firstPlace, lastPlace;
+  };
+  struct Placed {
+    Step step; // with its cycle counted from the start of the program
+    uint32_t node;
+  };
+  int64_t spacing() const;
+  std::vector<Use> usesOf(llvm::ArrayRef<Step> group) const;
+  size_t indexOf(const QueueName &queue) const;
+  void emit(const QueueName &name, std::vector<Placed> steps, Queue &queue) const;
+
+  static constexpr int64_t span = 1024; // cycles that one bucket of `taken` covers
+  const Architecture &machine;
+  std::map<std::pair<size_t, int64_t>, std::vector<Use>> taken; // by resource and begin / span .. end / span
+  std::map<QueueName, std::vector<Placed>> placed;
+  mutable std::map<QueueName, size_t> numbers;
+};
+
+} // namespace quadrille::tsp
