@@ -1,6 +1,7 @@
 #include "target/host/Executor.h"
 
 #include "base/Error.h"
+#include "target/Refusal.h"
 #include "target/host/Convolution.h"
 #include "target/host/Layouts.h"
 #include "target/host/Product.h"
@@ -99,8 +100,9 @@ llvm::Error Executor::compile() {
     needed += static_cast<double>(bytesOf(output));
   double available = static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
   if (needed > available)
-    return mismatchError("execution needs " + llvm::Twine(static_cast<uint64_t>(needed)) +
-                         " bytes for values, this machine has " + llvm::Twine(static_cast<uint64_t>(available)));
+    return target::doesNotFitError("execution needs " + llvm::Twine(static_cast<uint64_t>(needed)) +
+                                   " bytes for values, this machine has " +
+                                   llvm::Twine(static_cast<uint64_t>(available)));
   for (size_t bytes : slotBytes)
     slots.push_back(Tensor::uninitialized(ElementType::u8, {static_cast<int64_t>(bytes)}));
 

@@ -2,6 +2,7 @@
 #include "base/Error.h"
 #include "base/Parallel.h"
 #include "target/Emit.h"
+#include "target/Refusal.h"
 #include "target/Target.h"
 #include "target/host/Assembly.h"
 #include "target/host/Check.h"
@@ -116,9 +117,9 @@ public:
   llvm::Expected<std::unique_ptr<target::Plan>> plan(const graph::KernelGraph &graph, const machine::Machine &,
                                                      const target::CompileOptions &options) const override {
     if (options.chips > 1)
-      return mismatchError("the host is one machine", {}, "leave out --chips");
+      return target::unsupportedError("the host is one machine", {}, "leave out --chips");
     if (!options.precision.empty())
-      return mismatchError("the host computes in the model's own types", {}, "leave out --precision");
+      return target::unsupportedError("the host computes in the model's own types", {}, "leave out --precision");
     if (llvm::Error error = requireNumerics(graph))
       return std::move(error);
     return std::make_unique<HostPlan>(makePlan(graph));

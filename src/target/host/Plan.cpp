@@ -4,6 +4,7 @@
 #include "graph/DropUnused.h"
 #include "graph/InlineComposites.h"
 #include "graph/KernelQueries.h"
+#include "target/Refusal.h"
 #include "target/host/Convolution.h"
 #include "target/host/Layouts.h"
 #include "target/host/RowGroup.h"
@@ -224,7 +225,7 @@ std::string refusedNumeric(const KernelGraph &graph, const Kernel &kernel) {
 llvm::Error requireNumerics(const KernelGraph &graph) {
   for (const Kernel &kernel : graph.kernels)
     if (std::string reason = refusedNumeric(graph, kernel); !reason.empty())
-      return mismatchError("kernel '" + kernel.operation + "': " + reason);
+      return target::unsupportedError("kernel '" + kernel.operation + "': " + reason);
   return llvm::Error::success();
 }
 

@@ -2,6 +2,7 @@
 // Plan.cpp, Emit.cpp, Check.cpp, Simulate.cpp (estimate and simulate over the same walk of the program), Mutate.cpp.
 #include "base/Error.h"
 #include "target/Emit.h"
+#include "target/Refusal.h"
 #include "target/Target.h"
 #include "target/null/Assembly.h"
 #include "target/null/Payload.h"
@@ -28,7 +29,8 @@ public:
   llvm::Expected<std::unique_ptr<target::Plan>> plan(const graph::KernelGraph &, const machine::Machine &,
                                                      const target::CompileOptions &options) const override {
     if (!options.precision.empty() || options.chips > 1)
-      return mismatchError("the null machine has no arithmetic and one chip", {}, "leave out --precision and --chips");
+      return target::unsupportedError("the null machine has no arithmetic and one chip", {},
+                                      "leave out --precision and --chips");
     return std::make_unique<NullPlan>();
   }
 

@@ -4,6 +4,7 @@
 #include "graph/InlineComposites.h"
 #include "graph/KernelQueries.h"
 #include "numerics/Convert.h"
+#include "target/Refusal.h"
 #include "target/tsp/CompilerState.h"
 
 #include "llvm/ADT/STLExtras.h"
@@ -52,15 +53,16 @@ llvm::Expected<KernelGraph> machineGraph(const KernelGraph &original) {
   for (graph::Value &value : graph.values) {
     auto type = machineType(value.type);
     if (!type)
-      return mismatchError("value '" + value.name + "': the machine has no type " + nameOf(value.type));
+      return target::unsupportedError("value '" + value.name + "': the machine has no type " + nameOf(value.type));
     if (elementCount(value.shape) == 0)
-      return mismatchError("value '" + value.name + "' has no elements, and the machine no vector for it");
+      return target::unsupportedError("value '" + value.name + "' has no elements, and the machine no vector for it");
     if (*type != value.type && value.data.valid()) {
       Tensor narrowed = convert(value.data, *type);
       std::vector<int64_t> wide = valuesOf<int64_t>(value.data),
                            back = valuesOf<int64_t>(convert(narrowed, value.type));
       if (wide != back)
-        return mismatchError("constant '" + value.name + "' has values beyond 32 bits, which the machine has not");
+        return target::unsupportedError("constant '" + value.name +
+                                        "' has values beyond 32 bits, which the machine has not");
       value.data = std::move(narrowed);
       value.origin.reset();
     }
@@ -118,9 +120,9 @@ llvm::Expected<program::Program> CompilerState::run() {
   for (const Queue &queue : code.entries[0].chips[0].queues)
     text += static_cast<int64_t>(queue.instructions.size()) * machine.instructionBytes;
   if (text > machine.textBytes())
-    return mismatchError("the program has " + llvm::Twine(text) + " bytes of instructions, one chip holds " +
-                             llvm::Twine(machine.textBytes()),
-                         {}, "programs for several chips are not compiled yet; a smaller batch needs less");
+    return target::doesNotFitError("the program has " + llvm::Twine(text) + " bytes of instructions, one chip holds " +
+                                       llvm::Twine(machine.textBytes()),
+                                   {}, "programs for several chips are not compiled yet; a smaller batch needs less");
   if (products)
     program.precision = nameOf(*products).str();
   program.setPayload(code.encode());
@@ -140,11 +142,12 @@ llvm::Expected<RegionPointer> CompilerState::allocate(Region region, llvm::Array
   if (RegionPointer found = placement.allocate(region, avoid, hemisphere, anywhere, initial))
     return found;
   std::string name = node < graph.nodes.size() ? graph.nodes[node].name : "";
-  return mismatchError("no room in the memory of one chip for " + llvm::Twine(region.rows) + " x " +
-                           llvm::Twine(region.columns) + " values of " + nameOf(region.type) + ": they need " +
-                           llvm::Twine(region.wordsNeeded()) + " words in each of " +
-                           llvm::Twine(region.slicesNeeded()) + " slices, a bank has " + llvm::Twine(machine.words),
-                       {"", name}, "programs for several chips are not compiled yet; a smaller batch needs less");
+  return target::doesNotFitError(
+      "no room in the memory of one chip for " + llvm::Twine(region.rows) + " x " + llvm::Twine(region.columns) +
+          " values of " + nameOf(region.type) + ": they need " + llvm::Twine(region.wordsNeeded()) +
+          " words in each of " + llvm::Twine(region.slicesNeeded()) + " slices, a bank has " +
+          llvm::Twine(machine.words),
+      {"", name}, "programs for several chips are not compiled yet; a smaller batch needs less");
 }
 
 void CompilerState::addLayout(uint32_t variable, const Region &region) {

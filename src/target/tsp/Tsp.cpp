@@ -3,6 +3,7 @@
 
 #include "base/Error.h"
 #include "target/Emit.h"
+#include "target/Refusal.h"
 #include "target/tsp/Assembly.h"
 #include "target/tsp/Check.h"
 #include "target/tsp/Compiler.h"
@@ -40,9 +41,9 @@ public:
   llvm::Expected<std::unique_ptr<Plan>> plan(const graph::KernelGraph &graph, const machine::Machine &machine,
                                              const CompileOptions &options) const override {
     if (options.chips > 1)
-      return mismatchError("programs for several chips are not compiled yet", {}, "leave out --chips");
+      return unsupportedError("programs for several chips are not compiled yet", {}, "leave out --chips");
     if (!options.precision.empty() && options.precision != "f16")
-      return mismatchError("the compiler has the precision f16 alone", {}, "leave out --precision");
+      return unsupportedError("the compiler has the precision f16 alone", {}, "leave out --precision");
     auto inMachineTypes = tsp::machineGraph(graph);
     if (!inMachineTypes)
       return inMachineTypes.takeError();
@@ -53,10 +54,10 @@ public:
       if (support.supported)
         continue;
       std::string node = kernel.nodes.empty() ? "" : plan->graph.nodes[kernel.nodes.front()].name;
-      return mismatchError("kernel '" + kernel.operation + "' is not supported: " + support.reason, {"", node});
+      return unsupportedError("kernel '" + kernel.operation + "' is not supported: " + support.reason, {"", node});
     }
     if (plan->graph.kernels.empty())
-      return mismatchError("the model has no kernels");
+      return unsupportedError("the model has no kernels");
     return plan;
   }
 
