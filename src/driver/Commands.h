@@ -56,6 +56,16 @@ struct ProfileArguments {
 };
 llvm::Error profileCommand(const ProfileArguments &arguments);
 
+struct CompareArguments {
+  ModelArguments model; // its machine is not used
+  InputArguments inputs;
+  std::vector<std::string> machines; // empty: the host and every machine that has a compiler, without those for tests
+  bool execute = false, json = false;
+};
+// A mismatch error when values disagree or no machine can have the model, an internal one when a machine failed; what
+// does not fit on some machine is a row of the table.
+llvm::Error compareCommand(const CompareArguments &arguments);
+
 struct InspectArguments {
   ModelArguments model;
   bool kernels = false, json = false;

@@ -140,11 +140,16 @@ llvm::Expected<Compilation> compileOrOpen(const ModelArguments &arguments, const
   auto machine = machine::Machine::load(arguments.machine);
   if (!machine)
     return machine.takeError();
-  auto target = targetOf(*machine);
-  if (!target)
+  if (auto target = targetOf(*machine); !target)
     return target.takeError();
+  auto model = importModel(arguments, examples);
+  if (!model)
+    return model.takeError();
+  return compileFor(std::move(*machine), *model, {arguments.precision, arguments.chips});
+}
 
-  Progress progress("compiling " + arguments.path + " for " + machine->name());
+llvm::Expected<ImportedModel> importModel(const ModelArguments &arguments, const target::NamedTensors &examples) {
+  Progress progress("importing " + arguments.path);
   auto begin = std::chrono::steady_clock::now();
   std::map<std::string, Shape> inputShapes;
   for (const auto &[name, tensor] : examples)
@@ -155,10 +160,6 @@ llvm::Expected<Compilation> compileOrOpen(const ModelArguments &arguments, const
   auto graph = graph::loadModel(arguments.path, *options);
   if (!graph)
     return graph.takeError();
-  auto program = target::compile(**target, *graph, *machine, {arguments.precision, arguments.chips});
-  if (!program)
-    return inFile(program.takeError(), arguments.path);
-
   auto file = MappedFile::open(arguments.path);
   if (!file)
     return file.takeError();
@@ -170,9 +171,22 @@ llvm::Expected<Compilation> compileOrOpen(const ModelArguments &arguments, const
     reference.dimensions.emplace_back("--batch", arguments.batch);
   for (const std::string &text : arguments.bindings)
     reference.bindings.push_back(llvm::cantFail(splitAssignment(text, "--bind")));
-  program->model = std::move(reference);
-  Compilation result{std::move(*graph), std::move(*machine), *target, std::move(*program), 0, ""};
-  result.compileSeconds = secondsSince(begin);
+  return ImportedModel{std::move(*graph), std::move(reference), secondsSince(begin)};
+}
+
+llvm::Expected<Compilation> compileFor(machine::Machine machine, const ImportedModel &model,
+                                       const target::CompileOptions &options) {
+  auto target = targetOf(machine);
+  if (!target)
+    return target.takeError();
+  Progress progress("compiling " + model.reference.path + " for " + machine.name());
+  auto begin = std::chrono::steady_clock::now();
+  auto program = target::compile(**target, model.graph, machine, options);
+  if (!program)
+    return inFile(program.takeError(), model.reference.path);
+  program->model = model.reference;
+  Compilation result{model.graph, std::move(machine), *target, std::move(*program), 0, ""};
+  result.compileSeconds = model.importSeconds + secondsSince(begin);
   return result;
 }
 

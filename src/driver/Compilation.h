@@ -36,6 +36,16 @@ llvm::Expected<bool> isProgramFile(llvm::StringRef path);
 // model's symbolic dimensions their values.
 llvm::Expected<Compilation> compileOrOpen(const ModelArguments &arguments, const target::NamedTensors &examples = {});
 
+// A model, not yet for any machine: what is the same for all of them.
+struct ImportedModel {
+  graph::KernelGraph graph;
+  program::ModelReference reference; // what a program keeps of where it came from
+  double importSeconds = 0;
+};
+llvm::Expected<ImportedModel> importModel(const ModelArguments &arguments, const target::NamedTensors &examples = {});
+llvm::Expected<Compilation> compileFor(machine::Machine machine, const ImportedModel &model,
+                                       const target::CompileOptions &options);
+
 // Opens a program file; the machine comes from the program, whose legality is not checked.
 llvm::Expected<Compilation> openProgram(llvm::StringRef path);
 

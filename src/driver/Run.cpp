@@ -4,8 +4,8 @@
 #include "driver/Inputs.h"
 #include "driver/Outputs.h"
 #include "driver/Progress.h"
+#include "driver/Reference.h"
 #include "target/Compare.h"
-#include "target/host/Evaluate.h"
 #include "timeline/Write.h"
 
 #include "llvm/ADT/STLExtras.h"
@@ -32,59 +32,6 @@ int64_t peakResidentBytes() {
   struct rusage usage;
   getrusage(RUSAGE_SELF, &usage);
   return usage.ru_maxrss * int64_t(1024); // Linux counts KiB
-}
-
-// The worst agreement over all outputs.
-struct Agreement {
-  double relativeL2 = 0, maxAbs = 0;
-  std::string worst; // output with the largest relative L2
-  bool integersEqual = true;
-};
-
-llvm::Expected<Agreement> compareOutputs(const NamedTensors &outputs, const NamedTensors &expected) {
-  Agreement agreement;
-  for (const auto &[name, reference] : expected) {
-    auto it = outputs.find(name);
-    if (it == outputs.end() && name.empty() && outputs.size() == 1)
-      it = outputs.begin();
-    if (it == outputs.end())
-      return userError("the program has no output '" + name + "' to compare");
-    if (it->second.shape() != reference.shape() || it->second.type() != reference.type())
-      return mismatchError("output '" + it->first + "' is " + describe(it->second.type(), it->second.shape()) +
-                           ", expected " + describe(reference.type(), reference.shape()));
-    target::Comparison comparison = target::compare(it->second, reference);
-    if (agreement.worst.empty() || !(comparison.relativeL2 <= agreement.relativeL2)) {
-      agreement.worst = it->first;
-      agreement.relativeL2 = comparison.relativeL2;
-    }
-    agreement.maxAbs = comparison.maxAbs <= agreement.maxAbs ? agreement.maxAbs : comparison.maxAbs;
-    if (!isFloat(reference.type()) && comparison.maxAbs != 0)
-      agreement.integersEqual = false;
-  }
-  return agreement;
-}
-
-llvm::Expected<NamedTensors> referenceOutputs(Compilation &compilation, const NamedTensors &inputs) {
-  if (llvm::Error error = loadReferenceGraph(compilation))
-    return error;
-  const graph::KernelGraph &graph = *compilation.graph;
-  std::vector<Tensor> ordered;
-  for (graph::ValueId id : graph.inputs) {
-    auto it = inputs.find(graph.values[id].name);
-    if (it == inputs.end())
-      return userError("the model's input '" + graph.values[id].name + "' is no input of the program");
-    ordered.push_back(it->second);
-  }
-  Progress progress("evaluating the reference");
-  // On the host machine the reference is the evaluation without fusion and fast paths, or it would check itself.
-  auto values =
-      compilation.target->name() == "host" ? host::evaluatePlain(graph, ordered) : host::evaluate(graph, ordered);
-  if (!values)
-    return values.takeError();
-  NamedTensors outputs;
-  for (size_t i = 0; i < values->size(); ++i)
-    outputs.emplace(graph.outputNames[i], (*values)[i]);
-  return outputs;
 }
 
 void writeNumberOrNull(llvm::json::OStream &json, llvm::StringRef key, std::optional<double> value) {
@@ -176,7 +123,9 @@ llvm::Error runCommand(const RunArguments &arguments) {
   const std::string precision = compilation->program.precision;
   std::optional<Agreement> agreement;
   if (arguments.check && expected->empty()) {
-    auto reference = referenceOutputs(*compilation, *inputs);
+    if (llvm::Error error = loadReferenceGraph(*compilation))
+      return inFile(std::move(error), arguments.model.path);
+    auto reference = evaluateReference(*compilation->graph, *inputs, compilation->target->name() == "host");
     if (!reference)
       return inFile(reference.takeError(), arguments.model.path);
     *expected = std::move(*reference);
@@ -188,8 +137,8 @@ llvm::Error runCommand(const RunArguments &arguments) {
     agreement = *compared;
   }
   double tolerance = arguments.tolerance.value_or(defaultTolerance(precision));
-  // Written so that a NaN does not agree. A given tolerance also covers integers, which must otherwise be equal.
-  bool agrees = !agreement || (agreement->relativeL2 <= tolerance && (agreement->integersEqual || arguments.tolerance));
+  // A given tolerance also covers integers.
+  bool agrees = !agreement || agreement->within(tolerance, arguments.tolerance.has_value());
 
   const program::Program &program = compilation->program;
   if (arguments.json) {

@@ -32,10 +32,13 @@ const CLI::Validator seed(
 
 const CLI::Validator fileName([](std::string &text) { return text.empty() ? "the file name is empty" : ""; }, "FILE");
 
-void addModelOptions(CLI::App *app, ModelArguments &model, const std::string &what, bool machine) {
+enum class Machines { None, One, Several };
+
+void addModelOptions(CLI::App *app, ModelArguments &model, const std::string &what, Machines machines) {
   app->add_option("MODEL", model.path, what)->required()->check(fileName);
-  if (machine) {
+  if (machines == Machines::One)
     app->add_option("--machine,-m", model.machine, "machine name or YAML file (see `quadrille machines`)");
+  if (machines != Machines::None) {
     app->add_option("--precision", model.precision, "arithmetic of the contractions; default: the machine's")
         ->check(CLI::IsMember(std::vector<std::string>(precisions().begin(), precisions().end())));
     app->add_option("--chips", model.chips, "number of chips; default: as many as needed")->check(positiveCount);
@@ -84,7 +87,7 @@ int main(int argc, char **argv) {
 
   RunArguments run;
   CLI::App *runApp = app.add_subcommand("run", "execute a model or program on a simulated machine");
-  addModelOptions(runApp, run.model, "ONNX file or compiled program (.qdl)", true);
+  addModelOptions(runApp, run.model, "ONNX file or compiled program (.qdl)", Machines::One);
   addInputOptions(runApp, run.inputs);
   addEntryOption(runApp, run.entry);
   runApp->add_flag("--check", run.check, "compare the outputs with the reference");
@@ -97,21 +100,34 @@ int main(int argc, char **argv) {
 
   CompileArguments compile;
   CLI::App *compileApp = app.add_subcommand("compile", "compile a model to a program (.qdl)");
-  addModelOptions(compileApp, compile.model, "ONNX file", true);
+  addModelOptions(compileApp, compile.model, "ONNX file", Machines::One);
   compileApp->add_option("--output,-o", compile.output, "program file")->required()->check(fileName);
 
   ProfileArguments profile;
   CLI::App *profileApp = app.add_subcommand("profile", "where time goes, before anything runs on hardware");
-  addModelOptions(profileApp, profile.model, "ONNX file or compiled program (.qdl)", true);
+  addModelOptions(profileApp, profile.model, "ONNX file or compiled program (.qdl)", Machines::One);
   addInputOptions(profileApp, profile.inputs);
   addEntryOption(profileApp, profile.entry);
   profileApp->add_option("--trace", profile.trace, "write a Perfetto trace")->check(fileName);
   profileApp->add_option("--csv", profile.csv, "write the spans as CSV")->check(fileName);
   profileApp->add_flag("--json", profile.json, "print one JSON object");
 
+  CompareArguments compare;
+  CLI::App *compareApp = app.add_subcommand("compare", "one model on several machines: what fits, how fast, how right");
+  addModelOptions(compareApp, compare.model, "ONNX file", Machines::Several);
+  compareApp
+      ->add_option("--machines,--machine,-m", compare.machines,
+                   "machine names or YAML files; default: the host and every machine that has a compiler")
+      ->delimiter(',')
+      ->type_name("NAME,...");
+  addInputOptions(compareApp, compare.inputs);
+  compareApp->add_flag("--execute", compare.execute,
+                       "execute the programs and compare their values with the reference (inputs: --random 1)");
+  compareApp->add_flag("--json", compare.json, "print one JSON object");
+
   InspectArguments inspect;
   CLI::App *inspectApp = app.add_subcommand("inspect", "operators, kernels, parameters, FLOPs and bytes of a model");
-  addModelOptions(inspectApp, inspect.model, "ONNX file", false);
+  addModelOptions(inspectApp, inspect.model, "ONNX file", Machines::None);
   inspectApp->add_flag("--kernels", inspect.kernels, "list every kernel");
   inspectApp->add_flag("--json", inspect.json, "print one JSON object");
 
@@ -158,6 +174,8 @@ int main(int argc, char **argv) {
       return compileCommand(compile);
     if (*profileApp)
       return profileCommand(profile);
+    if (*compareApp)
+      return compareCommand(compare);
     if (*inspectApp)
       return inspectCommand(inspect);
     if (*machinesApp)

@@ -54,6 +54,17 @@ Uses::Uses(const KernelGraph &graph) : producers(graph.values.size()), readers(g
     readers[output].push_back(graph.kernels.size());
 }
 
+double contractionFlops(const KernelGraph &graph) {
+  double flops = 0;
+  for (const Kernel &kernel : graph.kernels)
+    if (kernel.region)
+      flops +=
+          contractionFlops(*kernel.region) * static_cast<double>(integerAttribute(kernel, "trip_count").value_or(1));
+    else if (kernel.kind == KernelKind::Contract)
+      flops += kernel.flops;
+  return flops;
+}
+
 std::optional<int64_t> integerAttribute(const Kernel &kernel, const std::string &name) {
   auto found = kernel.attributes.find(name);
   const int64_t *value = found == kernel.attributes.end() ? nullptr : std::get_if<int64_t>(&found->second);

@@ -20,6 +20,9 @@ bool isReshape(const Kernel &kernel);
 // The values that a kernel reads: its reads, then the `initial` reads of its writes.
 std::vector<ValueId> operandsOf(const Kernel &kernel);
 
+// FLOPs of the contractions, those inside composites and scans (each trip counts) included.
+double contractionFlops(const KernelGraph &graph);
+
 // Adds ONNX nodes that the kernel does not name yet; all are sorted then.
 void addNodes(Kernel &kernel, llvm::ArrayRef<uint32_t> nodes);
 

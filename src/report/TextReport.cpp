@@ -1,5 +1,6 @@
 #include "report/TextReport.h"
 
+#include "report/Format.h"
 #include "timeline/Summary.h"
 #include "timeline/Write.h"
 
@@ -18,57 +19,9 @@ static double percent(Cycles part, Cycles whole) {
   return whole.value > 0 ? 100.0 * static_cast<double>(part.value) / static_cast<double>(whole.value) : 0;
 }
 
-// "12.3 us"
-static std::string duration(double seconds) {
-  static constexpr std::pair<double, const char *> units[] = {{1, "s"}, {1e-3, "ms"}, {1e-6, "us"}, {1e-9, "ns"}};
-  for (auto [size, unit] : units)
-    if (seconds >= size || size == 1e-9) {
-      std::string text;
-      llvm::raw_string_ostream(text) << llvm::format("%.3f ", seconds / size) << unit;
-      return text;
-    }
-  return "";
-}
-
-// "1.23 G" of a count, by powers of 1000.
-static std::string scaled(double value) {
-  static constexpr std::pair<double, const char *> units[] = {
-      {1e15, "P"}, {1e12, "T"}, {1e9, "G"}, {1e6, "M"}, {1e3, "k"}};
-  std::string text;
-  for (auto [size, unit] : units)
-    if (value >= size) {
-      llvm::raw_string_ostream(text) << llvm::format("%.2f ", value / size) << unit;
-      return text;
-    }
-  llvm::raw_string_ostream(text) << llvm::format("%.0f ", value);
-  return text;
-}
-
 static void omitted(size_t total, size_t shown, const char *what, llvm::raw_ostream &os) {
   if (total > shown)
     os << "  ... and " << total - shown << " more " << what << '\n';
-}
-
-// Columns as wide as their widest cell; the first to the left, the others to the right.
-static void printTable(const Table &table, llvm::raw_ostream &os) {
-  std::vector<size_t> widths;
-  for (size_t column = 0; column < table.columns.size(); ++column) {
-    widths.push_back(table.columns[column].size());
-    for (const std::vector<std::string> &row : table.rows)
-      widths.back() = std::max(widths.back(), row[column].size());
-  }
-  auto line = [&](llvm::ArrayRef<std::string> cells) {
-    os << "  " << llvm::left_justify(cells[0], widths[0]);
-    for (size_t column = 1; column < cells.size(); ++column)
-      os << "  " << llvm::right_justify(cells[column], widths[column]);
-    os << '\n';
-  };
-  os << "\n  " << table.title << '\n';
-  line(table.columns);
-  for (const std::vector<std::string> &row : table.rows)
-    line(row);
-  if (!table.note.empty())
-    os << "  " << table.note << '\n';
 }
 
 void printProfile(const Timeline &timeline, llvm::raw_ostream &os, size_t rows) {

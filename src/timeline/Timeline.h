@@ -59,11 +59,25 @@ struct Table {
   std::string note;                           // a sentence below it, or empty
 };
 
+// What machines are compared by. Each is of all chips that the program runs on, and absent where the machine has no
+// such thing or the target does not know it.
+struct Figures {
+  // From the start of a run to that of the next when runs follow each other as closely as they can: less than the
+  // cycles of one run where its parts overlap (stages of a pipeline).
+  std::optional<Cycles> interval;
+  std::optional<double> peakOperations;               // a second, of matrix products in the program's precision
+  std::optional<double> memoryBytes, memoryPeakBytes; // what there is, and the most that is needed of it
+  std::optional<double> energyJoules;                 // of one run
+  std::optional<int64_t> instructions;                // that the program has
+  std::string limitedBy;                              // what takes most of the cycles; "": not known
+};
+
 struct Timeline {
   std::string machine, model;
   double clockHertz = 0; // device clock; 0 for a machine without one (the host)
   Cycles cycles;         // total on the device
   double hostSeconds = 0;
+  Figures figures;
   std::vector<KernelRecord> kernels;
   std::vector<Track> tracks;
   std::vector<Span> spans;

@@ -70,6 +70,25 @@ void strings(llvm::json::OStream &json, llvm::StringRef key, const std::vector<s
   });
 }
 
+void writeFigures(llvm::json::OStream &json, const Figures &figures) {
+  auto optional = [&](llvm::StringRef key, std::optional<double> value) { number(json, key, value.value_or(NAN)); };
+  auto integer = [&](llvm::StringRef key, std::optional<int64_t> value) {
+    if (value)
+      json.attribute(key, *value);
+    else
+      json.attribute(key, nullptr);
+  };
+  json.attributeObject("figures", [&] {
+    integer("interval_cycles", figures.interval ? std::optional(figures.interval->value) : std::nullopt);
+    optional("peak_operations_per_s", figures.peakOperations);
+    optional("memory_bytes", figures.memoryBytes);
+    optional("memory_peak_bytes", figures.memoryPeakBytes);
+    optional("energy_j", figures.energyJoules);
+    integer("instructions", figures.instructions);
+    json.attribute("limited_by", figures.limitedBy);
+  });
+}
+
 void writeSummary(llvm::json::OStream &json, const Timeline &timeline) {
   Summary summary = summarize(timeline);
   number(json, "flops", summary.flops);
@@ -114,6 +133,7 @@ void writeJson(const Timeline &timeline, llvm::raw_ostream &os) {
     json.attribute("cycles", timeline.cycles.value);
     number(json, "device_s", timeline.deviceSeconds());
     number(json, "host_s", timeline.hostSeconds);
+    writeFigures(json, timeline.figures);
     strings(json, "assumed_figures", timeline.assumedFigures);
     json.attributeObject("summary", [&] { writeSummary(json, timeline); });
     json.attributeArray("kernels", [&] {

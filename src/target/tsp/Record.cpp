@@ -338,13 +338,22 @@ void Recorder::addMemory(const Occupancy &occupancy) {
               use.needed);
 }
 
+double Recorder::idleJoules(int64_t cycles) const {
+  return machine.idleWatts * static_cast<double>(cycles) / machine.clockHertz * static_cast<double>(queues.chipCount());
+}
+
+double Recorder::totalJoules(int64_t cycles) const {
+  double total = idleJoules(cycles);
+  for (int kind = 0; kind < energyCount; ++kind)
+    total += energies[kind].total() * joulesOf(static_cast<Energy>(kind));
+  return total;
+}
+
 void Recorder::addEnergy(int64_t cycles) {
   static const char *const names[] = {
       "products i8", "products f16", "vector operations", "memory bytes", "stream bytes x positions", "link bytes"};
   double seconds = static_cast<double>(cycles) / machine.clockHertz;
-  double idle = machine.idleWatts * seconds * static_cast<double>(queues.chipCount()), total = idle;
-  for (int kind = 0; kind < energyCount; ++kind)
-    total += energies[kind].total() * joulesOf(static_cast<Energy>(kind));
+  double idle = idleJoules(cycles), total = totalJoules(cycles);
   Table table{"energy (estimate)", {"part", "amount", "nJ", "share"}, {}, ""};
   auto row = [&](const char *name, const std::string &amount, double joules) {
     table.rows.push_back({name, amount, llvm::formatv("{0:F3}", joules * 1e9).str(), percent(joules, total)});
@@ -397,6 +406,31 @@ void Recorder::addHost(const program::EntryPoint &entry) {
   if (weights > 0)
     row("once: weights over PCIe", weights, transfer(weights) + reorder(weights));
   timeline.tables.push_back(std::move(table));
+}
+
+void Recorder::addFigures(int64_t cycles, const Occupancy &occupancy) {
+  auto chips = static_cast<double>(queues.chipCount());
+  timeline::Figures &figures = timeline.figures;
+  auto hemispheres = static_cast<double>(machine.hemispheres);
+  double products = 0; // of a chip in a cycle
+  if (program.precision == "f16")
+    products =
+        hemispheres * static_cast<double>(machine.planes / machine.tandem * machine.f16Rows * machine.f16Columns);
+  else if (program.precision == "i8" || program.precision == "u8")
+    products = hemispheres * static_cast<double>(machine.planes * machine.rows * machine.columns);
+  if (products > 0)
+    figures.peakOperations = 2 * products * machine.clockHertz * chips;
+  figures.memoryBytes = chips * hemispheres * static_cast<double>(machine.slices * machine.banks * machine.words) *
+                        static_cast<double>(machine.vectorBytes());
+  int64_t instructions = 0;
+  for (size_t i = 0; i < queues.size(); ++i)
+    instructions += static_cast<int64_t>(queues[i].instructions.size());
+  figures.instructions = instructions;
+  int64_t peak = instructions * machine.instructionBytes;
+  for (const auto &[chip, needed] : occupancy.chips())
+    peak += *llvm::max_element(needed.counts) * machine.vectorBytes();
+  figures.memoryPeakBytes = static_cast<double>(peak);
+  figures.energyJoules = totalJoules(cycles);
 }
 
 // Assumed figures of what the program does not use.
@@ -472,6 +506,7 @@ timeline::Timeline Recorder::finish(int64_t cycles, const Occupancy &occupancy, 
   addStreams(cycles);
   addMemory(occupancy);
   addEnergy(cycles);
+  addFigures(cycles, occupancy);
   addHost(entry);
   addPower(cycles);
   return std::move(timeline);

@@ -51,6 +51,9 @@ private:
   void addStreams(int64_t cycles);
   void addMemory(const Occupancy &occupancy);
   void addEnergy(int64_t cycles);
+  void addFigures(int64_t cycles, const Occupancy &occupancy);
+  double idleJoules(int64_t cycles) const;
+  double totalJoules(int64_t cycles) const;
   void addHost(const program::EntryPoint &entry);
 
   const program::Program &program;
