@@ -5,6 +5,7 @@
 #include "target/tsp/Compiler.h"
 #include "target/tsp/CompilerState.h"
 #include "target/tsp/Expand.h"
+#include "target/tsp/Lower.h"
 
 #include "llvm/ADT/STLExtras.h"
 
@@ -82,6 +83,8 @@ BlockExpression combining(BlockOpcode operation, ElementType type) {
 std::string whyNot(const KernelGraph &graph, const Kernel &kernel, const Architecture &machine) {
   if (!kernel.structured()) {
     static const char *const moves[] = {"reshape", "concat", "insert_slice", "reverse"};
+    if (isKnownMove(graph, kernel))
+      return "";
     return llvm::is_contained(moves, kernel.operation) ? "" : "'" + kernel.operation + "' is not compiled yet";
   }
   if (kernel.writes.empty())

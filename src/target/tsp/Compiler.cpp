@@ -6,6 +6,7 @@
 #include "numerics/Convert.h"
 #include "target/Refusal.h"
 #include "target/tsp/CompilerState.h"
+#include "target/tsp/Lower.h"
 
 #include "llvm/ADT/STLExtras.h"
 
@@ -49,7 +50,7 @@ bool narrow(ElementType &type, uint64_t &bits) {
 } // namespace
 
 llvm::Expected<KernelGraph> machineGraph(const KernelGraph &original) {
-  KernelGraph graph = graph::inlineComposites(original, [](const Kernel &) { return false; });
+  KernelGraph graph = lower(graph::inlineComposites(original, [](const Kernel &) { return false; }));
   for (graph::Value &value : graph.values) {
     auto type = machineType(value.type);
     if (!type)
@@ -131,7 +132,7 @@ llvm::Expected<program::Program> CompilerState::run() {
 
 llvm::Error CompilerState::kernel(const Kernel &kernel) {
   if (!kernel.structured())
-    return move(kernel);
+    return isKnownMove(graph, kernel) ? moveKnown(kernel) : move(kernel);
   if (kernel.kind == KernelKind::Contract)
     return contract(kernel);
   return graph::hasReduction(kernel.loops) ? reduce(kernel) : map(kernel);

@@ -12,8 +12,9 @@ namespace quadrille::tsp {
 // The type in which the machine holds values of a type; nothing when it does not.
 std::optional<ElementType> machineType(ElementType type);
 
-// The graph without composites, with the types in which the machine holds values: 64-bit integers as 32-bit ones. A
-// mismatch error names a value of a type that the machine does not have.
+// The graph without composites, loops, and kernels with computed indices (Lower.h), with the types in which the
+// machine holds values: 64-bit integers as 32-bit ones. A mismatch error names a value of a type that the machine does
+// not have.
 llvm::Expected<graph::KernelGraph> machineGraph(const graph::KernelGraph &graph);
 
 // Of a kernel of a machine graph: empty when the compiler has what it needs, else the reason.

@@ -96,6 +96,8 @@ private:
   llvm::Expected<RegionPointer> routeBytes(llvm::ArrayRef<RegionPointer> sources, Region shape, uint64_t padding,
                                            int64_t sourceByte, bool anywhere, OriginOf originOf);
   llvm::Error move(const graph::Kernel &kernel);
+  // CompileGather.cpp
+  llvm::Error moveKnown(const graph::Kernel &kernel);
 
   // CompileProduct.cpp
   llvm::Error contract(const graph::Kernel &kernel);

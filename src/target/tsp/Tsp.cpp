@@ -2,6 +2,7 @@
 #include "target/Target.h"
 
 #include "base/Error.h"
+#include "graph/InlineComposites.h"
 #include "target/Emit.h"
 #include "target/Refusal.h"
 #include "target/tsp/Assembly.h"
@@ -9,6 +10,8 @@
 #include "target/tsp/Compiler.h"
 #include "target/tsp/Mutate.h"
 #include "target/tsp/Simulate.h"
+
+#include <map>
 
 namespace quadrille::target {
 
@@ -19,6 +22,37 @@ class TspPlan final : public Plan {
 public:
   graph::KernelGraph graph;
 };
+
+// A graph of one kernel, whose operands are inputs unless they are constants.
+graph::KernelGraph alone(const graph::KernelGraph &graph, const graph::Kernel &kernel) {
+  graph::KernelGraph result;
+  result.nodes = graph.nodes;
+  std::map<graph::ValueId, graph::ValueId> ids;
+  auto idOf = [&](graph::ValueId id, graph::ValueRole role) {
+    auto [known, fresh] = ids.try_emplace(id, static_cast<graph::ValueId>(result.values.size()));
+    if (fresh) {
+      result.values.push_back(graph.values[id]);
+      graph::Value &value = result.values.back();
+      if (value.role != graph::ValueRole::Constant)
+        value.role = role;
+      if (value.role == graph::ValueRole::Input)
+        result.inputs.push_back(known->second);
+    }
+    return known->second;
+  };
+  graph::Kernel same = kernel;
+  for (graph::Read &read : same.reads)
+    read.value = idOf(read.value, graph::ValueRole::Input);
+  for (graph::Write &write : same.writes) {
+    if (write.initial)
+      write.initial->value = idOf(write.initial->value, graph::ValueRole::Input);
+    write.value = idOf(write.value, graph::ValueRole::Intermediate);
+    result.outputs.push_back(write.value);
+    result.outputNames.push_back(result.values[write.value].name);
+  }
+  result.kernels.push_back(std::move(same));
+  return result;
+}
 
 class Tsp final : public Target {
 public:
@@ -31,11 +65,13 @@ public:
       return Support::no(report(machine.takeError()).message);
     if (kernel.region && kernel.operation != "scan")
       return Support::yes(); // a composite, whose body is asked about
-    for (const graph::Value &value : graph.values)
-      if (!tsp::machineType(value.type))
-        return Support::no("the machine has no type " + nameOf(value.type).str());
-    std::string reason = tsp::whyNot(graph, kernel, *machine);
-    return reason.empty() ? Support::yes() : Support::no(reason);
+    auto lowered = tsp::machineGraph(alone(graph, kernel));
+    if (!lowered)
+      return Support::no(report(lowered.takeError()).message);
+    for (const graph::Kernel &part : lowered->kernels)
+      if (std::string reason = tsp::whyNot(*lowered, part, *machine); !reason.empty())
+        return Support::no(reason);
+    return Support::yes();
   }
 
   llvm::Expected<std::unique_ptr<Plan>> plan(const graph::KernelGraph &graph, const machine::Machine &machine,
@@ -44,17 +80,27 @@ public:
       return unsupportedError("programs for several chips are not compiled yet", {}, "leave out --chips");
     if (!options.precision.empty() && options.precision != "f16")
       return unsupportedError("the compiler has the precision f16 alone", {}, "leave out --precision");
+    auto architecture = tsp::Architecture::from(machine);
+    if (!architecture)
+      return architecture.takeError();
+    // Each kernel takes an instruction at least.
+    double most = static_cast<double>(architecture->textBytes()) / static_cast<double>(architecture->instructionBytes);
+    if (graph::unrolledKernels(graph) > most)
+      return doesNotFitError(
+          "its loops have more iterations than the chip has room for instructions", {},
+          "there are no branches, so every iteration has instructions of its own; a shorter sequence "
+          "needs fewer");
     auto inMachineTypes = tsp::machineGraph(graph);
     if (!inMachineTypes)
       return inMachineTypes.takeError();
     auto plan = std::make_unique<TspPlan>();
     plan->graph = std::move(*inMachineTypes);
     for (const graph::Kernel &kernel : plan->graph.kernels) {
-      Support support = supports(plan->graph, kernel, machine);
-      if (support.supported)
+      std::string reason = tsp::whyNot(plan->graph, kernel, *architecture);
+      if (reason.empty())
         continue;
       std::string node = kernel.nodes.empty() ? "" : plan->graph.nodes[kernel.nodes.front()].name;
-      return unsupportedError("kernel '" + kernel.operation + "' is not supported: " + support.reason, {"", node});
+      return unsupportedError("kernel '" + kernel.operation + "' is not supported: " + reason, {"", node});
     }
     if (plan->graph.kernels.empty())
       return unsupportedError("the model has no kernels");

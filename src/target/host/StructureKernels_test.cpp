@@ -1,0 +1,210 @@
+// Structured forms of unstructured kernels compute the same as the kernels: every element, also of ties, NaN and
+// indices that count from the end.
+#include "graph/InlineComposites.h"
+#include "graph/StructureKernels.h"
+#include "target/host/Evaluate.h"
+#include "target/host/GraphBuilder.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+using namespace quadrille;
+using namespace quadrille::graph;
+using namespace quadrille::host;
+
+namespace {
+
+const auto f32 = ElementType::f32;
+const auto i64 = ElementType::i64;
+
+class StructureKernels : public testing::Test {
+protected:
+  GraphBuilder b;
+  std::vector<Tensor> inputs;
+
+  ValueId input(Tensor tensor) {
+    inputs.push_back(tensor);
+    return b.input("x" + std::to_string(inputs.size()), tensor.type(), tensor.shape());
+  }
+  // Few different values, so that many are equal; of floats some NaN and zeros of both signs.
+  ValueId data(ElementType type, Shape shape) {
+    std::mt19937 generator(17);
+    std::vector<double> values(static_cast<size_t>(elementCount(shape)));
+    for (double &value : values) {
+      value = static_cast<double>(generator() % 7);
+      if (isFloat(type))
+        value = value == 5 ? NAN : value == 6 ? -0.0 : value - 2.5 * (generator() % 2);
+    }
+    Tensor tensor = Tensor::uninitialized(type, shape);
+    convert(ElementType::f64, values.data(), type, tensor.mutableBytes(), values.size());
+    return input(tensor);
+  }
+  ValueId indices(Shape shape, std::vector<int64_t> extents) {
+    std::mt19937 generator(5);
+    std::vector<int64_t> values(static_cast<size_t>(elementCount(shape)));
+    for (size_t i = 0; i < values.size(); ++i) {
+      int64_t extent = extents[i % extents.size()];
+      values[i] = static_cast<int64_t>(generator() % (2 * extent)) - extent;
+    }
+    return input(Tensor::of<int64_t>(i64, shape, values));
+  }
+  ValueId result(ElementType type, Shape shape) {
+    ValueId id = b.value("y" + std::to_string(b.graph.outputs.size()), type, shape);
+    b.output(id);
+    return id;
+  }
+
+  void expectTheSame(const KernelGraph &lowered) {
+    ASSERT_EQ(b.graph.verify(), "");
+    ASSERT_EQ(lowered.verify(), "");
+    for (const Kernel &kernel : lowered.kernels)
+      EXPECT_TRUE(kernel.structured() || kernel.operation == "reshape" || kernel.operation == "concat")
+          << kernel.operation;
+    auto right = evaluate(b.graph, inputs), got = evaluate(lowered, inputs);
+    ASSERT_TRUE(bool(right)) << llvm::toString(right.takeError());
+    ASSERT_TRUE(bool(got)) << llvm::toString(got.takeError());
+    for (size_t i = 0; i < right->size(); ++i) {
+      ASSERT_EQ((*got)[i].shape(), (*right)[i].shape());
+      EXPECT_EQ((*got)[i].bytes(), (*right)[i].bytes()) << "output " << i;
+    }
+  }
+  void expectTheSame() {
+    expectTheSame(structureKernels(b.graph, [](const KernelGraph &, const Kernel &) { return false; }));
+  }
+};
+
+TEST_F(StructureKernels, Gather) {
+  for (int64_t axis : {0, 1, 2}) {
+    Shape shape = {3, 4, 5}, to = shape;
+    to.erase(to.begin() + axis);
+    to.insert(to.begin() + axis, {2, 3});
+    Kernel &kernel = b.plain("gather", {data(f32, shape), indices({2, 3}, {shape[axis]})}, {result(f32, to)});
+    kernel.attributes["axis"] = axis;
+  }
+  b.plain("gather", {data(ElementType::boolean, {6}), indices({}, {6})}, {result(ElementType::boolean, {})})
+      .attributes["axis"] = int64_t(0);
+  expectTheSame();
+}
+
+TEST_F(StructureKernels, GatherElements) {
+  for (int64_t axis : {0, 1, 2}) {
+    Shape shape = {3, 4, 5}, given = {2, 3, 4};
+    Kernel &kernel = b.plain("gather_elements", {data(ElementType::f16, shape), indices(given, {shape[axis]})},
+                             {result(ElementType::f16, given)});
+    kernel.attributes["axis"] = axis;
+  }
+  expectTheSame();
+}
+
+TEST_F(StructureKernels, GatherNd) {
+  ValueId from = data(i64, {2, 3, 4});
+  b.plain("gather_nd", {from, indices({5, 2}, {2, 3})}, {result(i64, {5, 4})}).attributes["batch_dims"] = int64_t(0);
+  b.plain("gather_nd", {from, indices({5, 3}, {2, 3, 4})}, {result(i64, {5})}).attributes["batch_dims"] = int64_t(0);
+  b.plain("gather_nd", {from, indices({2, 6, 1}, {3})}, {result(i64, {2, 6, 4})}).attributes["batch_dims"] = int64_t(1);
+  expectTheSame();
+}
+
+TEST_F(StructureKernels, ScatterElements) {
+  for (const char *reduction : {"none", "add", "mul", "min", "max"})
+    for (int64_t axis : {0, 1}) {
+      Shape shape = {4, 5}, given = {3, 3};
+      Kernel &kernel = b.plain("scatter_elements", {data(f32, shape), indices(given, {shape[axis]}), data(f32, given)},
+                               {result(f32, shape)});
+      kernel.attributes["axis"] = axis;
+      kernel.attributes["reduction"] = std::string(reduction);
+    }
+  expectTheSame();
+}
+
+TEST_F(StructureKernels, ScatterNd) {
+  for (const char *reduction : {"none", "add", "mul", "min", "max"}) {
+    auto i32 = ElementType::i32;
+    b.plain("scatter_nd", {data(i32, {3, 4}), indices({6, 1}, {3}), data(i32, {6, 4})}, {result(i32, {3, 4})})
+        .attributes["reduction"] = std::string(reduction);
+    b.plain("scatter_nd", {data(i32, {3, 4}), indices({2, 4, 2}, {3, 4}), data(i32, {2, 4})}, {result(i32, {3, 4})})
+        .attributes["reduction"] = std::string(reduction);
+  }
+  expectTheSame();
+}
+
+TEST_F(StructureKernels, ArgReduce) {
+  for (const char *extremum : {"minimum", "maximum"})
+    for (int64_t last : {0, 1})
+      for (int64_t axis : {0, 1, 2})
+        for (ElementType type : {f32, ElementType::u8}) {
+          Shape shape = {3, 4, 6}, to = shape;
+          to[axis] = 1;
+          Kernel &kernel = b.plain("arg_reduce", {data(type, shape)}, {result(i64, to)});
+          kernel.attributes["axis"] = axis;
+          kernel.attributes["extremum"] = std::string(extremum);
+          kernel.attributes["select_last"] = last;
+        }
+  b.plain("arg_reduce", {data(f32, {9})}, {result(i64, {})}).attributes = {{"axis", int64_t(0)},
+                                                                           {"extremum", std::string("maximum")}};
+  expectTheSame();
+}
+
+TEST_F(StructureKernels, Order) {
+  for (int64_t descending : {0, 1})
+    for (int64_t axis : {0, 1, 2}) {
+      Shape shape = {3, 4, 6}, to = shape;
+      b.plain("sort", {data(f32, shape)}, {result(f32, shape), result(i64, shape)}).attributes = {
+          {"axis", axis}, {"descending", descending}};
+      to[axis] = 2;
+      b.plain("top_k", {data(ElementType::u32, shape)}, {result(ElementType::u32, to), result(i64, to)}).attributes = {
+          {"axis", axis}, {"largest", descending}, {"sorted", int64_t(1)}};
+    }
+  expectTheSame();
+}
+
+TEST_F(StructureKernels, Cumulative) {
+  auto i32 = ElementType::i32;
+  for (const char *accumulation : {"sum", "product"})
+    for (int64_t axis : {0, 1})
+      for (int64_t flags : {0, 1, 2, 3})
+        b.plain("cumulative", {data(i32, {5, 7})}, {result(i32, {5, 7})}).attributes = {
+            {"axis", axis},
+            {"accumulation", std::string(accumulation)},
+            {"exclusive", flags & 1},
+            {"reverse", flags >> 1}};
+  expectTheSame();
+}
+
+// s' = s * slice + capture, and as outputs s' and the slice: over both directions, along both axes.
+TEST_F(StructureKernels, UnrolledScan) {
+  auto i32 = ElementType::i32;
+  GraphBuilder body;
+  ValueId state = body.input("s", i32, {3}), slice = body.input("x", i32, {3}), capture = body.input("c", i32, {3});
+  ValueId next = body.value("t", i32, {3});
+  Kernel &step = body.kernel(KernelKind::Map, "step");
+  step.loops = {{3, false}};
+  for (ValueId id : {state, slice, capture}) {
+    step.reads.push_back({id, loopsMap({0}), {}});
+    step.body.inputs.push_back(i32);
+    step.body.append(BlockOpcode::Input, i32, {}, step.reads.size() - 1);
+  }
+  Register product = step.body.append(BlockOpcode::Multiply, i32, {0, 1});
+  step.body.results = {step.body.append(BlockOpcode::Add, i32, {product, 2})};
+  step.writes = {{next, loopsMap({0}), Combiner::None, {}, {}}};
+  for (ValueId id : {next, next, slice})
+    body.output(id);
+
+  for (int64_t axis : {0, 1}) {
+    Shape whole = axis == 0 ? Shape{4, 3} : Shape{3, 4};
+    Kernel &scan = b.plain("scan", {data(i32, {3}), data(i32, whole), data(i32, {3})},
+                           {result(i32, {3}), result(i32, whole), result(i32, whole)});
+    scan.region = std::make_shared<KernelGraph>(body.graph);
+    scan.attributes = {{"states", int64_t(1)},
+                       {"sequences", int64_t(1)},
+                       {"trip_count", int64_t(4)},
+                       {"input_axes", std::vector<int64_t>{axis}},
+                       {"input_reversed", std::vector<int64_t>{axis}},
+                       {"output_axes", std::vector<int64_t>{axis, axis}},
+                       {"output_reversed", std::vector<int64_t>{0, 1}}};
+  }
+  EXPECT_EQ(unrolledKernels(b.graph), 8);
+  expectTheSame(unrollScans(b.graph));
+}
+
+} // namespace

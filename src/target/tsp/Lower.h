@@ -1,0 +1,15 @@
+// Kernels that the compiler has no program for, in terms of those that it has.
+#pragma once
+
+#include "graph/KernelGraph.h"
+
+namespace quadrille::tsp {
+
+// A gather or scatter whose indices are known: it only moves elements.
+bool isKnownMove(const graph::KernelGraph &graph, const graph::Kernel &kernel);
+
+// The graph, which has no composites, with loops unrolled and structured kernels in the place of those with indices
+// that are computed.
+graph::KernelGraph lower(const graph::KernelGraph &graph);
+
+} // namespace quadrille::tsp
