@@ -237,6 +237,44 @@ def test_program_moves_with_its_model(tmp_path):
     assert "compiled program already" in fail(2, "compile", "b/m.qdl", "--output", "c.qdl", cwd=tmp_path)
 
 
+def test_compile_says_what_it_made(tmp_path):
+    model = tmp_path / "sum.onnx"
+    model.write_bytes((ROOT / "examples/tsp/vector_add.onnx").read_bytes())
+    (tmp_path / "here").mkdir()
+    lines = succeed("compile", "../sum.onnx", "--machine", "unit-tsp", cwd=tmp_path / "here").splitlines()
+    assert lines[0] == "../sum.onnx for unit-tsp, f16, batch 8, 1 chip"
+    assert [line.split()[0] for line in lines[1:]] == ["program", "device", "memory", "instructions", "wall"]
+    program = tmp_path / "here/sum.qdl"
+    report = json.loads(succeed("compile", model, "--machine", "unit-tsp", "--output", tmp_path / "m.qdl", "--json"))
+    assert list(report) == ["model", "machine", "program", "program_bytes", "chips", "precision", "batch", "cycles",
+                            "device_s", "memory_bytes", "memory_peak_bytes", "instructions", "wall_s", "peak_rss_bytes"]
+    assert report["program_bytes"] == (tmp_path / "m.qdl").stat().st_size and report["chips"] == 1
+    assert f"{report['cycles']} cycles" in lines[2] and lines[4].split()[1] == str(report["instructions"])
+    assert f"{report['cycles']} cycles" in succeed("profile", program)
+    done = subprocess.run([QUADRILLE, "compile", model, "--machine", "unit-tsp", "-o", "-"], capture_output=True)
+    assert done.returncode == 0 and done.stdout[:4] == program.read_bytes()[:4]
+    host = json.loads(succeed("compile", model, "--machine", "host", "--output", tmp_path / "h.qdl", "--json"))
+    assert host["cycles"] is None and host["memory_bytes"] is None
+
+
+@pytest.mark.parametrize("code, options, words", [
+    (2, [], ["--machine NAME", "quadrille machines"]),
+    (2, ["--machine", "unit-tsp", "--output", "no/such/m.qdl"], ["no/such/m.qdl"]),
+    (2, ["--machine", "unit-tsp", "--output", "."], ["not a regular file"]),
+    (2, ["--machine", "unit-tsp", "--output", "-", "--json"], ["standard output", "give a file"]),
+    (2, ["--machine", "unit-tsp", "--batch", "4"], ["Input3", "leave out --batch"]),
+    (1, ["--machine", "unit-tsp", "--precision", "bf16"], ["precision", "leave out --precision"]),
+    (1, ["--machine", "unit-tsp", "--chips", "2"], ["chips", "leave out --chips"]),
+    (1, ["--machine", "host", "--chips", "2"], ["one machine", "leave out --chips"]),
+])
+def test_compile_names_the_remedy(code, options, words, tmp_path):
+    model = MNIST / "model.onnx" if "--batch" in options else ROOT / "examples/tsp/vector_add.onnx"
+    message = fail(code, "compile", model, *options, cwd=tmp_path)
+    for word in words:
+        assert word in message
+    assert list(tmp_path.iterdir()) == []
+
+
 def reshape_to_bound_shape(path):
     """x[2,6] reshaped to the shape that a second input says."""
     graph = helper.make_graph([helper.make_node("Reshape", ["x", "shape"], ["y"])], "g",

@@ -43,7 +43,8 @@ llvm::Error runCommand(const RunArguments &arguments);
 
 struct CompileArguments {
   ModelArguments model;
-  std::string output;
+  std::string output; // "": the model's name with .qdl, in the current folder; "-": standard output, without a report
+  bool json = false;
 };
 llvm::Error compileCommand(const CompileArguments &arguments);
 

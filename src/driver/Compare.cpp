@@ -1,8 +1,8 @@
 #include "target/Compare.h"
 #include "base/Error.h"
 #include "driver/Compilation.h"
+#include "driver/Execution.h"
 #include "driver/Inputs.h"
-#include "driver/Progress.h"
 #include "driver/Reference.h"
 #include "graph/KernelQueries.h"
 #include "report/Comparison.h"
@@ -103,17 +103,20 @@ public:
     }
     const program::Program &program = compilation->program;
     result.program = {program.chips, program.batch, program.precision};
-    auto entry = entryPointNamed(program, "");
-    auto estimate = entry ? compilation->target->estimate(program, *entry) : entry.takeError();
+    auto execution = Execution::of(*compilation, "");
+    if (!execution) {
+      fail(result, execution.takeError());
+      return result;
+    }
+    auto estimate = execution->estimate();
     if (!estimate) {
       fail(result, estimate.takeError());
       return result;
     }
-    bool measured = estimate->clockHertz == 0;
-    result.timeline = std::move(*estimate);
+    result.timeline = **estimate;
     if (arguments.execute) {
-      execute(result, *compilation, *entry, measured);
-    } else if (measured) {
+      execute(result, *compilation, *execution);
+    } else if (execution->measured()) {
       result.status = ComparisonStatus::NotExecuted;
       result.reason = "its time is measured, not computed: --execute runs the model";
     }
@@ -143,8 +146,8 @@ private:
         reported.exitCode == static_cast<int>(Fault::User) ? ComparisonStatus::NotExecuted : ComparisonStatus::Failed;
   }
 
-  void execute(MachineComparison &result, const Compilation &compilation, const std::string &entry, bool measured) {
-    auto outputs = run(result, compilation, entry, measured);
+  void execute(MachineComparison &result, const Compilation &compilation, Execution &execution) {
+    auto outputs = run(result, execution);
     if (!outputs)
       return stopped(result, outputs.takeError());
     auto reference = referenceFor(compilation.target->name() == "host");
@@ -162,31 +165,17 @@ private:
                     target::significant(agreement->relativeL2, 3) + ", tolerance " + target::significant(tolerance, 3);
   }
 
-  llvm::Expected<NamedTensors> run(MachineComparison &result, const Compilation &compilation, const std::string &entry,
-                                   bool measured) {
-    Progress progress("simulating " + arguments.model.path + " on " + compilation.machine.name());
-    target::RunOptions options;
-    options.entryPoint = entry;
-    options.progress = [&](double share) {
-      progress.update(share);
-      return true;
-    };
-    auto executable = compilation.target->prepare(compilation.program);
-    if (!executable)
-      return executable.takeError();
+  llvm::Expected<NamedTensors> run(MachineComparison &result, Execution &execution) {
     std::vector<double> seconds;
     NamedTensors outputs;
-    for (size_t i = 0; i < (measured ? measuredRuns : 1); ++i) {
-      auto done = (*executable)->run(inputs, options);
+    for (size_t i = 0; i < (execution.measured() ? measuredRuns : 1); ++i) {
+      auto done = execution.run(inputs);
       if (!done)
         return done.takeError();
-      if (!measured && done->timeline.cycles != result.timeline->cycles)
-        return internalError("estimate says " + llvm::Twine(result.timeline->cycles.value) +
-                             " cycles, simulation took " + llvm::Twine(done->timeline.cycles.value));
       seconds.push_back(done->timeline.hostSeconds);
       outputs = std::move(done->outputs);
     }
-    if (measured) {
+    if (execution.measured()) {
       llvm::sort(seconds);
       result.timeline->hostSeconds = seconds[seconds.size() / 2];
     }

@@ -3,6 +3,7 @@
 #include "base/Error.h"
 #include "base/File.h"
 #include "driver/Inputs.h"
+#include "driver/Measure.h"
 #include "driver/Progress.h"
 #include "program/Data.h"
 #include "target/Compile.h"
@@ -15,13 +16,7 @@
 #include "llvm/Support/Path.h"
 #include "llvm/Support/xxhash.h"
 
-#include <chrono>
-
 namespace quadrille::driver {
-
-static double secondsSince(std::chrono::steady_clock::time_point begin) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-}
 
 static uint64_t hashOf(const MappedFile &file) {
   return llvm::xxh3_64bits(llvm::ArrayRef(reinterpret_cast<const uint8_t *>(file.bytes().data()), file.bytes().size()));
@@ -150,7 +145,7 @@ llvm::Expected<Compilation> compileOrOpen(const ModelArguments &arguments, const
 
 llvm::Expected<ImportedModel> importModel(const ModelArguments &arguments, const target::NamedTensors &examples) {
   Progress progress("importing " + arguments.path);
-  auto begin = std::chrono::steady_clock::now();
+  Stopwatch watch;
   std::map<std::string, Shape> inputShapes;
   for (const auto &[name, tensor] : examples)
     inputShapes.emplace(name, tensor.shape());
@@ -171,7 +166,7 @@ llvm::Expected<ImportedModel> importModel(const ModelArguments &arguments, const
     reference.dimensions.emplace_back("--batch", arguments.batch);
   for (const std::string &text : arguments.bindings)
     reference.bindings.push_back(llvm::cantFail(splitAssignment(text, "--bind")));
-  return ImportedModel{std::move(*graph), std::move(reference), secondsSince(begin)};
+  return ImportedModel{std::move(*graph), std::move(reference), watch.seconds()};
 }
 
 llvm::Expected<Compilation> compileFor(machine::Machine machine, const ImportedModel &model,
@@ -180,13 +175,13 @@ llvm::Expected<Compilation> compileFor(machine::Machine machine, const ImportedM
   if (!target)
     return target.takeError();
   Progress progress("compiling " + model.reference.path + " for " + machine.name());
-  auto begin = std::chrono::steady_clock::now();
+  Stopwatch watch;
   auto program = target::compile(**target, model.graph, machine, options);
   if (!program)
     return inFile(program.takeError(), model.reference.path);
   program->model = model.reference;
   Compilation result{model.graph, std::move(machine), *target, std::move(*program), 0, ""};
-  result.compileSeconds = model.importSeconds + secondsSince(begin);
+  result.compileSeconds = model.importSeconds + watch.seconds();
   return result;
 }
 

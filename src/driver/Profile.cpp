@@ -1,8 +1,8 @@
 #include "base/Error.h"
 #include "driver/Compilation.h"
+#include "driver/Execution.h"
 #include "driver/Inputs.h"
 #include "driver/Outputs.h"
-#include "driver/Progress.h"
 #include "report/TextReport.h"
 #include "timeline/Write.h"
 
@@ -22,42 +22,39 @@ llvm::Error profileCommand(const ProfileArguments &arguments) {
   auto compilation = compileOrOpen(arguments.model, *given);
   if (!compilation)
     return compilation.takeError();
-  auto entry = entryPointNamed(compilation->program, arguments.entry);
-  if (!entry)
-    return inFile(entry.takeError(), arguments.model.path);
-  auto timeline = compilation->target->estimate(compilation->program, *entry);
-  if (!timeline)
-    return inFile(timeline.takeError(), arguments.model.path);
+  auto execution = Execution::of(*compilation, arguments.entry);
+  if (!execution)
+    return inFile(execution.takeError(), arguments.model.path);
+  auto estimate = execution->estimate();
+  if (!estimate)
+    return inFile(estimate.takeError(), arguments.model.path);
+  timeline::Timeline timeline = **estimate;
   // A machine without a device clock is measured, not computed, so it must run. Elsewhere the inputs' values change
   // nothing, but inputs that do not fit are an error everywhere.
-  bool measured = timeline->clockHertz == 0;
-  if (measured || !given->empty()) {
-    auto inputs =
-        bindInputs(inputPorts(compilation->program, *entry), std::move(*given), arguments.inputs.random.value_or(1));
+  if (execution->measured() || !given->empty()) {
+    auto inputs = bindInputs(inputPorts(compilation->program, execution->entryPoint()), std::move(*given),
+                             arguments.inputs.random.value_or(1));
     if (!inputs)
       return inFile(inputs.takeError(), arguments.model.path);
-    if (measured) {
-      Progress progress("running " + arguments.model.path);
-      target::RunOptions options;
-      options.entryPoint = *entry;
-      auto result = compilation->target->simulate(compilation->program, *inputs, options);
+    if (execution->measured()) {
+      auto result = execution->run(*inputs);
       if (!result)
         return inFile(result.takeError(), arguments.model.path);
-      *timeline = std::move(result->timeline);
+      timeline = std::move(result->timeline);
     }
   }
-  if (timeline->model.empty()) // a program that was assembled by hand
-    timeline->model = arguments.model.path;
+  if (timeline.model.empty()) // a program that was assembled by hand
+    timeline.model = arguments.model.path;
   if (!arguments.trace.empty())
-    if (llvm::Error error = timeline::writePerfettoFile(*timeline, arguments.trace))
+    if (llvm::Error error = timeline::writePerfettoFile(timeline, arguments.trace))
       return error;
   if (!arguments.csv.empty())
-    if (llvm::Error error = timeline::writeCsvFile(*timeline, arguments.csv))
+    if (llvm::Error error = timeline::writeCsvFile(timeline, arguments.csv))
       return error;
   if (arguments.json)
-    timeline::writeJson(*timeline, llvm::outs());
+    timeline::writeJson(timeline, llvm::outs());
   else
-    reports::printProfile(*timeline, llvm::outs());
+    reports::printProfile(timeline, llvm::outs());
   return llvm::Error::success();
 }
 

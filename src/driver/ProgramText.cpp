@@ -141,22 +141,4 @@ llvm::Error mutateCommand(const MutateArguments &arguments) {
   return llvm::Error::success();
 }
 
-llvm::Error compileCommand(const CompileArguments &arguments) {
-  if (llvm::Error error = requireSeparateFiles(arguments.model.path, {{"--output", arguments.output}}, false))
-    return error;
-  auto isProgram = isProgramFile(arguments.model.path);
-  if (!isProgram)
-    return isProgram.takeError();
-  if (*isProgram)
-    return userError("is a compiled program already", {arguments.model.path, ""}, "give an ONNX model");
-  auto compilation = compileOrOpen(arguments.model);
-  if (!compilation)
-    return compilation.takeError();
-  program::ModelReference &model = *compilation->program.model;
-  model.path = referenceTo(model.path, arguments.output);
-  for (auto &[name, value] : model.bindings)
-    value = bindingReference(value, arguments.output);
-  return compilation->program.save(arguments.output);
-}
-
 } // namespace quadrille::driver

@@ -1,9 +1,10 @@
 #include "base/Error.h"
-#include "base/File.h"
+#include "base/Json.h"
 #include "driver/Compilation.h"
+#include "driver/Execution.h"
 #include "driver/Inputs.h"
+#include "driver/Measure.h"
 #include "driver/Outputs.h"
-#include "driver/Progress.h"
 #include "driver/Reference.h"
 #include "target/Compare.h"
 #include "timeline/Write.h"
@@ -14,34 +15,9 @@
 #include "llvm/Support/JSON.h"
 #include "llvm/Support/raw_ostream.h"
 
-#include <chrono>
 #include <cmath>
-#include <sys/resource.h>
 
 namespace quadrille::driver {
-
-namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double secondsSince(Clock::time_point begin) {
-  return std::chrono::duration<double>(Clock::now() - begin).count();
-}
-
-int64_t peakResidentBytes() {
-  struct rusage usage;
-  getrusage(RUSAGE_SELF, &usage);
-  return usage.ru_maxrss * int64_t(1024); // Linux counts KiB
-}
-
-void writeNumberOrNull(llvm::json::OStream &json, llvm::StringRef key, std::optional<double> value) {
-  if (value)
-    json.attribute(key, *value); // NaN and infinities become null in llvm::json
-  else
-    json.attribute(key, nullptr);
-}
-
-} // namespace
 
 llvm::Error runCommand(const RunArguments &arguments) {
   std::vector<std::string> read = arguments.inputs.files;
@@ -65,53 +41,19 @@ llvm::Error runCommand(const RunArguments &arguments) {
   auto compilation = compileOrOpen(arguments.model, *given);
   if (!compilation)
     return compilation.takeError();
-  auto entry = entryPointNamed(compilation->program, arguments.entry);
-  if (!entry)
-    return inFile(entry.takeError(), arguments.model.path);
-  auto inputs = bindInputs(inputPorts(compilation->program, *entry), std::move(*given), arguments.inputs.random);
+  auto execution = Execution::of(*compilation, arguments.entry);
+  if (!execution)
+    return inFile(execution.takeError(), arguments.model.path);
+  auto inputs =
+      bindInputs(inputPorts(compilation->program, execution->entryPoint()), std::move(*given), arguments.inputs.random);
   if (!inputs)
     return inFile(inputs.takeError(), arguments.model.path);
-
-  auto begin = Clock::now();
-  auto estimate = compilation->target->estimate(compilation->program, *entry);
-  if (!estimate)
-    return inFile(estimate.takeError(), arguments.model.path);
-  double estimateSeconds = secondsSince(begin);
-
-  // Preparation is part of the first execution's time, as in a simulation that is run once.
-  std::vector<double> simulateTimes;
-  std::unique_ptr<target::Executable> executable;
-  auto simulate = [&]() -> llvm::Expected<target::RunResult> {
-    Progress progress("simulating " + arguments.model.path + " on " + compilation->machine.name());
-    target::RunOptions options;
-    options.entryPoint = *entry;
-    options.progress = [&](double share) {
-      progress.update(share);
-      return true;
-    };
-    auto begin = Clock::now();
-    if (!executable) {
-      auto prepared = compilation->target->prepare(compilation->program);
-      if (!prepared)
-        return prepared.takeError();
-      executable = std::move(*prepared);
-    }
-    auto result = executable->run(*inputs, options);
-    simulateTimes.push_back(secondsSince(begin));
-    return result;
-  };
-  llvm::Expected<target::RunResult> result = simulate();
+  llvm::Expected<target::RunResult> result = execution->run(*inputs);
   for (int64_t i = 1; i < arguments.repeat && result; ++i)
-    result = simulate();
+    result = execution->run(*inputs);
   if (!result)
     return inFile(result.takeError(), arguments.model.path);
-  llvm::sort(simulateTimes);
-  double simulateSeconds = simulateTimes[simulateTimes.size() / 2];
   const timeline::Timeline &timeline = result->timeline;
-  if (timeline.clockHertz > 0 && timeline.cycles != estimate->cycles)
-    return internalError("estimate says " + llvm::Twine(estimate->cycles.value) + " cycles, simulation took " +
-                             llvm::Twine(timeline.cycles.value),
-                         {arguments.model.path, ""});
 
   if (!arguments.output.empty())
     if (llvm::Error error = writeTensorFile(arguments.output, result->outputs))
@@ -149,19 +91,16 @@ llvm::Error runCommand(const RunArguments &arguments) {
       json.attribute("chips", program.chips);
       json.attribute("precision", precision);
       json.attribute("batch", program.batch);
-      if (timeline.clockHertz > 0)
-        json.attribute("cycles", timeline.cycles.value);
-      else
-        json.attribute("cycles", nullptr);
-      writeNumberOrNull(json, "device_s",
-                        timeline.clockHertz > 0 ? std::optional(timeline.deviceSeconds()) : std::nullopt);
+      bool clocked = timeline.clockHertz > 0;
+      writeInteger(json, "cycles", clocked ? std::optional(timeline.cycles.value) : std::nullopt);
+      writeNumber(json, "device_s", clocked ? std::optional(timeline.deviceSeconds()) : std::nullopt);
       json.attribute("host_s", timeline.hostSeconds);
-      writeNumberOrNull(json, "relative_l2", agreement ? std::optional(agreement->relativeL2) : std::nullopt);
-      writeNumberOrNull(json, "max_abs", agreement ? std::optional(agreement->maxAbs) : std::nullopt);
+      writeNumber(json, "relative_l2", agreement ? std::optional(agreement->relativeL2) : std::nullopt);
+      writeNumber(json, "max_abs", agreement ? std::optional(agreement->maxAbs) : std::nullopt);
       json.attributeObject("wall_s", [&] {
         json.attribute("compile", compilation->compileSeconds);
-        json.attribute("estimate", estimateSeconds);
-        json.attribute("simulate", simulateSeconds);
+        json.attribute("estimate", execution->estimateSeconds());
+        json.attribute("simulate", execution->medianRunSeconds());
       });
       json.attribute("peak_rss_bytes", peakResidentBytes());
     });
@@ -184,8 +123,8 @@ llvm::Error runCommand(const RunArguments &arguments) {
          << llvm::format(": relative L2 %.3g, max abs %.3g", agreement->relativeL2, agreement->maxAbs)
          << (result->outputs.size() > 1 ? " (worst: " + agreement->worst + ")" : std::string()) << '\n';
     os << "  wall       "
-       << llvm::format("compile %.3f s, estimate %.3f s, simulate %.3f s", compilation->compileSeconds, estimateSeconds,
-                       simulateSeconds)
+       << llvm::format("compile %.3f s, estimate %.3f s, simulate %.3f s", compilation->compileSeconds,
+                       execution->estimateSeconds(), execution->medianRunSeconds())
        << llvm::format("; peak memory %.0f MiB\n", double(peakResidentBytes()) / (1 << 20));
   }
   if (!agrees)

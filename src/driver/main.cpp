@@ -101,7 +101,11 @@ int main(int argc, char **argv) {
   CompileArguments compile;
   CLI::App *compileApp = app.add_subcommand("compile", "compile a model to a program (.qdl)");
   addModelOptions(compileApp, compile.model, "ONNX file", Machines::One);
-  compileApp->add_option("--output,-o", compile.output, "program file")->required()->check(fileName);
+  compileApp
+      ->add_option("--output,-o", compile.output,
+                   "program file, - for standard output; default: the model's name with .qdl, in this folder")
+      ->check(fileName);
+  compileApp->add_flag("--json", compile.json, "print one JSON object");
 
   ProfileArguments profile;
   CLI::App *profileApp = app.add_subcommand("profile", "where time goes, before anything runs on hardware");

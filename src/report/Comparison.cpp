@@ -1,5 +1,6 @@
 #include "report/Comparison.h"
 
+#include "base/Json.h"
 #include "report/Format.h"
 
 #include "llvm/ADT/STLExtras.h"
@@ -9,7 +10,6 @@
 #include "llvm/Support/raw_ostream.h"
 
 #include <algorithm>
-#include <cmath>
 
 namespace quadrille::reports {
 
@@ -153,65 +153,46 @@ void printComparison(const Comparison &comparison, llvm::raw_ostream &os) {
 
 void writeComparison(const Comparison &comparison, llvm::raw_ostream &os) {
   llvm::json::OStream json(os, 2);
-  auto text = [](const std::string &string) { return llvm::json::fixUTF8(string); };
-  auto number = [&](llvm::StringRef key, std::optional<double> value) {
-    if (value && std::isfinite(*value))
-      json.attribute(key, *value);
-    else
-      json.attribute(key, nullptr);
-  };
-  auto integer = [&](llvm::StringRef key, std::optional<int64_t> value) {
-    if (value)
-      json.attribute(key, *value);
-    else
-      json.attribute(key, nullptr);
-  };
-  auto string = [&](llvm::StringRef key, const std::optional<std::string> &value) {
-    if (value)
-      json.attribute(key, text(*value));
-    else
-      json.attribute(key, nullptr);
-  };
   json.object([&] {
-    json.attribute("model", text(comparison.model));
+    writeText(json, "model", comparison.model);
     json.attributeArray("machines", [&] {
       for (const MachineComparison &machine : comparison.machines)
         json.object([&] {
           const auto &program = machine.program;
           const timeline::Timeline *timeline = machine.timed() ? &*machine.timeline : nullptr;
           bool clocked = timeline && timeline->clockHertz > 0;
-          json.attribute("machine", text(machine.machine));
+          writeText(json, "machine", machine.machine);
           json.attribute("status", nameOf(machine.status));
-          string("reason", machine.reason.empty() ? std::nullopt : std::optional(machine.reason));
-          integer("chips", program ? std::optional(program->chips) : std::nullopt);
-          string("precision", program ? std::optional(program->precision) : std::nullopt);
-          integer("batch", program ? std::optional(program->batch) : std::nullopt);
-          integer("cycles", clocked ? std::optional(timeline->cycles.value) : std::nullopt);
-          number("latency_s", machine.latencySeconds());
-          number("throughput_per_s", machine.throughput());
-          number("device_s", clocked ? std::optional(timeline->deviceSeconds()) : std::nullopt);
-          number("host_s", timeline ? std::optional(timeline->hostSeconds) : std::nullopt);
-          number("share_of_peak", machine.shareOfPeak());
+          writeText(json, "reason", machine.reason.empty() ? std::nullopt : std::optional(machine.reason));
+          writeInteger(json, "chips", program ? std::optional(program->chips) : std::nullopt);
+          writeText(json, "precision", program ? std::optional(program->precision) : std::nullopt);
+          writeInteger(json, "batch", program ? std::optional(program->batch) : std::nullopt);
+          writeInteger(json, "cycles", clocked ? std::optional(timeline->cycles.value) : std::nullopt);
+          writeNumber(json, "latency_s", machine.latencySeconds());
+          writeNumber(json, "throughput_per_s", machine.throughput());
+          writeNumber(json, "device_s", clocked ? std::optional(timeline->deviceSeconds()) : std::nullopt);
+          writeNumber(json, "host_s", timeline ? std::optional(timeline->hostSeconds) : std::nullopt);
+          writeNumber(json, "share_of_peak", machine.shareOfPeak());
           if (timeline && timeline->figures.memoryBytes && timeline->figures.memoryPeakBytes)
             json.attributeObject("memory", [&] {
-              number("capacity_bytes", timeline->figures.memoryBytes);
-              number("peak_bytes", timeline->figures.memoryPeakBytes);
+              writeNumber(json, "capacity_bytes", timeline->figures.memoryBytes);
+              writeNumber(json, "peak_bytes", timeline->figures.memoryPeakBytes);
             });
           else
             json.attribute("memory", nullptr);
-          number("energy_j", timeline ? timeline->figures.energyJoules : std::nullopt);
+          writeNumber(json, "energy_j", timeline ? timeline->figures.energyJoules : std::nullopt);
           if (machine.error)
             json.attributeObject("error", [&] {
-              number("relative_l2", machine.error->relativeL2);
-              number("max_abs", machine.error->maxAbs);
+              writeNumber(json, "relative_l2", machine.error->relativeL2);
+              writeNumber(json, "max_abs", machine.error->maxAbs);
             });
           else
             json.attribute("error", nullptr);
-          string("limited_by", machine.limitedBy());
+          writeText(json, "limited_by", machine.limitedBy());
           json.attributeArray("assumed", [&] {
             if (timeline)
               for (const std::string &figure : timeline->assumedFigures)
-                json.value(text(figure));
+                json.value(llvm::json::fixUTF8(figure));
           });
         });
     });
