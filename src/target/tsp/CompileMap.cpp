@@ -36,27 +36,6 @@ int64_t reductionPoints(const Kernel &kernel) {
   return points;
 }
 
-std::optional<BlockOpcode> operationOf(graph::Combiner combiner) {
-  switch (combiner) {
-  case graph::Combiner::Sum:
-    return BlockOpcode::Add;
-  case graph::Combiner::Product:
-    return BlockOpcode::Multiply;
-  case graph::Combiner::Minimum:
-    return BlockOpcode::Minimum;
-  case graph::Combiner::Maximum:
-    return BlockOpcode::Maximum;
-  case graph::Combiner::And:
-    return BlockOpcode::And;
-  case graph::Combiner::Or:
-    return BlockOpcode::Or;
-  case graph::Combiner::Xor:
-    return BlockOpcode::Xor;
-  default:
-    return std::nullopt;
-  }
-}
-
 // Whether the vector unit can do the expression wherever its operands and results lie: they can be moved to where
 // this asks for them.
 std::string whyNoChain(BlockExpression body, const Architecture &machine) {
@@ -79,6 +58,27 @@ BlockExpression combining(BlockOpcode operation, ElementType type) {
 }
 
 } // namespace
+
+std::optional<BlockOpcode> operationOf(graph::Combiner combiner) {
+  switch (combiner) {
+  case graph::Combiner::Sum:
+    return BlockOpcode::Add;
+  case graph::Combiner::Product:
+    return BlockOpcode::Multiply;
+  case graph::Combiner::Minimum:
+    return BlockOpcode::Minimum;
+  case graph::Combiner::Maximum:
+    return BlockOpcode::Maximum;
+  case graph::Combiner::And:
+    return BlockOpcode::And;
+  case graph::Combiner::Or:
+    return BlockOpcode::Or;
+  case graph::Combiner::Xor:
+    return BlockOpcode::Xor;
+  default:
+    return std::nullopt;
+  }
+}
 
 std::string whyNot(const KernelGraph &graph, const Kernel &kernel, const Architecture &machine) {
   if (!kernel.structured()) {
@@ -126,9 +126,6 @@ std::string whyNot(const KernelGraph &graph, const Kernel &kernel, const Archite
 
 llvm::Expected<Operand> CompilerState::operandOf(const Kernel &kernel, const Read &read, llvm::ArrayRef<int64_t> point,
                                                  const Shape &shape) {
-  auto region = regionOf(read.value);
-  if (!region)
-    return region.takeError();
   const Shape &from = graph.values[read.value].shape;
   std::vector<int64_t> dimensions = dimensionsOf(kernel);
   // Index of each dimension: offset + sum over the result's dimensions.
@@ -156,6 +153,29 @@ llvm::Expected<Operand> CompilerState::operandOf(const Kernel &kernel, const Rea
   };
   int64_t columns = columnsOf(shape);
   size_t lastFrom = from.size() - 1, last = shape.size() - 1;
+  Shape resultStrides = rowMajorStrides(shape), strides = rowMajorStrides(from);
+  bool forAllLanes = true; // the same element for all lanes of a row
+  for (size_t d = 0; d < from.size(); ++d) {
+    auto [low, high] = reaches(d);
+    forAllLanes &= low >= 0 && high < from[d] && (columns == 1 || indices[d].steps[last] == 0);
+  }
+  if (forAllLanes && hasRowwise(read.value, columns)) {
+    auto rowwise = rowwiseOf(read.value);
+    if (!rowwise)
+      return rowwise.takeError();
+    Operand operand{*rowwise, std::vector<int64_t>(rowsOf(shape))};
+    for (auto [row, index] : llvm::enumerate(operand.rows))
+      for (size_t d = 0; d < from.size(); ++d) {
+        int64_t at = indices[d].offset;
+        for (size_t r = 0; r + 1 < shape.size(); ++r)
+          at += indices[d].steps[r] * (static_cast<int64_t>(row) * columns / resultStrides[r] % shape[r]);
+        index += at * strides[d];
+      }
+    return operand;
+  }
+  auto region = regionOf(read.value);
+  if (!region)
+    return region.takeError();
   bool byRows = columnsOf(from) == columns;
   for (size_t d = 0; d < from.size(); ++d) {
     auto [low, high] = reaches(d);
@@ -170,7 +190,6 @@ llvm::Expected<Operand> CompilerState::operandOf(const Kernel &kernel, const Rea
       byRows &= indices[lastFrom].steps[r] == 0 || shape[r] == 1;
   Operand operand;
   operand.rows.resize(rowsOf(shape));
-  Shape resultStrides = rowMajorStrides(shape), strides = rowMajorStrides(from);
   if (byRows) {
     for (auto [row, index] : llvm::enumerate(operand.rows)) {
       index = 0;
@@ -235,6 +254,11 @@ llvm::Expected<BlockExpression> CompilerState::withLoopNumbers(const Kernel &ker
 }
 
 llvm::Error CompilerState::map(const Kernel &kernel) {
+  auto packed = mapPacked(kernel);
+  if (!packed)
+    return packed.takeError();
+  if (*packed)
+    return llvm::Error::success();
   const Shape &shape = graph.values[kernel.writes[0].value].shape;
   std::vector<int64_t> origin(kernel.loops.size());
   std::vector<Operand> operands;
@@ -256,7 +280,17 @@ llvm::Error CompilerState::map(const Kernel &kernel) {
 }
 
 llvm::Error CompilerState::reduce(const Kernel &kernel) {
-  const Shape &shape = graph.values[kernel.writes[0].value].shape;
+  if (auto loop = laneLoopOf(kernel))
+    return reduceToForms(kernel, *loop);
+  auto results = reduceRows(kernel, graph.values[kernel.writes[0].value].shape);
+  if (!results)
+    return results.takeError();
+  for (auto [write, region] : llvm::zip(kernel.writes, *results))
+    regions[write.value] = region;
+  return llvm::Error::success();
+}
+
+llvm::Expected<std::vector<RegionPointer>> CompilerState::reduceRows(const Kernel &kernel, const Shape &shape) {
   int64_t rows = rowsOf(shape), columns = columnsOf(shape), points = reductionPoints(kernel);
   std::vector<int64_t> all(rows);
   for (auto [row, index] : llvm::enumerate(all))
@@ -326,11 +360,9 @@ llvm::Error CompilerState::reduce(const Kernel &kernel) {
       return terms.takeError();
     for (auto [result, term] : llvm::enumerate(*terms))
       if (llvm::Error error = combine(result, term))
-        return error;
+        return std::move(error);
   }
-  for (auto [write, region] : llvm::zip(kernel.writes, sums))
-    regions[write.value] = region;
-  return llvm::Error::success();
+  return sums;
 }
 
 llvm::Expected<RegionPointer> CompilerState::copyOf(const RegionPointer &from, llvm::ArrayRef<const Region *> avoid,

@@ -175,6 +175,10 @@ llvm::Error CompilerState::move(const Kernel &kernel) {
   graph::ValueId to = kernel.writes[0].value;
   const graph::Value &value = graph.values[to];
   int64_t rows = rowsOf(value.shape), columns = columnsOf(value.shape);
+  if (graph::isReshape(kernel) && (forms[kernel.reads[0].value].packed || forms[kernel.reads[0].value].rowwise)) {
+    forms[to] = forms[kernel.reads[0].value];
+    return llvm::Error::success();
+  }
   std::vector<RegionPointer> sources;
   std::vector<Shape> shapes;
   for (const graph::Read &read : kernel.reads) {

@@ -103,7 +103,7 @@ llvm::Expected<program::Program> CompilerState::run() {
     // The memory of values that no later kernel reads can be written again.
     for (ValueId value : graph::operandsOf(each))
       if (--readers[value] == 0 && graph.values[value].role == graph::ValueRole::Intermediate)
-        regions[value] = nullptr;
+        regions[value] = nullptr, forms[value] = LaneForms();
   }
   for (auto [i, value] : llvm::enumerate(graph.outputs))
     if (llvm::Error error = output(static_cast<uint32_t>(graph.inputs.size() + i), value))
@@ -240,6 +240,12 @@ llvm::Expected<RegionPointer> CompilerState::regionOf(ValueId id) {
   if (regions[id])
     return regions[id];
   const graph::Value &value = graph.values[id];
+  if (value.role != graph::ValueRole::Constant && (forms[id].packed || forms[id].rowwise)) {
+    auto region = matrixOfForms(id);
+    if (region)
+      regions[id] = *region;
+    return region;
+  }
   if (value.role != graph::ValueRole::Constant)
     return internalError("value '" + value.name + "' is read before it is computed");
   int64_t rows = rowsOf(value.shape), columns = columnsOf(value.shape);

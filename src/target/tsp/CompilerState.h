@@ -4,6 +4,7 @@
 #include "graph/Contraction.h"
 #include "target/tsp/Expand.h"
 #include "target/tsp/Placement.h"
+#include "target/tsp/SwitchUnit.h"
 #include "target/tsp/Timetable.h"
 
 #include "llvm/ADT/STLFunctionalExtras.h"
@@ -40,11 +41,43 @@ struct ProductRun {
   uint8_t mode = 0; // AccumulateMode
 };
 
+// Instructions that run together, and of which region's words the accesses to memory are; null: of no region.
+struct Movement {
+  std::vector<Step> steps;
+  std::vector<Region *> regions;
+};
+
+// When vectors are at a switch unit: in cycle `cycle`, counted as dispatches are.
+struct SwitchTiming {
+  unsigned hemisphere = 0;
+  int64_t cycle = 0;
+};
+
+// A matrix whose rows are spread over slices of all hemispheres, one of whose bytes each has: of as many rows as a
+// superlane has lanes a byte plane can be read in one cycle, and of a quarter of them all bytes.
+struct SpreadRows {
+  ElementType type = ElementType::f32;
+  int64_t rows = 0;
+  std::vector<RegionPointer> halves; // by hemisphere; a piece for each slice
+
+  // Hemisphere and piece; the word is bytes * (row / lanes) + byte.
+  std::pair<unsigned, int64_t> slice(int64_t row, int64_t byte, const Architecture &machine) const;
+};
+
+// Further forms of a value, of its elements in row-major order.
+struct LaneForms {
+  RegionPointer packed;  // element lanes * g + j is in lane j of every superlane of row g
+  RegionPointer rowwise; // each element has a row, in every lane of which it is
+};
+
+// What a combiner does to two elements; nothing when that is not compiled.
+std::optional<BlockOpcode> operationOf(graph::Combiner combiner);
+
 class CompilerState {
 public:
   CompilerState(const graph::KernelGraph &graph, const Architecture &machine, program::Program program)
       : graph(graph), machine(machine), program(std::move(program)), timetable(machine), placement(machine),
-        regions(graph.values.size()), readers(graph.values.size()) {}
+        regions(graph.values.size()), forms(graph.values.size()), readers(graph.values.size()) {}
 
   llvm::Expected<program::Program> run();
 
@@ -86,6 +119,55 @@ private:
   std::vector<Step> groupOf(const Chain &chain, llvm::ArrayRef<RegionPointer> constants,
                             llvm::ArrayRef<Operand> operands, llvm::ArrayRef<RegionPointer> results, int64_t piece,
                             int64_t row, int64_t count, int64_t &from) const;
+
+  // A reduction, without what it starts from unless that is an operand, by one step for each point of its loops; of a
+  // kernel whose result has `shape`.
+  llvm::Expected<std::vector<RegionPointer>> reduceRows(const graph::Kernel &kernel, const Shape &shape);
+
+  // CompileLanes.cpp
+  void addRead(Movement &movement, Region &region, int64_t piece, int64_t byte, int64_t row, int64_t step,
+               Source stream, SwitchTiming at, int64_t count) const;
+  void addWrite(Movement &movement, Region &region, int64_t piece, int64_t byte, int64_t row, int64_t step,
+                Source stream, SwitchTiming at, int64_t count) const;
+  void addUnit(Movement &movement, Step step) const;
+  // The units of a chain, and the writes of its results from a row on.
+  void addChain(Movement &movement, const Chain &chain, llvm::ArrayRef<RegionPointer> results, int64_t row,
+                int64_t count) const;
+  // The variant that can start first, at its earliest.
+  void placeMovement(llvm::ArrayRef<Movement> variants);
+  // `count` vectors, at most `most` at once and fewer where a slice would be read and written in one cycle.
+  void placeInParts(int64_t count, int64_t most,
+                    llvm::function_ref<Movement(int64_t variant, int64_t first, int64_t count)> make, int64_t variants);
+  QueueName switchQueue(unsigned hemisphere, SwitchPart part, int64_t number) const;
+  llvm::Expected<SpreadRows> allocateSpread(ElementType type, int64_t rows, llvm::ArrayRef<const Region *> avoid,
+                                            llvm::ArrayRef<const Region *> avoidIfPossible);
+  llvm::Expected<SpreadRows> spreadRows(const RegionPointer &from, int64_t piece);
+  // Row `lanes * g + i` of the result has in lane j of each superlane what row `lanes * g + j` had in lane i.
+  llvm::Expected<SpreadRows> transposeLanes(const SpreadRows &from);
+  // Of `lanes` rows each, which become one: in as many parts as a value has streams, still to be combined.
+  llvm::Expected<std::vector<RegionPointer>> combineLanes(const SpreadRows &from, BlockOpcode operation);
+  // Where each lane's byte comes from, as the permuters take it.
+  llvm::Expected<RegionPointer> laneOrder(const std::vector<int64_t> &from);
+  llvm::Expected<RegionPointer> rotateSuperlanes(const RegionPointer &from, int64_t superlanes,
+                                                 llvm::ArrayRef<const Region *> avoid);
+  // Every superlane gets what all superlanes together have.
+  llvm::Expected<RegionPointer> combineSuperlanes(RegionPointer from, BlockOpcode operation);
+  // All lanes of each row, those beyond the columns too; the packed form of the results.
+  llvm::Expected<RegionPointer> reduceLanes(const RegionPointer &terms, BlockOpcode operation);
+  llvm::Expected<RegionPointer> unpackRows(const RegionPointer &packed, int64_t rows);
+  // Each superlane of a row of `to` from the row of `from` that `numbers` says. `zero`: a vector of zeros.
+  void gatherRows(Region &from, Region &numbers, Region &zero, Region &to);
+  // Whether a value's elements are to be had in all lanes without moving the value's matrix, or cheaper than that; for
+  // a result with so many columns.
+  bool hasRowwise(graph::ValueId id, int64_t columns) const;
+  llvm::Expected<RegionPointer> rowwiseOf(graph::ValueId id);
+  llvm::Expected<RegionPointer> packedOf(graph::ValueId id); // null: it is not in that form
+  llvm::Expected<RegionPointer> matrixOfForms(graph::ValueId id);
+  std::optional<unsigned> laneLoopOf(const graph::Kernel &kernel) const;
+  llvm::Expected<std::vector<RegionPointer>> reduceLastLanes(const graph::Kernel &kernel, unsigned loop);
+  llvm::Error reduceToForms(const graph::Kernel &kernel, unsigned loop);
+  // An elementwise kernel of values in packed form; false: it is not one.
+  llvm::Expected<bool> mapPacked(const graph::Kernel &kernel);
 
   // CompileRoute.cpp
   // A matrix put together from elements of others, by products with tiles of zeros and ones: `originOf` says from where
@@ -139,11 +221,14 @@ private:
   uint32_t node = 0;                   // behind what is being made
   std::optional<ElementType> products; // in what the program multiplies matrices
   std::vector<RegionPointer> regions;  // by value
+  std::vector<LaneForms> forms;        // by value
   std::map<graph::ValueId, uint32_t> inputNumbers;
   std::vector<RegionPointer> resident; // weights
   std::vector<int64_t> readers;        // by value: still to come
   std::vector<std::pair<std::pair<ElementType, uint64_t>, RegionPointer>> splats;
   std::map<std::vector<int64_t>, WeightBlocks> laneMaps; // tiles that move lanes
+  std::map<std::vector<int64_t>, RegionPointer> laneOrders;
+  RegionPointer laneChoices; // row j: lane j for every lane of a superlane
   // Constant tiles by operand, batch, piece of the columns and of the depth; and byte plane.
   std::map<std::pair<std::tuple<graph::ValueId, int64_t, int64_t, int64_t>, int64_t>, WeightBlocks> weightTiles;
   std::map<std::string, std::optional<Stages>> stagesOf; // by expression

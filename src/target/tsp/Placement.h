@@ -20,6 +20,7 @@ struct Region {
   int64_t rows = 1, columns = 1;
   int64_t pieces = 1, width = 1; // width: lanes of a piece
   bool spread = false;           // each piece has slices of its own; else they lie one behind the other
+  bool uniform = false;          // of one column, which every lane holds
   unsigned hemisphere = 0;       // of its slices, if they are all in one
   std::vector<SliceName> slices; // by byte; spread: piece * bytes + byte
   uint8_t bank = 0;

@@ -30,7 +30,9 @@ std::vector<Timetable::Use> Timetable::usesOf(llvm::ArrayRef<Step> group) const 
   for (auto [i, step] : llvm::enumerate(group)) {
     // A cycle between two instructions is room for a fetch; behind a write its bank is still busy.
     bool writes = step.instruction.op() == Opcode::Write || step.instruction.op() == Opcode::Scatter;
-    int64_t busy = step.count + (writes ? effects[i].completion : 1);
+    // So it is behind a gather, whose words come later than those of a read.
+    bool gathers = step.instruction.op() == Opcode::Gather;
+    int64_t busy = step.count + (writes ? effects[i].completion : gathers ? machine.memoryGather : 1);
     uses.push_back({indexOf(step.queue), step.cycle, step.cycle + std::max(busy, spacing()), 0, 0});
     for (const ChannelEnd &drive : effects[i].drives) {
       int64_t diagonal = step.cycle + drive.delay - drive.coordinate;

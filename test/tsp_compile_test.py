@@ -1,0 +1,72 @@
+"""Models that the compiler for the tensor streaming processor makes into programs, against numpy."""
+
+import os
+import pathlib
+import re
+import subprocess
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+QUADRILLE = os.environ.get("QUADRILLE", str(ROOT / "build/bin/quadrille"))
+
+
+def run(path, machine, nodes, x, y_shape, constants=()):
+    """The result of a model of one input x and one output y, and the cycles that it takes."""
+    kind = helper.np_dtype_to_tensor_dtype(x.dtype)
+    graph = helper.make_graph(nodes, "model", [helper.make_tensor_value_info("x", kind, x.shape)],
+                              [helper.make_tensor_value_info("y", kind, y_shape)],
+                              [numpy_helper.from_array(value, name) for name, value in constants])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    onnx.save(model, path / "model.onnx")
+    np.savez(path / "x.npz", x=x)
+    done = subprocess.run([QUADRILLE, "run", path / "model.onnx", "--machine", machine, "--input", path / "x.npz",
+                           "--output", path / "y.npz"], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    cycles = int(re.search(r"device +(\d+) cycles", done.stdout).group(1))
+    return np.load(path / "y.npz")["y"], cycles
+
+
+def numbers(shape, kind, seed=1):
+    values = np.random.default_rng(seed).integers(-99, 99, shape)
+    return np.abs(values).astype(kind) if np.dtype(kind).kind == "u" else values.astype(kind)
+
+
+# Rows that do not fill a superlane's lanes, columns that do not fill superlanes or a vector, more than one vector, other
+# axes besides: whole numbers, whose sums are exact in every order.
+@pytest.mark.parametrize("machine", ["unit-tsp", "groqcard"])
+@pytest.mark.parametrize("operation, shape, axes, kind", [
+    ("ReduceSum", (19, 40), (1,), "float32"),
+    ("ReduceSum", (33, 320), (1,), "float32"),
+    ("ReduceMax", (5, 700), (1,), "float32"),
+    ("ReduceMin", (48, 40), (1,), "int32"),
+    ("ReduceMax", (48, 40), (1,), "float16"),
+    ("ReduceMax", (17, 40), (1,), "uint8"),
+    ("ReduceSum", (2, 3, 16, 100), (1, 3), "float32"),
+    ("ReduceSum", (2, 17, 20), (2,), "int32"),
+    ("ReduceSum", (500,), (0,), "float32"),
+])
+def test_reductions_over_lanes(tmp_path, machine, operation, shape, axes, kind):
+    x = numbers(shape, kind)
+    right = {"ReduceSum": np.sum, "ReduceMax": np.max, "ReduceMin": np.min}[operation](x, axis=axes)
+    node = helper.make_node(operation, ["x", "axes"], ["y"], keepdims=0)
+    y, _ = run(tmp_path, machine, [node], x, right.shape, [("axes", np.array(axes))])
+    np.testing.assert_array_equal(y, right)
+
+
+def test_softmax_and_normalisation_cost_a_few_passes(tmp_path):
+    """128 rows of 128: far below an element at a time, which would be 16384 cycles for one operation."""
+    x = np.random.default_rng(2).standard_normal((128, 128)).astype(np.float32)
+    y, cycles = run(tmp_path, "groqcard", [helper.make_node("Softmax", ["x"], ["y"], axis=-1)], x, x.shape)
+    right = np.exp(x - x.max(axis=1, keepdims=True))
+    np.testing.assert_allclose(y, right / right.sum(axis=1, keepdims=True), rtol=1e-5)
+    assert cycles < 3000
+    scale, bias = np.linspace(0.5, 2, 128, dtype=np.float32), np.linspace(-1, 1, 128, dtype=np.float32)
+    node = helper.make_node("LayerNormalization", ["x", "scale", "bias"], ["y"], axis=-1)
+    y, cycles = run(tmp_path, "groqcard", [node], x, x.shape, [("scale", scale), ("bias", bias)])
+    right = (x - x.mean(axis=1, keepdims=True)) / np.sqrt(x.var(axis=1, keepdims=True) + 1e-5) * scale + bias
+    np.testing.assert_allclose(y, right, rtol=1e-4, atol=1e-5)
+    assert cycles < 3000
