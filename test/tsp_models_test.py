@@ -1,0 +1,68 @@
+"""Models compiled for Groq's chip: values right, and the same program, values and cycles whoever asks."""
+
+import json
+import os
+import pathlib
+import subprocess
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+QUADRILLE = os.environ.get("QUADRILLE", str(ROOT / "build/bin/quadrille"))
+
+# Options, and the largest relative L2 against the reference: 0 where all arithmetic is exact or the model's own.
+MODELS = {
+    "examples/tsp/activation.onnx": ([], 0),
+    "examples/tsp/fetch.onnx": ([], 0),
+    "examples/tsp/matmul.onnx": ([], 0),
+    "examples/tsp/requantise.onnx": ([], 0),
+    "examples/tsp/two_chips.onnx": ([], 0),
+    "examples/tsp/vector_add.onnx": ([], 0),
+    "models/mnist_pytorch/pytorch.onnx": ([], 1e-3),
+}
+
+
+def command(*arguments, code=0):
+    done = subprocess.run([QUADRILLE, *map(str, arguments)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == code, (done.returncode, done.stderr)
+    return done.stdout
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_model_agrees_whatever_the_number_of_threads(model, tmp_path):
+    options, tolerance = MODELS[model]
+    made = {}
+    for threads in (1, 2):
+        program, values = tmp_path / f"{threads}.qdl", tmp_path / f"{threads}.npz"
+        compiled = json.loads(command("--threads", threads, "compile", ROOT / model, "--machine", "groqcard", *options, "-o",
+                                      program, "--json"))
+        ran = json.loads(command("--threads", threads, "run", program, "--random", 1, "--check", "--output", values, "--json"))
+        assert ran["relative_l2"] <= tolerance
+        assert ran["cycles"] == compiled["cycles"] > 0
+        made[threads] = program.read_bytes(), values.read_bytes(), ran["cycles"]
+    assert made[1] == made[2]
+    profile = json.loads(command("profile", program, "--json"))
+    assert profile["cycles"] == ran["cycles"]
+    assert command("check", program) == f"{program}: legal\n"
+
+
+@pytest.mark.parametrize("model", ["examples/tsp/vector_add.onnx", "examples/tsp/matmul.onnx",
+                                   "models/mnist_pytorch/pytorch.onnx"])
+def test_no_mutation_of_a_compiled_program_is_silent(model, tmp_path):
+    program = tmp_path / "m.qdl"
+    command("compile", ROOT / model, "--machine", "groqcard", "-o", program)
+    report = json.loads(command("mutate", program, "--count", 100, "--json"))
+    assert report["silent"] == 0
+    assert report["check"] + report["hazard"] + report["wrong_value"] + report["benign"] == 100
+    # Fields that matter: were most changes benign, the test would show nothing.
+    assert report["benign"] <= 20
+
+
+def test_the_program_as_text_is_the_same_program(tmp_path):
+    command("compile", ROOT / "examples/tsp/activation.onnx", "--machine", "groqcard", "-o", tmp_path / "m.qdl")
+    command("disasm", tmp_path / "m.qdl", "-o", tmp_path / "m.tspasm")
+    command("asm", tmp_path / "m.tspasm", "-o", tmp_path / "again.qdl")
+    first, again = (json.loads(command("run", tmp_path / name, "--random", 1, "--json", "--output", f"{tmp_path / name}.npz"))
+                    for name in ("m.qdl", "again.qdl"))
+    assert first["cycles"] == again["cycles"]
+    assert (tmp_path / "m.qdl.npz").read_bytes() == (tmp_path / "again.qdl.npz").read_bytes()
