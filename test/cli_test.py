@@ -247,7 +247,7 @@ def test_compile_says_what_it_made(tmp_path):
     program = tmp_path / "here/sum.qdl"
     report = json.loads(succeed("compile", model, "--machine", "unit-tsp", "--output", tmp_path / "m.qdl", "--json"))
     assert list(report) == ["model", "machine", "program", "program_bytes", "chips", "precision", "batch", "cycles",
-                            "device_s", "memory_bytes", "memory_peak_bytes", "instructions", "wall_s", "peak_rss_bytes"]
+                            "device_s", "memory_bytes", "memory_peak_bytes", "instructions", "share_of_peak", "wall_s", "peak_rss_bytes"]
     assert report["program_bytes"] == (tmp_path / "m.qdl").stat().st_size and report["chips"] == 1
     assert f"{report['cycles']} cycles" in lines[2] and lines[4].split()[1] == str(report["instructions"])
     assert f"{report['cycles']} cycles" in succeed("profile", program)

@@ -5,6 +5,8 @@
 #include "driver/Inputs.h"
 #include "driver/Measure.h"
 #include "driver/Outputs.h"
+#include "graph/KernelQueries.h"
+#include "report/Comparison.h"
 #include "report/Format.h"
 
 #include "llvm/ADT/Twine.h"
@@ -29,6 +31,7 @@ struct Summary {
   const Execution &execution;
   const timeline::Timeline &estimate;
   int64_t programBytes;
+  std::optional<double> shareOfPeak;
 };
 
 void writeJson(const Summary &summary) {
@@ -49,6 +52,7 @@ void writeJson(const Summary &summary) {
     writeNumber(json, "memory_bytes", figures.memoryBytes);
     writeNumber(json, "memory_peak_bytes", figures.memoryPeakBytes);
     writeInteger(json, "instructions", figures.instructions);
+    writeNumber(json, "share_of_peak", summary.shareOfPeak);
     json.attributeObject("wall_s", [&] {
       json.attribute("compile", summary.compilation.compileSeconds);
       json.attribute("estimate", summary.execution.estimateSeconds());
@@ -78,6 +82,9 @@ void print(const Summary &summary) {
                        *figures.memoryBytes * 0x1p-20);
   if (figures.instructions)
     os << "  instructions  " << *figures.instructions << '\n';
+  if (summary.shareOfPeak)
+    os << "  of peak       " << llvm::format("%.3g%%", 100 * *summary.shareOfPeak)
+       << " of what its matrix units could multiply meanwhile\n";
   os << "  wall          "
      << llvm::format("compile %.3f s, estimate %.3f s", summary.compilation.compileSeconds,
                      summary.execution.estimateSeconds())
@@ -120,7 +127,12 @@ llvm::Error compileCommand(const CompileArguments &given) {
   uint64_t bytes = 0;
   if (std::error_code error = llvm::sys::fs::file_size(arguments.output, bytes))
     return userError("cannot read its size: " + error.message(), {arguments.output, ""});
-  Summary summary{arguments, *compilation, *execution, **estimate, static_cast<int64_t>(bytes)};
+  Summary summary{arguments,
+                  *compilation,
+                  *execution,
+                  **estimate,
+                  static_cast<int64_t>(bytes),
+                  reports::shareOfPeak(**estimate, graph::contractionFlops(*compilation->graph))};
   if (arguments.json)
     writeJson(summary);
   else

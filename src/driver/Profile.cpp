@@ -43,8 +43,7 @@ llvm::Error profileCommand(const ProfileArguments &arguments) {
       timeline = std::move(result->timeline);
     }
   }
-  if (timeline.model.empty()) // a program that was assembled by hand
-    timeline.model = arguments.model.path;
+  timeline.model = arguments.model.path; // as the user knows it, be it a program
   if (!arguments.trace.empty())
     if (llvm::Error error = timeline::writePerfettoFile(timeline, arguments.trace))
       return error;

@@ -37,6 +37,13 @@ static double intervalSeconds(const timeline::Timeline &timeline) {
   return timeline.clockHertz > 0 ? static_cast<double>(interval.value) / timeline.clockHertz : 0;
 }
 
+std::optional<double> shareOfPeak(const timeline::Timeline &timeline, double productFlops) {
+  double seconds = intervalSeconds(timeline);
+  if (!timeline.figures.peakOperations || !(productFlops > 0) || !(seconds > 0))
+    return std::nullopt;
+  return productFlops / seconds / *timeline.figures.peakOperations;
+}
+
 std::optional<double> MachineComparison::latencySeconds() const {
   return timed() ? std::optional(timeline->deviceSeconds() + timeline->hostSeconds) : std::nullopt;
 }
@@ -48,12 +55,6 @@ std::optional<double> MachineComparison::throughput() const {
   if (!(interval > 0))
     return std::nullopt;
   return static_cast<double>(std::max<int64_t>(program->batch, 1)) / interval;
-}
-
-std::optional<double> MachineComparison::shareOfPeak() const {
-  if (!timed() || !timeline->figures.peakOperations || !(productFlops > 0) || !(intervalSeconds(*timeline) > 0))
-    return std::nullopt;
-  return productFlops / intervalSeconds(*timeline) / *timeline->figures.peakOperations;
 }
 
 std::optional<std::string> MachineComparison::limitedBy() const {
@@ -92,7 +93,8 @@ std::vector<std::string> cellsOf(const MachineComparison &machine) {
   add(timeline && timeline->clockHertz > 0 ? std::optional(std::to_string(timeline->cycles.value)) : std::nullopt);
   number(machine.latencySeconds(), duration);
   number(machine.throughput(), [](double value) { return formatted(value < 100 ? "%.1f" : "%.0f", value); });
-  number(machine.shareOfPeak(), [](double value) { return formatted("%.3g%%", 100 * value); });
+  number(timeline ? shareOfPeak(*timeline, machine.productFlops) : std::nullopt,
+         [](double value) { return formatted("%.3g%%", 100 * value); });
   if (timeline && timeline->figures.memoryBytes && timeline->figures.memoryPeakBytes)
     add(mebibytes(*timeline->figures.memoryPeakBytes) + " of " + mebibytes(*timeline->figures.memoryBytes));
   else
@@ -172,7 +174,7 @@ void writeComparison(const Comparison &comparison, llvm::raw_ostream &os) {
           writeNumber(json, "throughput_per_s", machine.throughput());
           writeNumber(json, "device_s", clocked ? std::optional(timeline->deviceSeconds()) : std::nullopt);
           writeNumber(json, "host_s", timeline ? std::optional(timeline->hostSeconds) : std::nullopt);
-          writeNumber(json, "share_of_peak", machine.shareOfPeak());
+          writeNumber(json, "share_of_peak", timeline ? shareOfPeak(*timeline, machine.productFlops) : std::nullopt);
           if (timeline && timeline->figures.memoryBytes && timeline->figures.memoryPeakBytes)
             json.attributeObject("memory", [&] {
               writeNumber(json, "capacity_bytes", timeline->figures.memoryBytes);

@@ -14,6 +14,10 @@ class raw_ostream;
 
 namespace quadrille::reports {
 
+// 0 to 1: what the matrix products of one run, so many FLOPs, are of what the chips could multiply in the time from one
+// run to the next. Absent without products, without a clock, and where the peak is not known.
+std::optional<double> shareOfPeak(const timeline::Timeline &timeline, double productFlops);
+
 enum class ComparisonStatus : uint8_t {
   Ok,          // a legal program with its figures; where values were asked for, they agree
   DoesNotFit,  // there is no room for the model
@@ -48,7 +52,6 @@ struct MachineComparison {
   bool timed() const { return timeline && (timeline->clockHertz > 0 || timeline->hostSeconds > 0); }
   std::optional<double> latencySeconds() const; // of one run: host link, device, host link
   std::optional<double> throughput() const;     // samples a second, runs where there is no batch dimension
-  std::optional<double> shareOfPeak() const;    // 0 to 1: of the time that a run takes of the device
   std::optional<std::string> limitedBy() const; // "host link", or what the target says of its cycles
 };
 

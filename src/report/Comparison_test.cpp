@@ -37,14 +37,14 @@ TEST(Comparison, WhatFollowsFromATimeline) {
   EXPECT_DOUBLE_EQ(*machine.throughput(), 16000);
   EXPECT_EQ(machine.limitedBy(), "host link");
   // 100 kFLOP in 0.4 ms are 0.25 GFLOP/s of 1.
-  EXPECT_DOUBLE_EQ(*machine.shareOfPeak(), 0.25);
+  EXPECT_DOUBLE_EQ(*shareOfPeak(*machine.timeline, machine.productFlops), 0.25);
 }
 
 TEST(Comparison, RunsThatDoNotOverlapFollowEachOther) {
   MachineComparison machine = machineOf(std::nullopt);
   EXPECT_DOUBLE_EQ(*machine.throughput(), 8000);
   EXPECT_EQ(machine.limitedBy(), "vector work");
-  EXPECT_DOUBLE_EQ(*machine.shareOfPeak(), 0.1);
+  EXPECT_DOUBLE_EQ(*shareOfPeak(*machine.timeline, machine.productFlops), 0.1);
   machine.program->batch = 0; // no batch dimension: runs a second
   EXPECT_DOUBLE_EQ(*machine.throughput(), 1000);
 }
@@ -53,15 +53,15 @@ TEST(Comparison, WhatIsNotKnownIsAbsent) {
   MachineComparison machine;
   machine.timeline.emplace(); // no clock, and not measured
   EXPECT_FALSE(machine.timed());
-  for (const auto &figure : {machine.latencySeconds(), machine.throughput(), machine.shareOfPeak()})
+  for (const auto &figure : {machine.latencySeconds(), machine.throughput(), shareOfPeak(*machine.timeline, 1e6)})
     EXPECT_FALSE(figure.has_value());
   EXPECT_FALSE(machine.limitedBy().has_value());
   machine = machineOf();
   machine.productFlops = 0; // a share of nothing
-  EXPECT_FALSE(machine.shareOfPeak().has_value());
+  EXPECT_FALSE(shareOfPeak(*machine.timeline, machine.productFlops).has_value());
   machine = machineOf();
   machine.timeline->figures.peakOperations.reset();
-  EXPECT_FALSE(machine.shareOfPeak().has_value());
+  EXPECT_FALSE(shareOfPeak(*machine.timeline, machine.productFlops).has_value());
 }
 
 TEST(Comparison, Table) {

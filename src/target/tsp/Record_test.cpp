@@ -70,6 +70,30 @@ TEST(TspRecord, GapsOfARepeatAreNotBusy) {
   EXPECT_DOUBLE_EQ(summary.tracks[1].utilisation, 10.0 / 242);
 }
 
+TEST(TspRecord, FiguresThatMachinesAreComparedBy) {
+  std::string copy = ".queue MEM west 0\nread bank=0 address=0 stream=e0\n"
+                     ".queue MEM east 0\n.at 3\nwrite bank=0 address=0 stream=e0\n";
+  Timeline timeline = estimateOf(copyProgram(copy, ".precision \"f16\"\n"));
+  const timeline::Figures &figures = timeline.figures;
+  // 2 hemispheres, one fp16 unit of 160 x 320 in each, 2 operations, 900 MHz.
+  EXPECT_DOUBLE_EQ(figures.peakOperations.value_or(0), 184.32e12);
+  // 88 slices of 2 banks of 4096 words of 320 bytes.
+  EXPECT_DOUBLE_EQ(figures.memoryBytes.value_or(0), 230686720);
+  // The nop of `.at` is the third instruction. x is read in 0 and y written from 3 on, so one word is needed at a time.
+  EXPECT_EQ(figures.instructions, 3);
+  EXPECT_DOUBLE_EQ(figures.memoryPeakBytes.value_or(0), 320 + 3 * 16);
+  double nanojoules = 0;
+  for (const char *part : {"memory bytes", "stream bytes x positions", "idle"}) {
+    std::string cells = row(timeline, "energy (estimate)", part);
+    nanojoules += std::stod(llvm::StringRef(cells).split('|').second.split('|').first.str());
+  }
+  EXPECT_NEAR(figures.energyJoules.value_or(0) * 1e9, nanojoules, 0.002);
+
+  // Four planes of 320 x 320; of no products there is no peak.
+  EXPECT_DOUBLE_EQ(estimateOf(copyProgram(copy, ".precision \"i8\"\n")).figures.peakOperations.value_or(0), 737.28e12);
+  EXPECT_FALSE(estimateOf(copyProgram(copy, ".precision \"none\"\n")).figures.peakOperations.has_value());
+}
+
 TEST(TspRecord, AWordThatIsWrittenAgainIsOneWord) {
   // A word is written in each of 1001 cycles, and each time needed for one.
   Timeline timeline = estimateOf(copyProgram(".queue MEM west 0\nread bank=0 address=0 stream=e0\nrepeat count=1000\n"
