@@ -123,7 +123,7 @@ void Epilogue::apply(int64_t image, int64_t first, int64_t last, float *elements
     } else if (source.kind == Kind::AlikePlain) {
       toChannelsLast(ElementType::f32,
                      reinterpret_cast<const std::byte *>(data[s] + image * static_cast<int64_t>(alike)), channels,
-                     points, first, last, transposed.data() + places[s] - first * channels);
+                     points, first, last, transposed.data() + places[s]);
     }
   }
   llvm::SmallVector<BlockEvaluator::Operand, 4> operands(sources.size());

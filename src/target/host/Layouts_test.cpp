@@ -174,8 +174,8 @@ struct Follower {
   // `otherIsConvolved`: the residual comes from a convolution of its own, channels-last; else it is an input.
   explicit Follower(bool otherIsConvolved) {
     constexpr ElementType f32 = ElementType::f32;
-    x = b.input("x", f32, {2, 3, 19, 7});
-    Shape shape = {2, 37, 19, 7};
+    x = b.input("x", f32, {2, 3, 67, 29});
+    Shape shape = {2, 37, 67, 29};
     ValueId other = otherIsConvolved ? convolve(b, x, 37, 3, 2) : b.input("other", f32, shape);
     ValueId y = convolve(b, x, 37, 3, 1);
     ValueId scale = b.constant("scale", randomTensor(f32, {37}, 3)),
@@ -183,7 +183,7 @@ struct Follower {
     ValueId gate = b.input("gate", f32, {2, 37, 1, 1});
     ValueId follows = b.value("follows", f32, shape);
     Kernel &k = b.kernel(KernelKind::Map, "normalize");
-    k.loops = {{2}, {37}, {19}, {7}};
+    k.loops = {{2}, {37}, {67}, {29}};
     AccessMap all = loopsMap({0, 1, 2, 3});
     k.reads = {{scale, loopsMap({1}), {}},
                {other, all, {}},

@@ -2,6 +2,7 @@
 
 #include "base/Error.h"
 #include "graph/DropUnused.h"
+#include "graph/FuseKernels.h"
 #include "graph/InlineComposites.h"
 #include "graph/KernelQueries.h"
 #include "target/Refusal.h"
@@ -307,8 +308,11 @@ HostPlan makePlan(const KernelGraph &graph) {
     if (kernel.region)
       kernel.region = withNodesOf(plan.graph.nodes, *kernel.region);
   dropUnused(plan.graph);
-  absorbMoves(plan.graph);
-  fuseElementwise(plan.graph);
+  absorbMoves(plan.graph, [](const KernelGraph &graph, const Kernel &kernel) {
+    return kernel.kind == KernelKind::Contract && compileMatrixProduct(graph, kernel) != nullptr;
+  });
+  constexpr size_t longestBody = 64; // beyond that, registers no longer stay in L1
+  fuseElementwise(plan.graph, longestBody);
   Decisions &decisions = plan.decisions;
   size_t count = plan.graph.values.size();
   decisions.slots.assign(count, noSlot);

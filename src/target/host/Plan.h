@@ -42,11 +42,6 @@ public:
   Decisions decisions;
 };
 
-// Fuse.cpp. Composes elementwise kernels whose only reader is another elementwise kernel into that reader.
-void fuseElementwise(graph::KernelGraph &graph);
-// Matrix products read and write through transpositions, slices and broadcasts instead of waiting for copies.
-void absorbMoves(graph::KernelGraph &graph);
-
 // For each value the value whose bytes it shares: a reshape's operand for its result, itself for most. Reshapes are
 // never executed.
 std::vector<graph::ValueId> aliasesOf(const graph::KernelGraph &graph);

@@ -136,7 +136,7 @@ public:
   }
 
   std::optional<Chain> route(llvm::ArrayRef<Direction> directions, Direction constants, Direction outputs,
-                             unsigned first) {
+                             unsigned first, std::optional<Source> fixed) {
     for (const Node &node : nodes)
       operations += !node.isInput;
     if (operations > static_cast<size_t>(machine.alus)) {
@@ -149,6 +149,7 @@ public:
     this->constants = constants;
     this->outputs = outputs;
     this->first = first;
+    this->fixed = fixed;
     targets.resize(nodes.size());
     tries = 0;
     if (!assign(0)) {
@@ -280,6 +281,9 @@ private:
     };
     switch (instruction.opcode) {
     case BlockOpcode::Input: {
+      for (unsigned n = 0; n < nodes.size(); ++n) // a vector comes once, however often the expression names it
+        if (nodes[n].isInput && nodes[n].read == static_cast<unsigned>(instruction.immediate))
+          return n;
       Node node;
       node.isInput = true;
       node.type = type;
@@ -311,8 +315,15 @@ private:
       return unary(Opcode::ReciprocalSquareRoot);
     case BlockOpcode::Minimum:
       return binary(Opcode::Minimum);
-    case BlockOpcode::Maximum:
+    case BlockOpcode::Maximum: {
+      // The larger of a value and zero has an instruction that needs no zero.
+      for (unsigned i : {0u, 1u}) {
+        const Node &zero = nodes[operand(i)];
+        if (zero.isInput && !zero.read && zero.constant == 0 && (floats || kindOf(type) == ElementKind::Signed))
+          return emit(Opcode::Relu, type, {operand(1 - i)});
+      }
       return binary(Opcode::Maximum);
+    }
     case BlockOpcode::Negate:
       return floats ? unary(Opcode::Negate) : emit(Opcode::Subtract, type, {constant(type, 0), operand(0)}, type, true);
     case BlockOpcode::Absolute:
@@ -410,6 +421,9 @@ private:
       Direction direction = node.read ? directions[*node.read] : constants;
       for (int64_t i = 0; i < groups; ++i) {
         Source source = streamOf(direction, (i + first) % groups);
+        bool isFixed = fixed && node.read == 0u, isFree = !fixed || source.byte() != fixed->byte();
+        if (isFixed == isFree)
+          continue;
         bool used = false;
         for (unsigned other = 0; other < n; ++other)
           used |= nodes[other].isInput && sources[other].byte() == source.byte();
@@ -460,6 +474,7 @@ private:
   llvm::ArrayRef<Direction> directions;
   Direction constants = Direction::East, outputs = Direction::East;
   unsigned first = 0;
+  std::optional<Source> fixed;
 };
 
 } // namespace
@@ -469,11 +484,12 @@ bool hasType(ElementType type) {
 }
 
 std::optional<Chain> makeChain(const BlockExpression &expression, llvm::ArrayRef<Direction> inputs, Direction constants,
-                               Direction outputs, unsigned first, const Architecture &machine, std::string &reason) {
+                               Direction outputs, unsigned first, const Architecture &machine, std::string &reason,
+                               std::optional<Source> fixed) {
   Builder builder(expression, machine);
   std::optional<Chain> chain;
   if (builder.lower() && builder.time())
-    chain = builder.route(inputs, constants, outputs, first);
+    chain = builder.route(inputs, constants, outputs, first, fixed);
   reason = builder.reason;
   return chain;
 }

@@ -36,10 +36,12 @@ struct Chain {
 };
 
 // `inputs` says for each read from which direction it comes; constants come from `constants`, results leave in
-// `outputs`. `first` turns the choice of units: different ones find different units where several would do. Nothing,
-// and `reason`, when the expression cannot be had as one chain.
+// `outputs`. `first` turns the choice of units: different ones find different units where several would do. `fixed`:
+// the stream on which the first read comes, when it is not for the chain to choose. Nothing, and `reason`, when the
+// expression cannot be had as one chain.
 std::optional<Chain> makeChain(const BlockExpression &expression, llvm::ArrayRef<Direction> inputs, Direction constants,
-                               Direction outputs, unsigned first, const Architecture &machine, std::string &reason);
+                               Direction outputs, unsigned first, const Architecture &machine, std::string &reason,
+                               std::optional<Source> fixed = std::nullopt);
 
 // Whether the vector unit has values of the type.
 bool hasType(ElementType type);

@@ -20,7 +20,7 @@ using graph::Kernel;
 
 namespace {
 
-Instruction instructionOf(Opcode opcode, std::initializer_list<std::pair<Member, int64_t>> values) {
+Instruction instructionWith(Opcode opcode, std::initializer_list<std::pair<Member, int64_t>> values) {
   Instruction instruction;
   instruction.opcode = static_cast<uint8_t>(opcode);
   for (auto [member, value] : values)
@@ -62,17 +62,26 @@ BlockExpression treeOf(BlockOpcode operation, ElementType type, size_t count) {
 void CompilerState::addRead(Movement &movement, Region &region, int64_t piece, int64_t byte, int64_t row, int64_t step,
                             Source stream, SwitchTiming at, int64_t count) const {
   int64_t place = machine.switchCoordinate(at.hemisphere, stream.direction());
-  int64_t cycle = at.cycle - machine.memoryRead - (place - coordinate(region, piece, byte, stream.direction()));
-  movement.steps.push_back(access(Opcode::Read, region, piece, byte, row, step, stream, cycle, count));
-  movement.regions.push_back(&region);
+  for (int64_t k = 0; k < count;) {
+    int64_t first = row + k * step, together = region.together(first, step, count - k);
+    int64_t cycle =
+        at.cycle + k - machine.memoryRead - (place - coordinate(region, piece, byte, first, stream.direction()));
+    movement.steps.push_back(access(Opcode::Read, region, piece, byte, first, step, stream, cycle, together));
+    movement.regions.push_back(&region);
+    k += together;
+  }
 }
 
 void CompilerState::addWrite(Movement &movement, Region &region, int64_t piece, int64_t byte, int64_t row, int64_t step,
                              Source stream, SwitchTiming at, int64_t count) const {
   int64_t place = machine.switchCoordinate(at.hemisphere, stream.direction());
-  int64_t cycle = at.cycle + coordinate(region, piece, byte, stream.direction()) - place;
-  movement.steps.push_back(access(Opcode::Write, region, piece, byte, row, step, stream, cycle, count));
-  movement.regions.push_back(&region);
+  for (int64_t k = 0; k < count;) {
+    int64_t first = row + k * step, together = region.together(first, step, count - k);
+    int64_t cycle = at.cycle + k + coordinate(region, piece, byte, first, stream.direction()) - place;
+    movement.steps.push_back(access(Opcode::Write, region, piece, byte, first, step, stream, cycle, together));
+    movement.regions.push_back(&region);
+    k += together;
+  }
 }
 
 void CompilerState::addUnit(Movement &movement, Step step) const {
@@ -99,10 +108,12 @@ void CompilerState::placeMovement(llvm::ArrayRef<Movement> variants) {
     if (!region)
       continue;
     int64_t last = start + step.cycle + step.count - 1;
-    if (step.instruction.op() == Opcode::Write)
+    if (step.instruction.op() == Opcode::Write) {
       region->ready = std::max(region->ready, last + machine.memoryWrite);
-    else
+      region->rowReady.clear();
+    } else {
       region->lastRead = std::max(region->lastRead, last);
+    }
   }
 }
 
@@ -208,12 +219,12 @@ llvm::Expected<SpreadRows> CompilerState::spreadRows(const RegionPointer &from, 
       addRead(movement, **zero, 0, 0, 0, 0, streamOf(away, base + bytes), in, count);
       int64_t unit = variant % machine.distributors;
       addUnit(movement, {switchQueue(hemisphere, SwitchPart::Distributor, unit),
-                         instructionOf(Opcode::Distribute, {{Member::Small0, unit},
-                                                            {Member::Small1, streamOf(away, base).byte()},
-                                                            {Member::Byte0, streamOf(away, base + bytes).byte()},
-                                                            {Member::Byte1, bytes},
-                                                            {Member::Byte2, (1 << bytes) - 1},
-                                                            {Member::Small2, streamOf(back, base).byte()}}),
+                         instructionWith(Opcode::Distribute, {{Member::Small0, unit},
+                                                              {Member::Small1, streamOf(away, base).byte()},
+                                                              {Member::Byte0, streamOf(away, base + bytes).byte()},
+                                                              {Member::Byte1, bytes},
+                                                              {Member::Byte2, (1 << bytes) - 1},
+                                                              {Member::Small2, streamOf(back, base).byte()}}),
                          0, count});
       for (int64_t byte = 0; byte < bytes; ++byte) {
         auto [half, slice] = to->slice(lane, byte, machine);
@@ -264,9 +275,9 @@ llvm::Expected<SpreadRows> CompilerState::transposeLanes(const SpreadRows &from)
                     in, count);
           }
           addUnit(movement, {switchQueue(hemisphere, SwitchPart::Transposer, unit),
-                             instructionOf(Opcode::Transpose, {{Member::Small0, unit},
-                                                               {Member::Small1, streamOf(away, base).byte()},
-                                                               {Member::Small2, streamOf(back, base).byte()}}),
+                             instructionWith(Opcode::Transpose, {{Member::Small0, unit},
+                                                                 {Member::Small1, streamOf(away, base).byte()},
+                                                                 {Member::Small2, streamOf(back, base).byte()}}),
                              0, count});
           for (int64_t lane = 0; lane < lanes; ++lane) {
             auto [half, slice] = to->slice(lane, byte, machine);
@@ -318,8 +329,8 @@ llvm::Expected<std::vector<RegionPointer>> CompilerState::combineLanes(const Spr
             for (int64_t byte = 0; byte < bytes; ++byte) {
               auto [half, slice] = from.slice(quarter * together + *input.read, byte, machine);
               Source stream = streamOf(input.stream.direction(), input.stream.index + byte);
-              int64_t cycle =
-                  input.cycle - machine.memoryRead + coordinate(*from.halves[half], slice, 0, stream.direction());
+              int64_t cycle = input.cycle - machine.memoryRead +
+                              coordinate(*from.halves[half], slice, 0, first, stream.direction());
               movement.steps.push_back(access(Opcode::Read, *from.halves[half], slice, 0, first * bytes + byte, bytes,
                                               stream, cycle, count));
               movement.regions.push_back(from.halves[half].get());
@@ -348,7 +359,7 @@ void CompilerState::addChain(Movement &movement, const Chain &chain, llvm::Array
     int64_t driven = last.cycle + effects.drives.front().delay; // at the vector unit
     for (int64_t byte = 0; byte < region->bytes(); ++byte) {
       Source stream = streamOf(output.stream.direction(), output.stream.index + byte);
-      int64_t cycle = driven + coordinate(*region, 0, byte, stream.direction()) - machine.skew;
+      int64_t cycle = driven + coordinate(*region, 0, byte, row, stream.direction()) - machine.skew;
       movement.steps.push_back(access(Opcode::Write, *region, 0, byte, row, 1, stream, cycle, count));
       movement.regions.push_back(region.get());
     }
@@ -404,10 +415,10 @@ llvm::Expected<RegionPointer> CompilerState::rotateSuperlanes(const RegionPointe
           for (int64_t half = 0; half < 2; ++half)
             addRead(movement, **order, 0, half, 0, 0, streamOf(away, base + half), in, count);
           addUnit(movement, {switchQueue(hemisphere, SwitchPart::Permuter, unit),
-                             instructionOf(Opcode::Permute, {{Member::Small0, unit},
-                                                             {Member::Small1, streamOf(away, base + 2).byte()},
-                                                             {Member::Byte0, streamOf(away, base).byte()},
-                                                             {Member::Small2, streamOf(back, base).byte()}}),
+                             instructionWith(Opcode::Permute, {{Member::Small0, unit},
+                                                               {Member::Small1, streamOf(away, base + 2).byte()},
+                                                               {Member::Byte0, streamOf(away, base).byte()},
+                                                               {Member::Small2, streamOf(back, base).byte()}}),
                              0, count});
           addWrite(movement, **to, 0, byte, first, 1, streamOf(back, base), out, count);
           return movement;
@@ -520,11 +531,11 @@ llvm::Expected<RegionPointer> CompilerState::unpackRows(const RegionPointer &pac
             addRead(movement, *source, 0, byte, first, 1, streamOf(away, base + byte), in, count);
           addRead(movement, *laneChoices, 0, 0, lane, 0, streamOf(away, base + bytes), in, count);
           addUnit(movement, {switchQueue(hemisphere, SwitchPart::Distributor, unit),
-                             instructionOf(Opcode::Distribute, {{Member::Small0, unit},
-                                                                {Member::Small1, streamOf(away, base).byte()},
-                                                                {Member::Byte0, streamOf(away, base + bytes).byte()},
-                                                                {Member::Byte1, bytes},
-                                                                {Member::Small2, streamOf(back, base).byte()}}),
+                             instructionWith(Opcode::Distribute, {{Member::Small0, unit},
+                                                                  {Member::Small1, streamOf(away, base).byte()},
+                                                                  {Member::Byte0, streamOf(away, base + bytes).byte()},
+                                                                  {Member::Byte1, bytes},
+                                                                  {Member::Small2, streamOf(back, base).byte()}}),
                              0, count});
           for (int64_t byte = 0; byte < bytes; ++byte)
             addWrite(movement, **to, 0, byte, first * lanes + lane, lanes, streamOf(back, base + byte), out, count);
@@ -636,7 +647,7 @@ void CompilerState::gatherRows(Region &from, Region &numbers, Region &zero, Regi
         addRead(movement, zero, 0, 0, 0, 0, streamOf(away, base + bytes + 1), in, count);
         for (int64_t byte = 0; byte < bytes; ++byte) {
           // Captured where the numbers pass, and at the switch unit in its cycle.
-          int64_t cycle = -machine.memoryGather - (place - coordinate(from, 0, byte, away));
+          int64_t cycle = -machine.memoryGather - (place - coordinate(from, 0, byte, 0, away));
           Step gather = access(Opcode::Gather, from, 0, byte, 0, 0, streamOf(away, base + byte), cycle, count);
           setValue(gather.instruction, Member::Word2, from.rows);
           setValue(gather.instruction, Member::Small2, map.byte());
@@ -645,16 +656,17 @@ void CompilerState::gatherRows(Region &from, Region &numbers, Region &zero, Regi
         }
         int64_t seen = -machine.memoryGather - place; // of the numbers, at the vector unit
         movement.steps.push_back(access(Opcode::Read, numbers, 0, 0, first, 1, map,
-                                        seen - machine.memoryRead + coordinate(numbers, 0, 0, away), count));
+                                        seen - machine.memoryRead + coordinate(numbers, 0, 0, first, away), count));
         movement.regions.push_back(&numbers);
-        addUnit(movement, {switchQueue(hemisphere, SwitchPart::Distributor, unit),
-                           instructionOf(Opcode::Distribute, {{Member::Small0, unit},
-                                                              {Member::Small1, streamOf(away, base).byte()},
-                                                              {Member::Byte0, streamOf(away, base + bytes + 1).byte()},
-                                                              {Member::Byte1, bytes},
-                                                              {Member::Byte2, (1 << bytes) - 1},
-                                                              {Member::Small2, streamOf(back, base).byte()}}),
-                           0, count});
+        addUnit(movement,
+                {switchQueue(hemisphere, SwitchPart::Distributor, unit),
+                 instructionWith(Opcode::Distribute, {{Member::Small0, unit},
+                                                      {Member::Small1, streamOf(away, base).byte()},
+                                                      {Member::Byte0, streamOf(away, base + bytes + 1).byte()},
+                                                      {Member::Byte1, bytes},
+                                                      {Member::Byte2, (1 << bytes) - 1},
+                                                      {Member::Small2, streamOf(back, base).byte()}}),
+                 0, count});
         for (int64_t byte = 0; byte < bytes; ++byte)
           addWrite(movement, to, 0, byte, first, 1, streamOf(back, base + byte), out, count);
         return movement;

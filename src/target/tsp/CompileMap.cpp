@@ -46,7 +46,7 @@ std::string whyNoChain(BlockExpression body, const Architecture &machine) {
       instruction.immediate = body.inputs.size();
       body.inputs.push_back(instruction.type);
     }
-  return splitIntoStages(expand(body), machine, reason) ? "" : reason;
+  return splitIntoStages(foldConstants(expand(body)), machine, reason) ? "" : reason;
 }
 
 BlockExpression combining(BlockOpcode operation, ElementType type) {
@@ -268,10 +268,19 @@ llvm::Error CompilerState::map(const Kernel &kernel) {
       return operand.takeError();
     operands.push_back(std::move(*operand));
   }
+  // What only passes on whole rows in their order stays where it is.
+  if (kernel.body.isIdentity() && operands.size() == 1) {
+    Operand whole = wholeOf(operands[0].region);
+    if (operands[0].region->columns == columnsOf(shape) && operands[0].rows == whole.rows) {
+      regions[kernel.writes[0].value] = operands[0].region;
+      return llvm::Error::success();
+    }
+  }
   auto body = withLoopNumbers(kernel, origin, shape, operands);
   if (!body)
     return body.takeError();
-  auto results = stream(*body, operands, rowsOf(shape), columnsOf(shape));
+  const graph::ValueId written = kernel.writes[0].value;
+  auto results = stream(*body, operands, rowsOf(shape), columnsOf(shape), multiplied[written] && !isOutput[written]);
   if (!results)
     return results.takeError();
   for (auto [write, region] : llvm::zip(kernel.writes, *results))
@@ -366,10 +375,11 @@ llvm::Expected<std::vector<RegionPointer>> CompilerState::reduceRows(const Kerne
 }
 
 llvm::Expected<RegionPointer> CompilerState::copyOf(const RegionPointer &from, llvm::ArrayRef<const Region *> avoid,
-                                                    std::optional<unsigned> hemisphere) {
+                                                    std::optional<unsigned> hemisphere, int64_t segmentRows) {
   std::vector<const Region *> clear(avoid.begin(), avoid.end());
   clear.push_back(from.get());
   Region shape = Region::of(from->type, from->rows, from->columns, from->width);
+  shape.segmentRows = segmentRows;
   auto to = allocate(shape, clear, hemisphere);
   if (!to)
     return to.takeError();
@@ -385,20 +395,14 @@ llvm::Expected<RegionPointer> CompilerState::copyOf(const RegionPointer &from, l
   std::vector<int64_t> rows(from->rows);
   for (auto [row, index] : llvm::enumerate(rows))
     index = static_cast<int64_t>(row);
-  Operand operand{from, rows};
+  Operand operand{from, rows, nullptr};
   for (int64_t piece = 0; piece < from->pieces; ++piece)
     for (int64_t row = 0; row < from->rows;) {
-      int64_t count = std::min(from->rows - row, machine.repeatMaximum + 1), earliest = 0;
-      std::vector<Step> group = groupOf(*chain, {nullptr}, operand, *to, piece, row, count, earliest);
-      int64_t start = timetable.earliest(group, earliest);
-      timetable.place(group, start, node);
-      for (const Step &step : group) {
-        int64_t last = start + step.cycle + count - 1;
-        if (step.instruction.op() == Opcode::Read)
-          from->lastRead = std::max(from->lastRead, last);
-        if (step.instruction.op() == Opcode::Write)
-          (*to)->ready = std::max((*to)->ready, last + machine.memoryWrite);
-      }
+      Operand written = wholeOf(*to);
+      int64_t count = rowsTogether({operand, written}, row, from->rows - row);
+      Group group;
+      addChain(group, *chain, {nullptr}, operand, written, piece, row, count, 0);
+      place(group, timetable.earliest(group.steps, group.from));
       row += count;
     }
   return *to;
@@ -406,12 +410,12 @@ llvm::Expected<RegionPointer> CompilerState::copyOf(const RegionPointer &from, l
 
 llvm::Expected<std::vector<RegionPointer>> CompilerState::stream(const BlockExpression &body,
                                                                  const std::vector<Operand> &operands, int64_t rows,
-                                                                 int64_t columns) {
+                                                                 int64_t columns, bool copied) {
   // The same expression comes again for each point of a reduction.
   auto [known, fresh] = stagesOf.try_emplace(body.print());
   std::string reason;
   if (fresh)
-    known->second = splitIntoStages(expand(body), machine, reason);
+    known->second = splitIntoStages(foldConstants(expand(body)), machine, reason);
   const std::optional<Stages> &stages = known->second;
   if (!stages)
     return internalError("no chain for an expression that had one: " + reason);
@@ -422,8 +426,8 @@ llvm::Expected<std::vector<RegionPointer>> CompilerState::stream(const BlockExpr
   for (const Stage &stage : stages->list) {
     std::vector<Operand> given;
     for (const Stage::Input &from : stage.inputs)
-      given.push_back(from.read ? operands[*from.read] : Operand{made[from.stage][from.result], all});
-    auto results = streamStage(stage.body, std::move(given), rows, columns);
+      given.push_back(from.read ? operands[*from.read] : Operand{made[from.stage][from.result], all, nullptr});
+    auto results = streamStage(stage.body, std::move(given), rows, columns, copied && &stage == &stages->list.back());
     if (!results)
       return results.takeError();
     made.push_back(std::move(*results));
@@ -434,15 +438,16 @@ llvm::Expected<std::vector<RegionPointer>> CompilerState::stream(const BlockExpr
   return results;
 }
 
-llvm::Expected<std::vector<RegionPointer>>
-CompilerState::streamStage(BlockExpression body, std::vector<Operand> operands, int64_t rows, int64_t columns) {
+llvm::Expected<std::vector<RegionPointer>> CompilerState::streamStage(BlockExpression body,
+                                                                      std::vector<Operand> operands, int64_t rows,
+                                                                      int64_t columns, bool copied) {
   // Reads of the same rows are one.
   std::vector<Operand> kept;
   std::vector<unsigned> numbers;
   std::vector<ElementType> types;
   for (auto [i, operand] : llvm::enumerate(operands)) {
     auto same = llvm::find_if(kept, [&, &operand = operand](const Operand &o) {
-      return o.region == operand.region && o.rows == operand.rows;
+      return o.region == operand.region && o.rows == operand.rows && o.padding == operand.padding;
     });
     numbers.push_back(static_cast<unsigned>(same - kept.begin()));
     if (same == kept.end()) {
@@ -489,6 +494,11 @@ CompilerState::streamStage(BlockExpression body, std::vector<Operand> operands, 
       }
       if (!region)
         return region.takeError();
+      if (copied && !side) { // there may be no room for copies besides
+        addCopy(*region, clear);
+        for (const RegionPointer &copy : (*region)->copies)
+          clear.push_back(copy.get());
+      }
       clear.push_back(region->get());
       results.push_back(*region);
     }
@@ -498,7 +508,7 @@ CompilerState::streamStage(BlockExpression body, std::vector<Operand> operands, 
     constexpr unsigned mostVariants = 4;
     for (unsigned first = 0; first < mostVariants; ++first) {
       // Constants come from the west, or from the east.
-      unsigned from = side || first % 2 == 0 ? west : east;
+      unsigned from = first % 2 == 0 ? west : east;
       Direction constants = from == west ? Direction::East : Direction::West, away = outwardOf(*results[0]);
       auto [known, fresh] = chainOf.try_emplace(std::tuple(body.print(), directions, constants, away, first / 2));
       if (fresh)
@@ -535,7 +545,9 @@ CompilerState::streamStage(BlockExpression body, std::vector<Operand> operands, 
     results.clear();
     together.clear();
     for (Operand &operand : kept) {
-      if (operand.region->hemisphere != west) {
+      // In as few slices as can be.
+      if (operand.region->hemisphere != west ||
+          static_cast<int64_t>(operand.region->slices.size()) > operand.region->bytes()) {
         std::vector<const Region *> clear;
         for (const Operand &other : kept)
           clear.push_back(other.region.get());
@@ -552,77 +564,108 @@ CompilerState::streamStage(BlockExpression body, std::vector<Operand> operands, 
       return internalError("no chain for an expression that had one: " + reason);
   }
 
+  std::vector<Operand> written, accessed = kept;
+  for (const RegionPointer &result : results) {
+    written.push_back(wholeOf(result));
+    accessed.push_back(written.back());
+  }
   for (int64_t piece = 0; piece < results[0]->pieces; ++piece)
     for (int64_t row = 0; row < rows;) {
-      int64_t count = std::min(rows - row, machine.repeatMaximum + 1);
-      for (const Operand &operand : kept)
-        for (int64_t k = 2; k < count; ++k)
-          if (operand.rows[row + k] - operand.rows[row + k - 1] != operand.rows[row + 1] - operand.rows[row])
-            count = k;
-      std::vector<Step> best;
+      int64_t count = rowsTogether(accessed, row, rows - row);
+      Group best;
       int64_t start = std::numeric_limits<int64_t>::max();
       for (const Variant &variant : variants) {
-        int64_t from = 0;
-        std::vector<Step> group = groupOf(variant.chain, variant.constants, kept, results, piece, row, count, from);
-        int64_t at = timetable.earliest(group, from);
+        Group group;
+        addChain(group, variant.chain, variant.constants, kept, written, piece, row, count, 0);
+        int64_t at = timetable.earliest(group.steps, group.from);
         if (at < start) {
           start = at;
           best = std::move(group);
         }
       }
-      timetable.place(best, start, node);
-      for (const Step &step : best) {
-        int64_t last = start + step.cycle + count - 1;
-        if (step.instruction.op() == Opcode::Read)
-          for (Operand &operand : kept)
-            operand.region->lastRead = std::max(operand.region->lastRead, last);
-        if (step.instruction.op() == Opcode::Write)
-          for (RegionPointer &result : results)
-            result->ready = std::max(result->ready, last + machine.memoryWrite);
-      }
+      place(best, start);
       row += count;
     }
   return results;
 }
 
-std::vector<Step> CompilerState::groupOf(const Chain &chain, llvm::ArrayRef<RegionPointer> constants,
-                                         llvm::ArrayRef<Operand> operands, llvm::ArrayRef<RegionPointer> results,
-                                         int64_t piece, int64_t row, int64_t count, int64_t &from) const {
-  std::vector<Step> group;
+std::vector<RowRun> CompilerState::runsOf(const Operand &operand, int64_t row, int64_t count) const {
+  std::vector<RowRun> runs;
+  for (int64_t k = 0; k < count;) {
+    int64_t first = operand.rows[row + k];
+    const Region *region = first < 0 ? operand.padding.get() : operand.region.get();
+    int64_t length = 1, step = 0;
+    if (first < 0) {
+      while (k + length < count && operand.rows[row + k + length] < 0)
+        ++length;
+      first = 0;
+    } else if (k + 1 < count && operand.rows[row + k + 1] >= 0) {
+      step = operand.rows[row + k + 1] - first;
+      while (k + length < count && operand.rows[row + k + length] >= 0 &&
+             operand.rows[row + k + length] == first + length * step)
+        ++length;
+      length = region->together(first, step, length);
+    }
+    length = std::min(length, machine.repeatMaximum + 1);
+    runs.push_back({region, k, first, step, length});
+    k += length;
+  }
+  return runs;
+}
+
+int64_t CompilerState::rowsTogether(llvm::ArrayRef<Operand> operands, int64_t row, int64_t count) const {
+  // An instruction, its Repeat: half of what a buffer holds leaves room for the next ones.
+  int64_t most = machine.bufferBytes / machine.instructionBytes / 4;
+  count = std::min(count, machine.repeatMaximum + 1);
+  for (const Operand &operand : operands)
+    if (operand.region)
+      if (std::vector<RowRun> runs = runsOf(operand, row, count); static_cast<int64_t>(runs.size()) > most)
+        count = runs[most].offset;
+  return count;
+}
+
+void CompilerState::addChain(Group &group, const Chain &chain, llvm::ArrayRef<RegionPointer> constants,
+                             llvm::ArrayRef<Operand> operands, llvm::ArrayRef<Operand> results, int64_t piece,
+                             int64_t row, int64_t count, int64_t shift) const {
   auto stream = [](Source first, int64_t byte) {
     first.index += static_cast<uint8_t>(byte);
     return first;
   };
   for (auto [input, constant] : llvm::zip(chain.inputs, constants)) {
-    const Region &region = constant ? *constant : *operands[*input.read].region;
-    Direction direction = input.stream.direction();
-    int64_t first = constant ? 0 : operands[*input.read].rows[row];
-    int64_t step = !constant && count > 1 ? operands[*input.read].rows[row + 1] - first : 0;
-    int64_t of = constant || region.pieces == 1 ? 0 : piece;
-    for (int64_t byte = 0; byte < region.bytes(); ++byte) {
-      // Captured at the vector unit's edge in the cycle in which the word passes it.
-      int64_t cycle = input.cycle - machine.memoryRead + coordinate(region, of, byte, direction);
-      group.push_back(access(Opcode::Read, region, of, byte, first, step, stream(input.stream, byte), cycle, count));
-      from = std::max(from, region.ready - cycle);
-    }
+    std::vector<RowRun> runs;
+    if (constant)
+      runs = {{constant.get(), 0, 0, 0, count}};
+    else if (operands[*input.read].region)
+      runs = runsOf(operands[*input.read], row, count);
+    // Captured at the vector unit's edge in the cycle in which the word passes it.
+    for (const RowRun &run : runs)
+      for (int64_t byte = 0; byte < run.region->bytes(); ++byte)
+        read(group, *run.region, run.region->pieces == 1 ? 0 : piece, byte, run, stream(input.stream, byte), 0,
+             input.cycle + shift);
   }
   for (const Chain::Operation &operation : chain.operations)
-    group.push_back({{UnitKind::Vector, 0, static_cast<uint16_t>(operation.alu), 0},
-                     operation.instruction,
-                     operation.cycle,
-                     count});
-  for (auto [output, region] : llvm::zip(chain.outputs, results)) {
+    group.steps.push_back({{UnitKind::Vector, 0, static_cast<uint16_t>(operation.alu), 0},
+                           operation.instruction,
+                           operation.cycle + shift,
+                           count});
+  for (auto [output, result] : llvm::zip(chain.outputs, results)) {
     const Chain::Operation &last = chain.operations[output.operation];
     Effects effects =
         effectsOf(0, {UnitKind::Vector, 0, static_cast<uint16_t>(last.alu), 0}, last.instruction, machine);
-    int64_t driven = last.cycle + effects.drives.front().delay; // at the vector unit
-    for (int64_t byte = 0; byte < region->bytes(); ++byte) {
-      int64_t cycle = driven + coordinate(*region, piece, byte, output.stream.direction()) - machine.skew;
-      group.push_back(access(Opcode::Write, *region, piece, byte, row, 1, stream(output.stream, byte), cycle, count));
-      from = std::max(from, region->writable - cycle);
-    }
+    int64_t driven = last.cycle + shift + effects.drives.front().delay - machine.skew; // at the vector unit
+    store(group, result, piece, row, count, output.stream, 0, driven);
   }
-  return group;
+}
+
+void CompilerState::store(Group &group, const Operand &result, int64_t piece, int64_t row, int64_t count, Source first,
+                          int64_t origin, int64_t cycle) const {
+  std::vector<Region *> targets = {result.region.get()};
+  for (const RegionPointer &copy : result.region->copies)
+    targets.push_back(copy.get());
+  for (const RowRun &run : runsOf(result, row, count))
+    for (int64_t byte = 0; byte < result.region->bytes(); ++byte)
+      for (Region *to : targets)
+        write(group, *to, piece, byte, run, {first.kind, static_cast<uint8_t>(first.index + byte)}, origin, cycle);
 }
 
 } // namespace quadrille::tsp

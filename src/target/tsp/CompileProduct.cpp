@@ -5,6 +5,7 @@
 #include "target/tsp/CompilerState.h"
 
 #include "llvm/ADT/STLExtras.h"
+#include "llvm/Support/xxhash.h"
 
 #include <cstring>
 
@@ -14,21 +15,6 @@ using graph::Kernel;
 using graph::Read;
 
 namespace {
-
-Instruction instructionOf(Opcode opcode, uint8_t small0 = 0, uint8_t small1 = 0, int64_t word0 = 0, int64_t word1 = 0) {
-  Instruction instruction;
-  instruction.opcode = static_cast<uint8_t>(opcode);
-  instruction.small[0] = small0;
-  instruction.small[1] = small1;
-  instruction.word[0] = static_cast<int32_t>(word0);
-  instruction.word[1] = static_cast<int32_t>(word1);
-  return instruction;
-}
-
-// The loops that index the rows, the columns and the depth of a product, each list in the order of its digits.
-struct ProductLoops {
-  llvm::SmallVector<unsigned, 4> batch, rows, columns, depth;
-};
 
 int64_t extentOf(const Kernel &kernel, llvm::ArrayRef<unsigned> loops) {
   int64_t extent = 1;
@@ -62,6 +48,16 @@ int64_t elementAt(const Read &read, const Shape &shape, llvm::ArrayRef<int64_t> 
 
 } // namespace
 
+Instruction CompilerState::instructionOf(Opcode opcode, uint8_t small0, uint8_t small1, int64_t word0, int64_t word1) {
+  Instruction instruction;
+  instruction.opcode = static_cast<uint8_t>(opcode);
+  instruction.small[0] = small0;
+  instruction.small[1] = small1;
+  instruction.word[0] = static_cast<int32_t>(word0);
+  instruction.word[1] = static_cast<int32_t>(word1);
+  return instruction;
+}
+
 llvm::Expected<WeightBlocks> CompilerState::weightsOf(const std::string &name, Tensor rows, int64_t height) {
   int64_t lines = machine.installRows, blocks = (height + lines - 1) / lines, vector = machine.vectorBytes();
   Region shape;
@@ -71,7 +67,10 @@ llvm::Expected<WeightBlocks> CompilerState::weightsOf(const std::string &name, T
   shape.pieces = lines; // a slice for each line of a block
   shape.width = vector;
   shape.spread = true;
-  auto region = allocate(shape, {}, std::nullopt, /*anywhere=*/true, /*initial=*/true);
+  // All in one hemisphere, if it has so many slices.
+  bool fits = llvm::any_of(machine.reserved,
+                           [&](const std::vector<bool> &reserved) { return llvm::count(reserved, false) >= lines; });
+  auto region = allocate(shape, {}, std::nullopt, /*anywhere=*/!fits, /*initial=*/true, Placement::Pool::Weights);
   if (!region)
     return region.takeError();
   Tensor data;
@@ -93,241 +92,321 @@ llvm::Expected<WeightBlocks> CompilerState::weightsOf(const std::string &name, T
   return WeightBlocks{*region, 0, height};
 }
 
-void CompilerState::install(unsigned hemisphere, llvm::ArrayRef<WeightBlocks> tiles, ProductType type) {
-  PlaneState &state = planes[hemisphere];
-  int64_t lines = machine.installRows, input = machine.matrixInputCoordinate(), loadable = state.loadable;
-  Direction out = machine.outward(hemisphere);
+void CompilerState::install(MatrixUnit unit, llvm::ArrayRef<WeightBlocks> tiles, ProductType type, int64_t lane) {
+  int64_t lines = machine.installRows, input = machine.matrixInputCoordinate();
+  Direction out = machine.outward(unit.hemisphere);
   for (auto [number, tile] : llvm::enumerate(tiles)) {
-    auto plane = [&, index = static_cast<uint16_t>(number)](uint8_t port) {
-      return QueueName{UnitKind::Matrix, static_cast<uint8_t>(hemisphere), index, port};
+    int64_t index = unit.plane + static_cast<int64_t>(number);
+    PlaneState &state = planes[{unit.hemisphere, index}];
+    auto plane = [&](uint8_t port) {
+      return QueueName{UnitKind::Matrix, static_cast<uint8_t>(unit.hemisphere), static_cast<uint16_t>(index), port};
     };
-    int64_t blocks = (tile.rows + lines - 1) / lines, start = loadable;
-    std::vector<Step> group = {
-        {plane(0), instructionOf(Opcode::LoadWeights, 0, 0, 0, blocks > 1 ? lines : 0), 0, blocks}};
-    for (int64_t line = 0; line < lines; ++line) {
-      int64_t cycle = -machine.memoryRead - (input - coordinate(*tile.region, line, 0, out));
-      group.push_back(access(Opcode::Read, *tile.region, line, 0, tile.first, 1,
-                             streamOf(out, machine.installFirstStream[number] + line), cycle, blocks));
-      start = std::max(start, tile.region->ready - cycle);
-    }
-    start = timetable.earliest(group, start);
-    timetable.place(group, start, node);
-    for (const Step &step : group)
-      tile.region->lastRead = std::max(tile.region->lastRead, start + step.cycle + step.count - 1);
+    int64_t blocks = (tile.rows + lines - 1) / lines;
+    Group group;
+    group.from = state.loadable;
+    group.steps.push_back({plane(0), instructionOf(Opcode::LoadWeights, 0, 0, 0, blocks > 1 ? lines : 0), 0, blocks});
+    for (int64_t line = 0; line < lines; ++line)
+      read(group, *tile.region, line, 0, {tile.region.get(), 0, tile.first, 1, blocks},
+           streamOf(out, machine.installFirstStream[index] + line), input, 0);
+    int64_t start = timetable.earliest(group.steps, group.from);
+    place(group, start);
     // Lanes beyond the rows hold anything, also NaN: they take no part. The tile that is in use stays until its last
-    // activation has passed.
-    int64_t from = std::max({start + blocks - 1, state.lastActivation + 1 - machine.install, state.installed});
-    std::vector<Step> one = {
-        {plane(1), instructionOf(Opcode::InstallWeights, static_cast<uint8_t>(type), 0, tile.rows), 0, 1}};
-    int64_t installed = timetable.earliest(one, from);
-    timetable.place(one, installed, node);
-    state.installed = installed;
+    // activation has passed, which a pair of planes takes together.
+    int64_t last = 0;
+    for (size_t each = 0; each < tiles.size(); ++each)
+      last = std::max(last, planes[{unit.hemisphere, unit.plane + static_cast<int64_t>(each)}].lastActivation);
+    int64_t from = std::max({start + blocks - 1, last + 1 - machine.install, state.installed});
+    Group one;
+    Instruction instruction = instructionOf(Opcode::InstallWeights, static_cast<uint8_t>(type), 0, tile.rows);
+    instruction.word[2] = static_cast<int32_t>(lane);
+    one.steps = {{plane(1), instruction, 0, 1}};
+    state.installed = timetable.earliest(one.steps, from);
+    place(one, state.installed);
     // One install may be under way for each further set of weights that a plane holds.
-    state.loadable = std::max(state.loadable, installed + machine.install + 1);
+    state.loadable = std::max(state.loadable, state.installed + machine.install + 1);
   }
 }
 
-void CompilerState::multiply(unsigned hemisphere, ProductType type, const ProductRun &run) {
-  PlaneState &state = planes[hemisphere];
+void CompilerState::multiply(MatrixUnit unit, const ProductRun &run) {
+  PlaneState &state = planes[{unit.hemisphere, unit.plane}];
   auto mode = static_cast<AccumulateMode>(run.mode);
   bool emits = mode == AccumulateMode::Pass || mode == AccumulateMode::Finish;
-  int64_t input = machine.matrixInputCoordinate();
-  Direction out = machine.outward(hemisphere), in = machine.inward(hemisphere);
-  auto plane = [&](uint8_t port) { return QueueName{UnitKind::Matrix, static_cast<uint8_t>(hemisphere), 0, port}; };
-  std::vector<Step> best;
+  Direction out = machine.outward(unit.hemisphere), in = machine.inward(unit.hemisphere);
+  auto plane = [&](uint8_t port) {
+    return QueueName{UnitKind::Matrix, static_cast<uint8_t>(unit.hemisphere), static_cast<uint16_t>(unit.plane), port};
+  };
+  Group best;
   int64_t start = std::numeric_limits<int64_t>::max();
   for (int64_t stream = 0; stream < machine.streams; stream += machine.group) {
-    std::vector<Step> group;
-    int64_t earliest = state.installed + machine.install;
+    Group group;
+    group.from = state.installed + machine.install;
     // A sum is begun before it goes on.
     if (mode == AccumulateMode::Add || mode == AccumulateMode::Finish)
-      earliest = std::max(earliest, state.lastActivation + 1);
-    int64_t bytes = type == ProductType::F16 ? 2 : 1;
-    for (int64_t byte = 0; byte < bytes; ++byte) {
-      int64_t of = run.fromByte + byte;
-      int64_t cycle = -machine.memoryRead - (input - coordinate(*run.from, run.fromPiece, of, out));
-      group.push_back(access(Opcode::Read, *run.from, run.fromPiece, of, run.fromRow, run.fromStep,
-                             streamOf(out, stream + byte), cycle, run.count));
-      earliest = std::max(earliest, run.from->ready - cycle);
-    }
-    group.push_back({plane(2),
-                     instructionOf(Opcode::Activate, static_cast<uint8_t>(type), streamOf(out, stream).byte()), 0,
-                     run.count});
+      group.from = std::max(group.from, state.lastActivation + 1);
+    read(group, *run.from, run.fromPiece, run.fromByte, {run.from, 0, run.fromRow, run.fromStep, run.count},
+         streamOf(out, stream), machine.matrixInputCoordinate(), 0);
+    group.steps.push_back(
+        {plane(2), instructionOf(Opcode::Activate, static_cast<uint8_t>(ProductType::U8), streamOf(out, stream).byte()),
+         0, run.count});
     bool sums = mode != AccumulateMode::Pass;
-    group.push_back({plane(1),
-                     instructionOf(Opcode::Accumulate, run.mode, 0, sums ? run.sum : 0, sums && run.count > 1 ? 1 : 0),
-                     machine.multiply, run.count});
-    for (int64_t byte = 0; emits && byte < run.toBytes; ++byte) {
-      int64_t driven = machine.multiply + (mode == AccumulateMode::Finish ? machine.accumulate : 0);
-      int64_t cycle =
-          driven + coordinate(*run.to, run.toPiece, run.toByte + byte, in) - machine.matrixOutputCoordinate();
-      group.push_back(access(Opcode::Write, *run.to, run.toPiece, run.toByte + byte, run.toRow, 1,
-                             streamOf(in, machine.resultStream(0) + byte), cycle, run.count));
-      earliest = std::max(earliest, run.to->writable - cycle);
-    }
-    int64_t at = timetable.earliest(group, earliest);
+    group.steps.push_back(
+        {plane(1), instructionOf(Opcode::Accumulate, run.mode, 0, sums ? run.sum : 0, sums && run.count > 1 ? 1 : 0),
+         machine.multiply, run.count});
+    if (emits)
+      write(group, *run.to, run.toPiece, run.toByte, {run.to, 0, run.toRow, 1, run.count},
+            streamOf(in, machine.resultStream(unit.plane)), machine.matrixOutputCoordinate(),
+            machine.multiply + (mode == AccumulateMode::Finish ? machine.accumulate : 0));
+    int64_t at = timetable.earliest(group.steps, group.from);
     if (at < start) {
       start = at;
       best = std::move(group);
     }
   }
-  timetable.place(best, start, node);
+  place(best, start);
   state.lastActivation = std::max(state.lastActivation, start + run.count - 1);
-  for (const Step &step : best) {
-    int64_t last = start + step.cycle + step.count - 1;
-    if (step.instruction.op() == Opcode::Read)
-      run.from->lastRead = std::max(run.from->lastRead, last);
-    if (step.instruction.op() == Opcode::Write)
-      run.to->ready = std::max(run.to->ready, last + machine.memoryWrite);
-  }
 }
 
 llvm::Error CompilerState::contract(const Kernel &kernel) {
   graph::Contraction contraction = *graph::inferContraction(graph, kernel);
-  ProductLoops loops{contraction.batch, contraction.m, contraction.n, contraction.k};
-  for (const graph::Contraction::Window &window : contraction.windows) {
-    loops.rows.push_back(window.output);
-    loops.depth.push_back(window.tap);
-  }
   const Read &lhs = kernel.reads[contraction.lhs], &rhs = kernel.reads[contraction.rhs];
   const graph::Value &lhsValue = graph.values[lhs.value], &rhsValue = graph.values[rhs.value];
-  const graph::Value &resultValue = graph.values[kernel.writes[0].value];
+  const graph::ValueId result = kernel.writes[0].value;
   bool floats = isFloat(lhsValue.type);
   products = floats ? ElementType::f16 : ElementType::i8;
   ElementType factor = ElementType::f16, sumType = floats ? ElementType::f32 : ElementType::i32;
-  auto productType = [&](ElementType type) {
+  int64_t bytes = floats ? byteWidth(factor) : 1;
+  auto typeOf = [&](ElementType type) {
     return floats ? ProductType::F16 : type == ElementType::u8 ? ProductType::U8 : ProductType::I8;
   };
-  int64_t batches = extentOf(kernel, loops.batch), rows = extentOf(kernel, loops.rows);
-  int64_t columns = extentOf(kernel, loops.columns), depth = extentOf(kernel, loops.depth);
-  int64_t tileRows = floats ? machine.f16Rows : machine.rows, vector = machine.vectorBytes();
-  int64_t tileColumns = floats ? machine.f16Columns : machine.columns;
-  int64_t bytes = floats ? 2 : 1;
 
   // In the type that the planes multiply, by one unit that passes them on.
-  auto inFactors = [&](const graph::Value &value, RegionPointer region) -> llvm::Expected<RegionPointer> {
-    if (!floats || value.type == factor)
+  auto inFactors = [&](graph::ValueId id) -> llvm::Expected<RegionPointer> {
+    auto region = regionOf(id);
+    if (!region || !floats || (*region)->type == factor)
       return region;
     BlockExpression body;
-    body.inputs = {value.type};
-    Register wide = body.append(BlockOpcode::Input, value.type, {}, 0);
+    body.inputs = {(*region)->type};
+    Register wide = body.append(BlockOpcode::Input, (*region)->type, {}, 0);
     body.results = {body.append(BlockOpcode::Convert, factor, {wide})};
-    std::vector<int64_t> all(region->rows);
-    for (auto [row, index] : llvm::enumerate(all))
-      index = static_cast<int64_t>(row);
-    auto converted = stream(body, {{region, all}}, region->rows, region->columns);
+    auto converted = stream(body, {wholeOf(*region)}, (*region)->rows, (*region)->columns);
     if (!converted)
       return converted.takeError();
     return converted->front();
   };
+  auto activations = inFactors(lhs.value);
+  if (!activations)
+    return activations.takeError();
 
-  auto lhsRegion = regionOf(lhs.value);
-  if (!lhsRegion)
-    return lhsRegion.takeError();
-  auto narrowed = inFactors(lhsValue, *lhsRegion);
-  if (!narrowed)
-    return narrowed.takeError();
-  // Rows of all batches, one after the other: the first operand as a matrix, as wide as a tile is high.
-  std::vector<int64_t> point(kernel.loops.size());
-  auto lhsElement = [&](int64_t row, int64_t k) {
-    setLoops(kernel, loops.batch, row / rows, point);
-    setLoops(kernel, loops.rows, row % rows, point);
-    setLoops(kernel, loops.depth, k, point);
-    return elementAt(lhs, lhsValue.shape, point);
-  };
-  RegionPointer activations = *narrowed;
-  bool asItIs = activations->rows == batches * rows && activations->columns == depth && activations->width <= tileRows;
-  for (int64_t row = 0; asItIs && row < batches * rows; ++row)
-    asItIs = lhsElement(row, 0) == row * depth && lhsElement(row, depth - 1) == row * depth + depth - 1;
-  if (!asItIs) {
-    auto routed = route({activations}, Region::of(activations->type, batches * rows, depth, tileRows), 0,
-                        [&](int64_t element) -> ElementOrigin {
-                          int64_t from = lhsElement(element / depth, element % depth);
-                          return from < 0 ? ElementOrigin{} : ElementOrigin{0, from};
-                        });
+  TapOptions options{(*activations)->width, machine.lanes, floats ? machine.f16Rows : machine.rows};
+  std::optional<TapPlan> plan;
+  // Vectors of the result hold as many columns as a tile.
+  if (int64_t columns = lanesOf(packings[result]), most = floats ? machine.f16Columns : machine.columns;
+      most == machine.vectorBytes() || columns <= most)
+    plan = planTaps(graph, kernel, contraction, packings[lhs.value], packings[result], options);
+  bool direct = plan.has_value();
+  llvm::SmallVector<unsigned, 4> rowLoops = contraction.m, depthLoops = contraction.k;
+  for (const graph::Contraction::Window &window : contraction.windows) {
+    rowLoops.push_back(window.output);
+    depthLoops.push_back(window.tap);
+  }
+  if (!direct) {
+    // The first operand as a matrix: rows of all batches, one after the other.
+    int64_t rows = extentOf(kernel, rowLoops), depth = extentOf(kernel, depthLoops);
+    std::vector<int64_t> point(kernel.loops.size());
+    auto routed = route(
+        {*activations},
+        Region::of((*activations)->type, extentOf(kernel, contraction.batch) * rows, depth, machine.vectorBytes()), 0,
+        [&](int64_t element) -> ElementOrigin {
+          int64_t row = element / depth;
+          setLoops(kernel, contraction.batch, row / rows, point);
+          setLoops(kernel, rowLoops, row % rows, point);
+          setLoops(kernel, depthLoops, element % depth, point);
+          int64_t from = elementAt(lhs, lhsValue.shape, point);
+          return from < 0 ? ElementOrigin{} : ElementOrigin{0, from};
+        });
     if (!routed)
       return routed.takeError();
     activations = *routed;
+    options.vectorLanes = (*activations)->width;
+    plan = planMatrixTaps(graph, kernel, contraction, options);
   }
 
-  auto sums =
-      allocate(Region::of(sumType, batches * rows, columns, std::min(vector, tileColumns)), {activations.get()});
-  if (!sums)
-    return sums.takeError();
-  auto hemisphere = static_cast<unsigned>(matrixTurn++ % machine.hemispheres);
-  auto rhsElement = [&](int64_t batch, int64_t k, int64_t n) {
-    setLoops(kernel, loops.batch, batch, point);
-    setLoops(kernel, loops.columns, n, point);
-    setLoops(kernel, loops.depth, k, point);
-    return elementAt(rhs, rhsValue.shape, point);
-  };
-  bool constant = rhsValue.role == graph::ValueRole::Constant;
-  RegionPointer rhsRegion;
+  TapProduct product;
+  product.plan = &*plan;
+  product.lhs = *activations;
+  product.padding = direct && lhs.padding ? lhs.padding->bits : 0;
+  product.lhsType = typeOf(lhsValue.type);
+  product.rhsType = typeOf(rhsValue.type);
+  product.isOutput = direct && isOutput[result];
+  product.multiplied = direct && multiplied[result];
+  // Tiles of a constant are made once; those of computed values for every use.
   Tensor factors;
-  if (constant) {
+  RegionPointer computed;
+  if (rhsValue.role == graph::ValueRole::Constant) {
     if (rhsValue.data.valid())
       factors = floats ? quadrille::convert(rhsValue.data, factor) : rhsValue.data;
   } else {
-    auto region = regionOf(rhs.value);
+    auto region = inFactors(rhs.value);
     if (!region)
       return region.takeError();
-    auto converted = inFactors(rhsValue, *region);
-    if (!converted)
-      return converted.takeError();
-    rhsRegion = *converted;
+    computed = *region;
   }
-  for (int64_t batch = 0; batch < batches; ++batch)
-    for (int64_t piece = 0; piece < (*sums)->pieces; ++piece)
-      for (int64_t firstRow = 0; firstRow < rows; firstRow += machine.accumulators) {
-        int64_t count = std::min(rows - firstRow, machine.accumulators), width = (*sums)->width;
-        for (int64_t tile = 0; tile < activations->pieces; ++tile) {
-          int64_t firstDepth = tile * activations->width;
-          int64_t height = std::min(activations->width, depth - firstDepth);
-          int64_t across = std::min(width, columns - piece * width);
-          std::vector<WeightBlocks> planesOfTile;
-          // Both byte planes of a computed operand lie in one matrix: rows of the low bytes, then of the high ones.
-          if (constant) {
-            auto key = std::tuple(rhs.value, batch, piece, tile);
-            for (int64_t byte = 0; byte < bytes; ++byte) {
-              auto &known = weightTiles[{key, byte}];
-              if (!known.region) {
-                Tensor data;
-                if (factors.valid()) {
-                  data = Tensor::zeros(ElementType::u8, {height, vector});
-                  for (int64_t k = 0; k < height; ++k)
-                    for (int64_t n = 0; n < across; ++n)
-                      data.mutableBytes()[k * vector + n] =
-                          factors.bytes()[rhsElement(batch, firstDepth + k, piece * width + n) * bytes + byte];
-                }
-                auto made = weightsOf(rhsValue.name, data, height);
-                if (!made)
-                  return made.takeError();
-                known = *made;
-              }
-              planesOfTile.push_back(known);
-            }
-          } else {
-            auto made = routeWeights(rhsRegion, height, [&](int64_t k, int64_t lane) -> ElementOrigin {
-              if (lane >= across)
-                return {};
-              return {0, rhsElement(batch, firstDepth + k, piece * width + lane)};
-            });
-            if (!made)
-              return made.takeError();
-            planesOfTile = *made;
-          }
-          install(hemisphere, planesOfTile, productType(rhsValue.type));
-          bool first = tile == 0, last = tile + 1 == activations->pieces;
-          AccumulateMode mode = first && last ? AccumulateMode::Pass
-                                : first       ? AccumulateMode::Start
-                                : last        ? AccumulateMode::Finish
-                                              : AccumulateMode::Add;
-          ProductRun run{activations.get(),       tile, 0,     batch * rows + firstRow,   1, sums->get(), piece, 0, 4,
-                         batch * rows + firstRow, 0,    count, static_cast<uint8_t>(mode)};
-          multiply(hemisphere, productType(lhsValue.type), run);
-        }
-      }
-  return finishProduct(kernel, loops.batch, loops.rows, loops.columns, *sums, resultValue);
+  product.tilesOf = [&](const TapPlan::Batch &batch, const TapPlan::Pass &pass, int64_t firstColumn,
+                        int64_t width) -> llvm::Expected<std::vector<WeightBlocks>> {
+    std::vector<int64_t> elements = plan->elementsOf(batch, pass, firstColumn, width, options.vectorLanes);
+    if (computed)
+      return routeWeights(computed, pass.height, [&](int64_t row, int64_t lane) -> ElementOrigin {
+        int64_t element = lane < width ? elements[row * width + lane] : -1;
+        return element < 0 ? ElementOrigin{} : ElementOrigin{0, element};
+      });
+    return constantTiles(rhs.value, factors, bytes, elements, pass.height, width);
+  };
+  product.body.inputs = {sumType};
+  Register value = product.body.append(BlockOpcode::Input, sumType, {}, 0);
+  product.operands.push_back({});
+  if (!direct) {
+    product.body.results = {value};
+    auto sums = streamTaps(product);
+    if (!sums)
+      return sums.takeError();
+    return finishProduct(kernel, contraction.batch, rowLoops, contraction.n, *sums, graph.values[result]);
+  }
+  auto started = addStart(kernel, product, value);
+  if (!started)
+    return started.takeError();
+  value = *started;
+  // An elementwise kernel that reads nothing else that is yet to come works on the sums while they are on their way.
+  if (const Kernel *follower = followerOf(kernel)) {
+    TapProduct together = product;
+    if (llvm::Error error = follow(*follower, result, together, value))
+      return error;
+    auto made = streamTaps(together);
+    if (!made)
+      return made.takeError();
+    if (*made) {
+      regions[follower->writes[0].value] = *made;
+      done.push_back(follower);
+      return llvm::Error::success();
+    }
+  }
+  if (graph.values[result].type != sumType)
+    value = product.body.append(BlockOpcode::Convert, graph.values[result].type, {value});
+  product.body.results = {value};
+  auto made = streamTaps(product);
+  if (!made)
+    return made.takeError();
+  if (!*made)
+    return internalError("no chain for the sums of a product");
+  regions[result] = *made;
+  return llvm::Error::success();
+}
+
+llvm::Expected<Register> CompilerState::addStart(const Kernel &kernel, TapProduct &product, Register value) {
+  const graph::Write &write = kernel.writes[0];
+  ElementType type = product.body.instructions[value].type, from;
+  Register start;
+  if (write.initial) {
+    auto operand =
+        operandOf(kernel, *write.initial, std::vector<int64_t>(kernel.loops.size()), graph.values[write.value].shape);
+    if (!operand)
+      return operand.takeError();
+    from = operand->region->type;
+    start = product.body.append(BlockOpcode::Input, from, {}, product.body.inputs.size());
+    product.body.inputs.push_back(from);
+    product.operands.push_back(std::move(*operand));
+  } else if (write.initialScalar && write.initialScalar->bits != 0) {
+    from = write.initialScalar->type;
+    start = product.body.append(BlockOpcode::Constant, from, {}, write.initialScalar->bits);
+  } else {
+    return value;
+  }
+  if (from != type)
+    start = product.body.append(BlockOpcode::Convert, type, {start});
+  return product.body.append(BlockOpcode::Add, type, {value, start});
+}
+
+const Kernel *CompilerState::followerOf(const Kernel &kernel) const {
+  graph::ValueId result = kernel.writes[0].value;
+  if (isOutput[result] || readers[result] != 1)
+    return nullptr;
+  auto found = llvm::find_if(graph.kernels,
+                             [&](const Kernel &other) { return llvm::is_contained(graph::operandsOf(other), result); });
+  if (found == graph.kernels.end() || !graph::isElementwise(*found))
+    return nullptr;
+  for (const Read &read : found->reads) {
+    bool there = regions[read.value] || graph.values[read.value].role == graph::ValueRole::Constant;
+    if (read.value == result
+            ? !graph::readsOwnElement(graph, *found, read) || packings[result] != packings[found->writes[0].value]
+            : !there)
+      return nullptr;
+  }
+  for (const BlockInstruction &instruction : found->body.instructions)
+    if (instruction.opcode == BlockOpcode::LoopIndex)
+      return nullptr;
+  return &*found;
+}
+
+llvm::Error CompilerState::follow(const Kernel &follower, graph::ValueId result, TapProduct &product, Register value) {
+  ElementType stored = graph.values[result].type;
+  if (product.body.instructions[value].type != stored)
+    value = product.body.append(BlockOpcode::Convert, stored, {value});
+  graph::ValueId written = follower.writes[0].value;
+  std::vector<std::optional<Register>> inputs;
+  for (const Read &read : follower.reads) {
+    if (read.value == result) {
+      inputs.push_back(value);
+      continue;
+    }
+    auto operand = operandOf(follower, read, std::vector<int64_t>(follower.loops.size()), graph.values[written].shape);
+    if (!operand)
+      return operand.takeError();
+    ElementType type = operand->region->type;
+    inputs.push_back(product.body.append(BlockOpcode::Input, type, {}, product.body.inputs.size()));
+    product.body.inputs.push_back(type);
+    product.operands.push_back(std::move(*operand));
+  }
+  std::vector<Register> renamed;
+  for (BlockInstruction instruction : follower.body.instructions) {
+    if (instruction.opcode == BlockOpcode::Input) {
+      renamed.push_back(*inputs[instruction.immediate]);
+      continue;
+    }
+    llvm::SmallVector<Register, 3> operands;
+    for (unsigned i = 0; i < operandCount(instruction.opcode); ++i)
+      operands.push_back(renamed[instruction.operands[i]]);
+    renamed.push_back(product.body.append(instruction.opcode, instruction.type, operands, instruction.immediate));
+  }
+  product.body.results = {renamed[follower.body.results[0]]};
+  product.isOutput = isOutput[written];
+  product.multiplied = multiplied[written];
+  return llvm::Error::success();
+}
+
+llvm::Expected<std::vector<WeightBlocks>> CompilerState::constantTiles(graph::ValueId id, const Tensor &factors,
+                                                                       int64_t bytes, llvm::ArrayRef<int64_t> elements,
+                                                                       int64_t height, int64_t width) {
+  auto digest = llvm::xxh3_128bits({reinterpret_cast<const uint8_t *>(elements.data()), elements.size() * 8});
+  auto [known, fresh] = weightTiles.try_emplace({id, digest.low64, digest.high64});
+  if (!fresh)
+    return known->second;
+  int64_t vector = machine.vectorBytes();
+  for (int64_t byte = 0; byte < bytes; ++byte) {
+    Tensor data;
+    if (factors.valid()) {
+      data = Tensor::zeros(ElementType::u8, {height, vector});
+      const std::byte *from = factors.bytes().data() + byte;
+      std::byte *to = data.mutableBytes();
+      for (int64_t row = 0; row < height; ++row)
+        for (int64_t column = 0; column < width; ++column)
+          if (int64_t element = elements[row * width + column]; element >= 0)
+            to[row * vector + column] = from[element * bytes];
+    }
+    auto made = weightsOf(graph.values[id].name, data, height);
+    if (!made)
+      return made.takeError();
+    known->second.push_back(*made);
+  }
+  return known->second;
 }
 
 llvm::Error CompilerState::finishProduct(const Kernel &kernel, llvm::ArrayRef<unsigned> batch,

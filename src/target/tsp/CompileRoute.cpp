@@ -113,11 +113,11 @@ llvm::Expected<RegionPointer> CompilerState::routeBytes(llvm::ArrayRef<RegionPoi
       for (int64_t byte = 0; byte < to.bytes(); ++byte) {
         std::vector<size_t> done(end - first);
         for (size_t map : needed) {
-          install(hemisphere, tiles[map], ProductType::U8);
+          install({hemisphere, 0}, tiles[map], ProductType::U8);
           ProductRun run;
           auto flush = [&] {
             if (run.from)
-              multiply(hemisphere, ProductType::U8, run);
+              multiply({hemisphere, 0}, run);
             run.from = nullptr;
           };
           // Several parts of a row with the same map: one after the other.
@@ -144,25 +144,16 @@ llvm::Expected<RegionPointer> CompilerState::routeBytes(llvm::ArrayRef<RegionPoi
                            run.toRow + run.count == row && run.count <= machine.repeatMaximum;
               if (joins && run.count == 1)
                 run.fromStep = part.row - run.fromRow;
+              joins &= run.from && from->together(run.fromRow, run.fromStep, run.count + 1) == run.count + 1 &&
+                       to.together(run.toRow, 1, run.count + 1) == run.count + 1;
               if (joins && part.row == run.fromRow + run.count * run.fromStep) {
                 ++run.count;
                 continue;
               }
               flush();
               int64_t fromByte = part.source == paddingSource ? byte : sourceByte + byte;
-              run = {from,
-                     part.piece,
-                     fromByte,
-                     part.row,
-                     1,
-                     &to,
-                     piece,
-                     byte,
-                     1,
-                     row,
-                     row - first,
-                     1,
-                     static_cast<uint8_t>(mode)};
+              run = {from,  part.piece, fromByte, part.row,    1, &to,
+                     piece, byte,       row,      row - first, 1, static_cast<uint8_t>(mode)};
             }
           flush();
         }

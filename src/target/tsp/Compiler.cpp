@@ -1,12 +1,15 @@
 #include "target/tsp/Compiler.h"
 
 #include "base/Error.h"
+#include "graph/DropUnused.h"
+#include "graph/FuseKernels.h"
 #include "graph/InlineComposites.h"
 #include "graph/KernelQueries.h"
 #include "numerics/Convert.h"
 #include "target/Refusal.h"
 #include "target/tsp/CompilerState.h"
 #include "target/tsp/Lower.h"
+#include "target/tsp/Orient.h"
 
 #include "llvm/ADT/STLExtras.h"
 
@@ -49,8 +52,10 @@ bool narrow(ElementType &type, uint64_t &bits) {
 
 } // namespace
 
-llvm::Expected<KernelGraph> machineGraph(const KernelGraph &original) {
-  KernelGraph graph = lower(graph::inlineComposites(original, [](const Kernel &) { return false; }));
+llvm::Expected<MachineGraph> machineGraph(const KernelGraph &original, const Architecture &machine) {
+  MachineGraph result;
+  KernelGraph &graph = result.graph;
+  graph = lower(graph::inlineComposites(original, [](const Kernel &) { return false; }));
   for (graph::Value &value : graph.values) {
     auto type = machineType(value.type);
     if (!type)
@@ -84,22 +89,40 @@ llvm::Expected<KernelGraph> machineGraph(const KernelGraph &original) {
       if (write.initialScalar)
         narrow(write.initialScalar->type, write.initialScalar->bits);
   }
-  return graph;
+  structureReshapes(graph);
+  graph::dropUnused(graph);
+  graph::absorbMoves(graph, [&](const KernelGraph &of, const Kernel &kernel) {
+    return kernel.kind == KernelKind::Contract && whyNot(of, kernel, machine).empty();
+  });
+  // Longer ones seldom find units.
+  graph::fuseElementwise(graph, static_cast<size_t>(machine.alus) / 2);
+  narrowProductOperands(graph);
+  result.ends = orientValues(graph);
+  for (const graph::Value &value : graph.values)
+    result.packings.push_back(plainPacking(value.shape));
+  return result;
 }
 
 llvm::Expected<program::Program> CompilerState::run() {
   for (const Kernel &each : graph.kernels)
     for (ValueId value : graph::operandsOf(each))
       ++readers[value];
-  for (ValueId value : graph.outputs)
+  for (ValueId value : graph.outputs) {
     ++readers[value];
+    isOutput[value] = true;
+  }
+  for (const Kernel &each : graph.kernels)
+    if (auto contraction = graph::inferContraction(graph, each))
+      for (unsigned read : {contraction->lhs, contraction->rhs})
+        multiplied[each.reads[read].value] = true;
   for (auto [i, value] : llvm::enumerate(graph.inputs))
     if (llvm::Error error = input(static_cast<uint32_t>(i), value))
       return std::move(error);
   for (const Kernel &each : graph.kernels) {
     node = each.nodes.empty() ? 0 : each.nodes.front();
-    if (llvm::Error error = kernel(each))
-      return std::move(error);
+    if (!llvm::is_contained(done, &each))
+      if (llvm::Error error = kernel(each))
+        return std::move(error);
     // The memory of values that no later kernel reads can be written again.
     for (ValueId value : graph::operandsOf(each))
       if (--readers[value] == 0 && graph.values[value].role == graph::ValueRole::Intermediate)
@@ -139,8 +162,11 @@ llvm::Error CompilerState::kernel(const Kernel &kernel) {
 }
 
 llvm::Expected<RegionPointer> CompilerState::allocate(Region region, llvm::ArrayRef<const Region *> avoid,
-                                                      std::optional<unsigned> hemisphere, bool anywhere, bool initial) {
-  if (RegionPointer found = placement.allocate(region, avoid, hemisphere, anywhere, initial))
+                                                      std::optional<unsigned> hemisphere, bool anywhere, bool initial,
+                                                      Placement::Pool pool) {
+  if (!region.segmentRows && region.wordsNeeded() > machine.words)
+    region.segmentRows = machine.words / (region.spread ? 1 : region.pieces);
+  if (RegionPointer found = placement.allocate(region, avoid, hemisphere, anywhere, initial, pool))
     return found;
   std::string name = node < graph.nodes.size() ? graph.nodes[node].name : "";
   return target::doesNotFitError(
@@ -151,37 +177,76 @@ llvm::Expected<RegionPointer> CompilerState::allocate(Region region, llvm::Array
       {"", name}, "programs for several chips are not compiled yet; a smaller batch needs less");
 }
 
-void CompilerState::addLayout(uint32_t variable, const Region &region) {
-  const Shape &shape = program.variables[variable].shape;
+void CompilerState::addLayout(uint32_t variable, const Region &region, const graph::Permutation &order,
+                              const Packing &packing) {
+  for (const RegionPointer &copy : region.copies)
+    addLayout(variable, *copy, order, packing);
+  // The region's dimensions.
+  Shape shape = program.variables[variable].shape;
+  if (!order.empty())
+    for (auto [d, from] : llvm::enumerate(order))
+      shape[d] = program.variables[variable].shape[from];
+  auto numberOf = [&](size_t d) { return static_cast<uint8_t>(order.empty() ? d : order[d]); };
   Layout layout;
   layout.variable = variable;
   layout.bank = region.bank;
   layout.address = static_cast<uint32_t>(region.address);
   layout.slices = region.slices;
   auto bytes = static_cast<uint32_t>(region.bytes());
-  int64_t stride = region.rows;
-  for (size_t d = 0; d + 1 < shape.size(); ++d) {
-    stride /= shape[d];
-    layout.axes.push_back(
-        {static_cast<uint8_t>(d), AxisTarget::Address, static_cast<uint32_t>(shape[d]), static_cast<uint32_t>(stride)});
+  auto add = [&](size_t d, AxisTarget target, int64_t extent, int64_t step) {
+    layout.axes.push_back({numberOf(d), target, static_cast<uint32_t>(extent), static_cast<uint32_t>(step)});
+  };
+  int64_t stride = region.rows, lanes = region.columns;
+  int64_t slicesOfSegment = (region.spread ? region.pieces : 1) * region.bytes();
+  for (size_t d = 0; d < shape.size(); ++d) {
+    int64_t rows = shape[d] / packing[d];
+    stride /= rows;
+    // Segments are whole numbers of a dimension's rows.
+    int64_t near = std::clamp<int64_t>(region.rowsOfSegment() / stride, 1, rows);
+    if (rows > near)
+      add(d, AxisTarget::Slice, (rows + near - 1) / near, near * stride / region.rowsOfSegment() * slicesOfSegment);
+    if (near > 1 || rows == 1)
+      add(d, AxisTarget::Address, near, stride);
+    if (packing[d] == 1 && d + 1 < shape.size())
+      continue;
+    lanes /= packing[d];
+    if (region.pieces > 1) {
+      add(d, region.spread ? AxisTarget::Slice : AxisTarget::Address, region.pieces,
+          region.spread ? region.bytes() : region.rowsOfSegment());
+      add(d, AxisTarget::Lane, region.width, 1);
+    } else {
+      add(d, AxisTarget::Lane, packing[d], lanes);
+    }
   }
-  auto last = static_cast<uint8_t>(shape.size() - 1);
-  if (!shape.empty() && region.pieces > 1)
-    layout.axes.push_back(
-        {last, AxisTarget::Address, static_cast<uint32_t>(region.pieces), static_cast<uint32_t>(region.rows)});
-  if (!shape.empty())
-    layout.axes.push_back({last, AxisTarget::Lane, static_cast<uint32_t>(region.width), 1});
   layout.axes.push_back({static_cast<uint8_t>(shape.size()), AxisTarget::Slice, bytes, 1});
   code.layouts.push_back(std::move(layout));
 }
 
+int64_t CompilerState::segmentRowsOf(ValueId id) const {
+  const graph::Value &value = graph.values[id];
+  int64_t columns = lanesOf(packings[id]), rows = elementCount(value.shape) / columns;
+  int64_t most = machine.words / ((columns + machine.vectorBytes() - 1) / machine.vectorBytes());
+  if (rows <= most)
+    return 0;
+  for (size_t d = 0; d < value.shape.size(); ++d) {
+    int64_t extent = value.shape[d] / packings[id][d];
+    rows /= extent;
+    for (int64_t near = extent; near >= 1 && rows <= most; --near)
+      if (extent % near == 0 && near * rows <= most)
+        return near * rows;
+  }
+  return 0;
+}
+
 llvm::Error CompilerState::input(uint32_t variable, ValueId id) {
   const graph::Value &value = graph.values[id];
-  auto region =
-      allocate(Region::of(value.type, rowsOf(value.shape), columnsOf(value.shape), machine.vectorBytes()), {});
+  Region shape = Region::of(value.type, elementCount(value.shape) / lanesOf(packings[id]), lanesOf(packings[id]),
+                            machine.vectorBytes());
+  shape.segmentRows = segmentRowsOf(id);
+  auto region = allocate(shape, {});
   if (!region)
     return region.takeError();
-  addLayout(variable, **region);
+  addLayout(variable, **region, ends[variable], packings[id]);
   regions[id] = *region;
   inputNumbers[id] = (*region)->number;
   return llvm::Error::success();
@@ -191,7 +256,15 @@ llvm::Error CompilerState::output(uint32_t variable, ValueId id) {
   auto region = regionOf(id);
   if (!region)
     return region.takeError();
-  addLayout(variable, **region);
+  if (int64_t segmentRows = segmentRowsOf(id); (*region)->segments() > 1 && (*region)->segmentRows != segmentRows) {
+    region = copyOf(*region, {}, std::nullopt, segmentRows);
+    if (!region)
+      return region.takeError();
+  }
+  // The copies are the compiler's own.
+  Region first = **region;
+  first.copies.clear();
+  addLayout(variable, first, ends[variable], packings[id]);
   return llvm::Error::success();
 }
 
@@ -214,7 +287,7 @@ llvm::Expected<RegionPointer> CompilerState::constantRegion(const std::string &n
                          /*initial=*/true);
   if (!region)
     return region.takeError();
-  addLayout(addWeight(name, {rows, columns}, type, std::move(data)), **region);
+  addLayout(addWeight(name, {rows, columns}, type, std::move(data)), **region, {}, {1, columns});
   resident.push_back(*region);
   return *region;
 }
@@ -259,7 +332,7 @@ llvm::Expected<RegionPointer> CompilerState::regionOf(ValueId id) {
 Step CompilerState::access(Opcode opcode, const Region &region, int64_t piece, int64_t byte, int64_t row, int64_t step,
                            Source stream, int64_t cycle, int64_t count) const {
   Step result;
-  SliceName slice = region.slice(piece, byte);
+  SliceName slice = region.slice(piece, byte, row);
   result.queue = {UnitKind::Memory, slice.hemisphere, slice.slice, 0};
   result.instruction.opcode = static_cast<uint8_t>(opcode);
   result.instruction.small[0] = region.bank;
@@ -272,7 +345,36 @@ Step CompilerState::access(Opcode opcode, const Region &region, int64_t piece, i
   return result;
 }
 
-llvm::Expected<program::Program> compileGraph(const KernelGraph &graph, const Architecture &machine,
+void CompilerState::read(Group &group, const Region &region, int64_t piece, int64_t byte, const RowRun &run,
+                         Source stream, int64_t target, int64_t cycle) const {
+  cycle += run.offset - machine.memoryRead - (target - coordinate(region, piece, byte, run.row, stream.direction()));
+  group.from = std::max(group.from, region.readableFrom(run.row, run.step, run.count) - cycle);
+  group.touches.push_back({group.steps.size(), const_cast<Region *>(&region), run.row, run.step});
+  group.steps.push_back(access(Opcode::Read, region, piece, byte, run.row, run.step, stream, cycle, run.count));
+}
+
+void CompilerState::write(Group &group, Region &region, int64_t piece, int64_t byte, const RowRun &run, Source stream,
+                          int64_t origin, int64_t cycle) const {
+  cycle += run.offset + coordinate(region, piece, byte, run.row, stream.direction()) - origin;
+  group.from = std::max(group.from, region.writable - cycle);
+  group.touches.push_back({group.steps.size(), &region, run.row, run.step});
+  group.steps.push_back(access(Opcode::Write, region, piece, byte, run.row, run.step, stream, cycle, run.count));
+}
+
+void CompilerState::place(const Group &group, int64_t start) {
+  timetable.place(group.steps, start, node);
+  for (const Group::Touch &touch : group.touches) {
+    const Step &step = group.steps[touch.step];
+    int64_t first = start + step.cycle;
+    if (step.instruction.op() == Opcode::Read)
+      touch.region->lastRead = std::max(touch.region->lastRead, first + step.count - 1);
+    else
+      for (int64_t k = 0; k < step.count; ++k)
+        touch.region->wrote(touch.row + k * touch.rowStep, first + k + machine.memoryWrite);
+  }
+}
+
+llvm::Expected<program::Program> compileGraph(const MachineGraph &graph, const Architecture &machine,
                                               program::Program program) {
   return CompilerState(graph, machine, std::move(program)).run();
 }

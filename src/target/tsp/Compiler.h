@@ -4,25 +4,34 @@
 // by products with tiles of zeros and ones.
 #pragma once
 
+#include "graph/PermuteValues.h"
 #include "target/Target.h"
 #include "target/tsp/Architecture.h"
+#include "target/tsp/TapPlan.h"
 
 namespace quadrille::tsp {
 
 // The type in which the machine holds values of a type; nothing when it does not.
 std::optional<ElementType> machineType(ElementType type);
 
-// The graph without composites, loops, and kernels with computed indices (Lower.h), with the types in which the
-// machine holds values: 64-bit integers as 32-bit ones. A mismatch error names a value of a type that the machine does
-// not have.
-llvm::Expected<graph::KernelGraph> machineGraph(const graph::KernelGraph &graph);
+// A graph as the machine is to execute it.
+struct MachineGraph {
+  graph::KernelGraph graph;
+  std::vector<graph::Permutation> ends; // orders of the dimensions of inputs, then of outputs
+  std::vector<Packing> packings;        // by value: how it lies in memory
+};
+
+// The graph without composites, loops, and kernels with computed indices (Lower.h), with the types in which the machine holds values: 64-bit integers as 32-bit ones, what
+// products read as f16; with dimensions in the order in which values lie in memory. A mismatch error names a value of a
+// type that the machine does not have.
+llvm::Expected<MachineGraph> machineGraph(const graph::KernelGraph &graph, const Architecture &machine);
 
 // Of a kernel of a machine graph: empty when the compiler has what it needs, else the reason.
 std::string whyNot(const graph::KernelGraph &graph, const graph::Kernel &kernel, const Architecture &machine);
 
 // The program for a machine graph whose kernels all can be had. `program` holds the variables of its inputs and
 // outputs, in that order. Mismatch errors: it does not fit.
-llvm::Expected<program::Program> compileGraph(const graph::KernelGraph &graph, const Architecture &machine,
+llvm::Expected<program::Program> compileGraph(const MachineGraph &graph, const Architecture &machine,
                                               program::Program program);
 
 } // namespace quadrille::tsp

@@ -2,19 +2,51 @@
 #pragma once
 
 #include "graph/Contraction.h"
+#include "target/tsp/Compiler.h"
 #include "target/tsp/Expand.h"
 #include "target/tsp/Placement.h"
 #include "target/tsp/SwitchUnit.h"
+#include "target/tsp/TapPlan.h"
 #include "target/tsp/Timetable.h"
 
 #include "llvm/ADT/STLFunctionalExtras.h"
 
+#include <functional>
+
 namespace quadrille::tsp {
 
-// An operand of an elementwise expression: where it lies, and which of its rows goes with each row of the result.
+// An operand of an elementwise expression: where it lies, and which of its rows goes with each row of the result. Or a
+// result: which of its rows are written.
 struct Operand {
-  RegionPointer region;
-  std::vector<int64_t> rows;
+  RegionPointer region;      // null: it is on its stream without being read
+  std::vector<int64_t> rows; // -1: the one of `padding`, which lies in the same hemisphere
+  RegionPointer padding = nullptr;
+};
+
+// Rows of a region that are accessed one cycle after the other by one instruction.
+struct RowRun {
+  const Region *region;
+  int64_t offset; // cycles after the first row of all
+  int64_t row, step, count;
+};
+
+// Instructions that are scheduled together, and the memory that they touch.
+struct Group {
+  std::vector<Step> steps;
+  struct Touch {
+    size_t step;
+    Region *region;
+    int64_t row, rowStep;
+  };
+  std::vector<Touch> touches;
+  int64_t from = 0; // the earliest start for which values are there and memory is free
+};
+
+// What multiplies by itself: a plane, or for f16 the pair of planes that begins with it.
+struct MatrixUnit {
+  unsigned hemisphere = 0;
+  int64_t plane = 0;
+  bool operator==(const MatrixUnit &) const = default;
 };
 
 // From where an element of a value comes that is put together from others.
@@ -31,12 +63,12 @@ struct WeightBlocks {
   int64_t rows = 0;  // of the tile
 };
 
-// Vectors that stream from memory through an installed tile, and their sums back to memory.
+// Bytes that stream from memory through an installed tile of bytes, and their sums' low bytes back to memory.
 struct ProductRun {
   Region *from = nullptr;
   int64_t fromPiece = 0, fromByte = 0, fromRow = 0, fromStep = 1;
   Region *to = nullptr; // of Pass and Finish
-  int64_t toPiece = 0, toByte = 0, toBytes = 4, toRow = 0;
+  int64_t toPiece = 0, toByte = 0, toRow = 0;
   int64_t sum = 0, count = 1;
   uint8_t mode = 0; // AccumulateMode
 };
@@ -73,11 +105,26 @@ struct LaneForms {
 // What a combiner does to two elements; nothing when that is not compiled.
 std::optional<BlockOpcode> operationOf(graph::Combiner combiner);
 
+// A product whose operands lie as a plan wants them, and what becomes of its sums.
+struct TapProduct {
+  const TapPlan *plan = nullptr;
+  RegionPointer lhs;
+  uint64_t padding = 0; // what a vector of padding holds
+  ProductType lhsType = ProductType::F16, rhsType = ProductType::F16;
+  std::function<llvm::Expected<std::vector<WeightBlocks>>(const TapPlan::Batch &batch, const TapPlan::Pass &pass,
+                                                          int64_t firstColumn, int64_t width)>
+      tilesOf;
+  BlockExpression body;                      // of the sums, which are its first input
+  std::vector<Operand> operands;             // of the body; the first is no region
+  bool isOutput = false, multiplied = false; // the result: of the program; other products read it
+};
+
 class CompilerState {
 public:
-  CompilerState(const graph::KernelGraph &graph, const Architecture &machine, program::Program program)
-      : graph(graph), machine(machine), program(std::move(program)), timetable(machine), placement(machine),
-        regions(graph.values.size()), forms(graph.values.size()), readers(graph.values.size()) {}
+  CompilerState(const MachineGraph &from, const Architecture &machine, program::Program program)
+      : graph(from.graph), machine(machine), program(std::move(program)), timetable(machine), placement(machine),
+        regions(graph.values.size()), forms(graph.values.size()), readers(graph.values.size()), packings(from.packings),
+        ends(from.ends), multiplied(graph.values.size()), isOutput(graph.values.size()) {}
 
   llvm::Expected<program::Program> run();
 
@@ -88,8 +135,11 @@ private:
   llvm::Error output(uint32_t variable, graph::ValueId id);
   llvm::Expected<RegionPointer> allocate(Region region, llvm::ArrayRef<const Region *> avoid,
                                          std::optional<unsigned> hemisphere = std::nullopt, bool anywhere = false,
-                                         bool initial = false);
-  void addLayout(uint32_t variable, const Region &region);
+                                         bool initial = false, Placement::Pool pool = Placement::Pool::Values);
+  // Of an input or output: as many rows of a value lie in the same slices; whole rows of a dimension. 0: all of them.
+  int64_t segmentRowsOf(graph::ValueId id) const;
+  // `order`: of the variable's dimensions, when the region has another than the variable; `packing`: of the region.
+  void addLayout(uint32_t variable, const Region &region, const graph::Permutation &order, const Packing &packing);
   uint32_t addWeight(const std::string &name, Shape shape, ElementType type, Tensor data);
   // A region with these contents; `data` may be invalid: absent weights.
   llvm::Expected<RegionPointer> constantRegion(const std::string &name, ElementType type, int64_t rows, int64_t columns,
@@ -106,19 +156,29 @@ private:
   // A read at a point of the reduction loops, as operand of a kernel whose result has `shape`.
   llvm::Expected<Operand> operandOf(const graph::Kernel &kernel, const graph::Read &read, llvm::ArrayRef<int64_t> point,
                                     const Shape &shape);
-  // The expression for every row; makes the regions of its results.
+  // The expression for every row; makes the regions of its results, with a copy of each if they are to be `copied`.
   llvm::Expected<std::vector<RegionPointer>> stream(const BlockExpression &body, const std::vector<Operand> &operands,
-                                                    int64_t rows, int64_t columns);
+                                                    int64_t rows, int64_t columns, bool copied = false);
   // The same for an expression that is one chain.
   llvm::Expected<std::vector<RegionPointer>> streamStage(BlockExpression body, std::vector<Operand> operands,
-                                                         int64_t rows, int64_t columns);
+                                                         int64_t rows, int64_t columns, bool copied);
   llvm::Expected<BlockExpression> withLoopNumbers(const graph::Kernel &kernel, llvm::ArrayRef<int64_t> point,
                                                   const Shape &shape, std::vector<Operand> &operands);
   llvm::Expected<RegionPointer> copyOf(const RegionPointer &from, llvm::ArrayRef<const Region *> avoid,
-                                       std::optional<unsigned> hemisphere);
-  std::vector<Step> groupOf(const Chain &chain, llvm::ArrayRef<RegionPointer> constants,
-                            llvm::ArrayRef<Operand> operands, llvm::ArrayRef<RegionPointer> results, int64_t piece,
-                            int64_t row, int64_t count, int64_t &from) const;
+                                       std::optional<unsigned> hemisphere, int64_t segmentRows = 0);
+  // Adds a chain for rows [row, row + count) of the results, which begins `shift` cycles after the group.
+  void addChain(Group &group, const Chain &chain, llvm::ArrayRef<RegionPointer> constants,
+                llvm::ArrayRef<Operand> operands, llvm::ArrayRef<Operand> results, int64_t piece, int64_t row,
+                int64_t count, int64_t shift) const;
+  // How many rows from `row` on a group can take without too many instructions for its queues.
+  int64_t rowsTogether(llvm::ArrayRef<Operand> operands, int64_t row, int64_t count) const;
+  static Operand wholeOf(const RegionPointer &region) {
+    Operand operand{region, std::vector<int64_t>(region->rows), nullptr};
+    for (int64_t row = 0; row < region->rows; ++row)
+      operand.rows[row] = row;
+    return operand;
+  }
+  std::vector<RowRun> runsOf(const Operand &operand, int64_t row, int64_t count) const;
 
   // A reduction, without what it starts from unless that is an operand, by one step for each point of its loops; of a
   // kernel whose result has `shape`.
@@ -188,20 +248,60 @@ private:
   llvm::Expected<std::vector<WeightBlocks>>
   routeWeights(const RegionPointer &from, int64_t height,
                llvm::function_ref<ElementOrigin(int64_t row, int64_t lane)> originOf);
+  // Tiles of a constant: for each of `height` rows and `width` columns which element, or -1 for zero. `factors`: the
+  // constant in the type of `bytes` that is multiplied, or invalid when its data is absent.
+  llvm::Expected<std::vector<WeightBlocks>> constantTiles(graph::ValueId id, const Tensor &factors, int64_t bytes,
+                                                          llvm::ArrayRef<int64_t> elements, int64_t height,
+                                                          int64_t width);
+  // Adds to a product's body what its sums start from; returns the sum.
+  llvm::Expected<Register> addStart(const graph::Kernel &kernel, TapProduct &product, Register value);
+  // Adds an elementwise kernel that reads the product's result, which is `value` in the body.
+  llvm::Error follow(const graph::Kernel &follower, graph::ValueId result, TapProduct &product, Register value);
   // From the sums of all batches, rows and columns to the kernel's result: its order, what it starts from, its type.
   llvm::Error finishProduct(const graph::Kernel &kernel, llvm::ArrayRef<unsigned> batch,
                             llvm::ArrayRef<unsigned> rowLoops, llvm::ArrayRef<unsigned> columnLoops, RegionPointer sums,
                             const graph::Value &value);
-  // Installs a tile; `planes` of it are loaded, one plane of bytes after the other.
-  void install(unsigned hemisphere, llvm::ArrayRef<WeightBlocks> planes, ProductType type);
-  void multiply(unsigned hemisphere, ProductType type, const ProductRun &run);
+  // Installs a tile; `tiles` of it are loaded, one plane of bytes after the other. `lane`: of the first row.
+  void install(MatrixUnit unit, llvm::ArrayRef<WeightBlocks> tiles, ProductType type, int64_t lane = 0);
+  void multiply(MatrixUnit unit, const ProductRun &run);
 
+  // CompileTaps.cpp
+  // Streams rows of the first operand through the plan's tiles on all planes at once, and sums through the body; gives
+  // the region of the result.
+  llvm::Expected<RegionPointer> streamTaps(TapProduct &product);
+  // Gives a region that products read a copy, so that two planes can read it at the same time; without room none.
+  void addCopy(const RegionPointer &region, llvm::ArrayRef<const Region *> avoid);
+  struct Epilogue;
+  static constexpr int32_t absent = -2; // of a pass: a row that takes no part
+  llvm::Expected<std::optional<Epilogue>> epilogueOf(const TapProduct &product, MatrixUnit unit,
+                                                     const RegionPointer &result);
+  llvm::Error streamBlock(const TapProduct &product, MatrixUnit unit, const Epilogue &epilogue,
+                          const RegionPointer &result, const TapPlan::Batch &batch, int64_t piece, int64_t first,
+                          int64_t count);
+  llvm::Error streamPass(const TapProduct &product, MatrixUnit unit, const Epilogue *epilogue,
+                         const RegionPointer &result, const TapPlan::Batch &batch, const TapPlan::Pass &pass,
+                         int64_t piece, int64_t first, llvm::ArrayRef<int32_t> rows, std::vector<bool> &started);
+  // The elementwise kernel that can work on a product's sums, all of whose other operands are there.
+  const graph::Kernel *followerOf(const graph::Kernel &kernel) const;
+
+  // An access of a region's memory by a stream that passes coordinate `target` as if dispatched there in `cycle`.
+  void read(Group &group, const Region &region, int64_t piece, int64_t byte, const RowRun &run, Source stream,
+            int64_t target, int64_t cycle) const;
+  void write(Group &group, Region &region, int64_t piece, int64_t byte, const RowRun &run, Source stream,
+             int64_t origin, int64_t cycle) const;
+  // Writes of vectors that come one after the other on the streams from `first` on, to a result and its copies.
+  void store(Group &group, const Operand &result, int64_t piece, int64_t row, int64_t count, Source first,
+             int64_t origin, int64_t cycle) const;
+  void place(const Group &group, int64_t start);
+  // One such access by itself, of rows of one segment.
   Step access(Opcode opcode, const Region &region, int64_t piece, int64_t byte, int64_t row, int64_t step,
               Source stream, int64_t cycle, int64_t count) const;
-  int64_t coordinate(const Region &region, int64_t piece, int64_t byte, Direction direction) const {
-    SliceName slice = region.slice(piece, byte);
+  int64_t coordinate(const Region &region, int64_t piece, int64_t byte, int64_t row, Direction direction) const {
+    SliceName slice = region.slice(piece, byte, row);
     return machine.sliceCoordinate(slice.hemisphere, slice.slice, direction);
   }
+  static Instruction instructionOf(Opcode opcode, uint8_t small0 = 0, uint8_t small1 = 0, int64_t word0 = 0,
+                                   int64_t word1 = 0);
   static Source streamOf(Direction direction, int64_t index) {
     return {direction == Direction::East ? Source::East : Source::West, static_cast<uint8_t>(index)};
   }
@@ -229,20 +329,25 @@ private:
   std::map<std::vector<int64_t>, WeightBlocks> laneMaps; // tiles that move lanes
   std::map<std::vector<int64_t>, RegionPointer> laneOrders;
   RegionPointer laneChoices; // row j: lane j for every lane of a superlane
-  // Constant tiles by operand, batch, piece of the columns and of the depth; and byte plane.
-  std::map<std::pair<std::tuple<graph::ValueId, int64_t, int64_t, int64_t>, int64_t>, WeightBlocks> weightTiles;
+  // Tiles of constants: by value and a digest of which of its elements; one for each byte plane.
+  std::map<std::tuple<graph::ValueId, uint64_t, uint64_t>, std::vector<WeightBlocks>> weightTiles;
   std::map<std::string, std::optional<Stages>> stagesOf; // by expression
   std::map<std::tuple<std::string, std::vector<Direction>, Direction, Direction, unsigned>, std::optional<Chain>>
       chainOf;
   int64_t matrixTurn = 0;
 
-  // What is known of a hemisphere's planes between two products.
+  std::vector<Packing> packings;           // by value
+  std::vector<graph::Permutation> ends;    // orders of the dimensions of inputs, then of outputs
+  std::vector<const graph::Kernel *> done; // kernels whose work others have done
+  std::vector<bool> multiplied, isOutput;  // by value: products read it; it is an output of the graph
+
+  // What is known of a plane between two products.
   struct PlaneState {
     int64_t loadable = 0;       // cycle from which the load buffers may be filled: after the last install
     int64_t installed = 0;      // dispatch of the last install
     int64_t lastActivation = 0; // dispatch
   };
-  PlaneState planes[2];
+  std::map<std::pair<unsigned, int64_t>, PlaneState> planes; // by hemisphere and plane
 };
 
 } // namespace quadrille::tsp

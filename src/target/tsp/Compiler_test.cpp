@@ -173,6 +173,8 @@ TEST(TspCompiler, SaysWhatItLacks) {
   graph.kernels.emplace_back().operation = "random_bits";
   graph.kernels[0].writes.push_back({0, {}, graph::Combiner::None, std::nullopt, std::nullopt});
   graph.kernels[0].nodes = {0};
+  graph.outputs = {0};
+  graph.outputNames = {"y"};
   auto machine = machine::Machine::load("unit-tsp");
   ASSERT_TRUE(bool(machine));
   auto plan = target::find("tsp")->plan(graph, *machine, {});

@@ -349,7 +349,8 @@ private:
     PlaneState &plane = planeOf(event);
     int64_t rows = instructionOf(event).word[0];
     PlaneTile tile{captureOf(event) + machine.install,
-                   mix(static_cast<uint64_t>(instructionOf(event).small[0]), static_cast<uint64_t>(rows))};
+                   mix(mix(static_cast<uint64_t>(instructionOf(event).small[0]), static_cast<uint64_t>(rows)),
+                       static_cast<uint64_t>(instructionOf(event).word[2]))};
     for (int64_t row = 0; row < rows; ++row)
       tile.hash = mix(tile.hash, plane.rows[row]);
     plane.tiles.push_back(tile);

@@ -11,6 +11,9 @@ namespace quadrille::tsp {
 // last place, the logarithm within 4, the error function within 2e-7.
 BlockExpression expand(const BlockExpression &expression);
 
+// The same without instructions whose operands are all constants.
+BlockExpression foldConstants(const BlockExpression &expression);
+
 // One chain: its inputs are reads of the whole expression, or results of earlier stages.
 struct Stage {
   BlockExpression body;

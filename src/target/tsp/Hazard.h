@@ -97,7 +97,7 @@ inline std::string oddPlane() {
   return "f16 activations go to the even plane of a pair";
 }
 inline std::string tandemTiles() {
-  return "the planes of the pair have f16 tiles of different sizes";
+  return "the planes of the pair have f16 tiles of different sizes or lanes";
 }
 inline std::string planeBusy() {
   return "the plane already takes activations in this cycle";

@@ -206,7 +206,7 @@ TEST(TspHazard, Activations) {
   std::string half = example("matmul_f16.tspasm");
   expectHazard(
       edit(half, "rows=32", "rows=16", "MXM east 1.1"),
-      "queue MXM east 0.2, instruction 2, cycle 167: the planes of the pair have f16 tiles of different sizes");
+      "queue MXM east 0.2, instruction 2, cycle 167: the planes of the pair have f16 tiles of different sizes or lanes");
 }
 
 TEST(TspHazard, Sums) {

@@ -20,6 +20,13 @@ std::string matrixProblem(const Instruction &instruction, unsigned hemisphere, c
     return ("rows=" + llvm::Twine(instruction.word[0]) + " is not in 1.." + llvm::Twine(machine.f16Rows) +
             " for type=f16")
         .str();
+  if (instruction.op() == Opcode::InstallWeights) {
+    int64_t rows = instruction.word[0], lane = instruction.word[2];
+    if (lane % machine.lanes != 0)
+      return ("lane=" + llvm::Twine(lane) + " is not the first of a superlane's " + llvm::Twine(machine.lanes)).str();
+    if (lane + rows > machine.vectorBytes())
+      return ("lane=" + llvm::Twine(lane) + " leaves no lanes for rows=" + llvm::Twine(rows)).str();
+  }
   if (instruction.op() != Opcode::Activate)
     return "";
   Source stream = Source::of(instruction.small[1]);

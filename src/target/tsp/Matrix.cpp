@@ -109,6 +109,7 @@ llvm::Expected<bool> Matrix::install(Plane &plane) {
     auto tile = std::make_shared<TimedTile>();
     tile->type = static_cast<ProductType>(work->instruction->small[0]);
     tile->rows = rows;
+    tile->lane = work->instruction->word[2];
     tile->weights = std::move(plane.buffer);
     tile->ready = capture + machine.install;
     plane.tiles.push_back(std::move(tile));
@@ -169,7 +170,7 @@ llvm::Expected<bool> Matrix::activate(Plane &plane) {
       return context.hazard(*work, work->done, hazard::notInstalled());
     if ((tile->type == ProductType::F16) != f16 || (second && second->type != ProductType::F16))
       return context.hazard(*work, work->done, hazard::wrongTile());
-    if (second && second->rows != tile->rows)
+    if (second && (second->rows != tile->rows || second->lane != tile->lane))
       return context.hazard(*work, work->done, hazard::tandemTiles());
     for (Plane *each : pair)
       if (each && each->lastActivation == work->nextCycle())
@@ -197,8 +198,10 @@ llvm::Expected<bool> Matrix::activate(Plane &plane) {
           plane.highTile = share(*pair[1], second);
           plane.joined = joinTiles(*tile, *second, columns, machine.vectorBytes());
         }
-        multiplyF16(low, context.channels.vectors(context, found[1]), count, plane.joined, tile->rows, columns,
-                    products.sums.data());
+        Vectors high = context.channels.vectors(context, found[1]);
+        low.first += tile->lane;
+        high.first += tile->lane;
+        multiplyF16(low, high, count, plane.joined, tile->rows, columns, products.sums.data());
       } else {
         multiplyInteger(type, low, count, *tile, columns, machine.vectorBytes(), products.sums.data());
       }

@@ -98,7 +98,8 @@ void MatrixCheck::followWeights(Plane &plane) {
       }
       if (!findings.spend(Findings::Kept))
         return;
-      plane.tiles.push_back({capture + machine.install, static_cast<ProductType>(instructionOf(part).small[0]), rows});
+      plane.tiles.push_back({capture + machine.install, static_cast<ProductType>(instructionOf(part).small[0]), rows,
+                             instructionOf(part).word[2]});
       loaded.reset();
     }
   };
@@ -125,7 +126,7 @@ std::string MatrixCheck::tileProblem(const IssueRun &part, const Plane &plane, c
   bool f16 = instructionOf(part).small[0] == static_cast<uint8_t>(ProductType::F16);
   if ((tile->type == ProductType::F16) != f16 || (other->type == ProductType::F16) != f16)
     return hazard::wrongTile();
-  return tile->rows != other->rows ? hazard::tandemTiles() : "";
+  return tile->rows != other->rows || tile->lane != other->lane ? hazard::tandemTiles() : "";
 }
 
 // `other` is the plane with which this one makes a pair.

@@ -22,7 +22,7 @@ private:
   struct Tile {
     int64_t from; // the cycle in which it is in use
     ProductType type;
-    int64_t rows;
+    int64_t rows, lane;
   };
   // Products of activations that were taken.
   struct Products {

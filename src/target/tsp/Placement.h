@@ -21,20 +21,36 @@ struct Region {
   int64_t pieces = 1, width = 1; // width: lanes of a piece
   bool spread = false;           // each piece has slices of its own; else they lie one behind the other
   bool uniform = false;          // of one column, which every lane holds
+  int64_t segmentRows = 0;       // as many rows lie in the same slices, the next ones in others; 0: all of them
   unsigned hemisphere = 0;       // of its slices, if they are all in one
-  std::vector<SliceName> slices; // by byte; spread: piece * bytes + byte
+  std::vector<SliceName> slices; // by byte; spread: piece * bytes + byte; one list behind the other for segments
   uint8_t bank = 0;
   int64_t address = 0;
-  int64_t ready = 0;    // a read dispatched from this cycle on sees every row
-  int64_t writable = 0; // a write dispatched before it might meet a reading of what lay here before
-  int64_t lastRead = 0; // dispatch
+  int64_t ready = 0;             // a read dispatched from this cycle on sees every row
+  std::vector<int64_t> rowReady; // the same for each row; empty: `ready` says all that is known
+  int64_t writable = 0;          // a write dispatched before it might meet a reading of what lay here before
+  int64_t lastRead = 0;          // dispatch
+  std::vector<std::shared_ptr<Region>> copies; // with the same contents, in other slices
 
   int64_t bytes() const { return static_cast<int64_t>(byteWidth(type)); }
-  SliceName slice(int64_t piece, int64_t byte) const { return slices[(spread ? piece * bytes() : 0) + byte]; }
-  int64_t word(int64_t piece, int64_t row) const { return address + (spread ? 0 : piece * rows) + row; }
-  int64_t slicesNeeded() const { return spread ? pieces * bytes() : bytes(); }
-  int64_t wordsNeeded() const { return spread ? rows : pieces * rows; }
+  int64_t rowsOfSegment() const { return segmentRows ? segmentRows : rows; }
+  int64_t segments() const { return (rows + rowsOfSegment() - 1) / rowsOfSegment(); }
+  SliceName slice(int64_t piece, int64_t byte, int64_t row) const {
+    int64_t segment = segmentRows ? row / segmentRows : 0;
+    return slices[((spread ? segment * pieces + piece : segment) * bytes()) + byte];
+  }
+  int64_t word(int64_t piece, int64_t row) const {
+    return address + (spread ? 0 : piece * rowsOfSegment()) + (segmentRows ? row % segmentRows : row);
+  }
+  int64_t slicesNeeded() const { return (spread ? pieces : 1) * bytes() * segments(); }
+  int64_t wordsNeeded() const { return (spread ? 1 : pieces) * rowsOfSegment(); }
   bool sharesSlices(const Region &other) const;
+  // How many of `count` rows from `row` on, `step` apart, lie in the same segment.
+  int64_t together(int64_t row, int64_t step, int64_t count) const;
+  // The earliest dispatch of the first of such reads, one cycle apart.
+  int64_t readableFrom(int64_t row, int64_t step, int64_t count) const;
+  // Notes that a row can be read from a cycle on.
+  void wrote(int64_t row, int64_t cycle);
 
   // Not yet in memory.
   static Region of(ElementType type, int64_t rows, int64_t columns, int64_t widest);
@@ -46,13 +62,16 @@ public:
   explicit Placement(const Architecture &machine)
       : machine(machine), next(machine.hemispheres * machine.slices * machine.banks) {}
 
+  // For what the slices are meant as long as they have room: values near the vector unit, weights near the matrix unit.
+  enum class Pool : uint8_t { Values, Weights };
+
   // Finds memory in slices that `avoid` does not use, all in one hemisphere, the given one if there is one, or
   // `anywhere`; `initial`: memory that nothing else uses before, for what is there when the program starts. Null when
   // there is none. When nobody holds the region any more its memory can be written again; the placement must outlive
   // it.
   RegionPointer allocate(Region region, llvm::ArrayRef<const Region *> avoid,
-                         std::optional<unsigned> hemisphere = std::nullopt, bool anywhere = false,
-                         bool initial = false);
+                         std::optional<unsigned> hemisphere = std::nullopt, bool anywhere = false, bool initial = false,
+                         Pool pool = Pool::Values);
 
 private:
   RegionPointer share(Region region);
@@ -60,6 +79,7 @@ private:
   const Architecture &machine;
   std::vector<Region> spare;
   std::vector<int64_t> next; // by slice and bank: first word that was never used
+  int64_t used = 0;          // words of all slices
   int64_t turn = 0;
   uint32_t placed = 0;
 };

@@ -30,7 +30,7 @@ void multiplyInteger(ProductType type, Vectors activations, int64_t count, const
   // A single vector may have any stride, which then means nothing.
   if (count == 1)
     shape.leadingA = 0;
-  gemmInteger8(shape, typeOf(type), activations.first, 0, typeOf(tile.type), tile.weights.get(), 0,
+  gemmInteger8(shape, typeOf(type), activations.first + tile.lane, 0, typeOf(tile.type), tile.weights.get(), 0,
                reinterpret_cast<int32_t *>(sums));
 }
 

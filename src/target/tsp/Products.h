@@ -12,9 +12,10 @@ struct Tile {
   ProductType type = ProductType::I8;
   int64_t rows = 0;
   std::shared_ptr<std::byte[]> weights; // rows, a vector each; null without values. Type f16: one byte plane
+  int64_t lane = 0;                     // of activations, that meets the first row
 };
 
-// `count` vectors of i8 or u8 activations; `sums` receives `columns` sums for each.
+// `count` vectors, all their lanes, of i8 or u8 activations; `sums` receives `columns` sums for each.
 void multiplyInteger(ProductType type, Vectors activations, int64_t count, const Tile &tile, int64_t columns,
                      int64_t vectorBytes, uint32_t *sums);
 

@@ -644,12 +644,15 @@ private:
     int64_t type = f16 ? 2 : chance.below(2);
     if (f16) // of the same size in both planes
       used = machine.f16Rows, loads = used / machine.installRows;
+    // Both planes of a pair have the same lane without knowing of each other.
+    int64_t free = (machine.vectorBytes() - used) / machine.lanes, lane = f16 ? free / 2 : chance.between(0, free);
     Progression cycles{at - loads + 1 - chance.below(2), 1, loads};
     if (cycles.first <= after)
       return false;
     Source first{machine.outward(hemisphere) == Direction::East ? Source::East : Source::West,
                  static_cast<uint8_t>(machine.installFirstStream[plane])};
-    return issueMatrix(need.chip, hemisphere, plane, make(Opcode::InstallWeights, {{"rows", used}, {"type", type}}),
+    return issueMatrix(need.chip, hemisphere, plane,
+                       make(Opcode::InstallWeights, {{"rows", used}, {"type", type}, {"lane", lane * machine.lanes}}),
                        {at, 1, 1}) &&
            issueMatrix(need.chip, hemisphere, plane,
                        make(Opcode::LoadWeights, {{"row", 0}, {"step", machine.installRows}}), cycles) &&

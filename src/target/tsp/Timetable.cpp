@@ -14,11 +14,10 @@ size_t Timetable::indexOf(const QueueName &queue) const {
 // A queue that is longer than its buffer cannot, for long, dispatch faster than fetches bring instructions: an
 // instruction, its Repeat, the idle time before it and its share of the fetches take this many cycles.
 int64_t Timetable::spacing() const {
-  constexpr int64_t each = 4;
   int64_t capacity = machine.bufferBytes / machine.instructionBytes;
   int64_t perFetch = machine.fetchBytes / machine.instructionBytes;
   int64_t ahead = std::max<int64_t>(capacity - perFetch, 1); // instructions that can be on their way
-  return (each * (machine.fetchLatency + perFetch) + ahead - 1) / ahead;
+  return (instructionsOfStep * (machine.fetchLatency + perFetch) + ahead - 1) / ahead;
 }
 
 std::vector<Timetable::Use> Timetable::usesOf(llvm::ArrayRef<Step> group) const {
@@ -27,33 +26,81 @@ std::vector<Timetable::Use> Timetable::usesOf(llvm::ArrayRef<Step> group) const 
   std::vector<Effects> effects;
   for (const Step &step : group)
     effects.push_back(effectsOf(0, step.queue, step.instruction, machine));
+  struct Queued {
+    int64_t begin, end, steps;
+    bool operator<(const Queued &other) const { return begin < other.begin; }
+  };
+  llvm::SmallVector<std::pair<size_t, Queued>, 32> queued;
   for (auto [i, step] : llvm::enumerate(group)) {
     // A cycle between two instructions is room for a fetch; behind a write its bank is still busy.
     bool writes = step.instruction.op() == Opcode::Write || step.instruction.op() == Opcode::Scatter;
     // So it is behind a gather, whose words come later than those of a read.
     bool gathers = step.instruction.op() == Opcode::Gather;
     int64_t busy = step.count + (writes ? effects[i].completion : gathers ? machine.memoryGather : 1);
-    uses.push_back({indexOf(step.queue), step.cycle, step.cycle + std::max(busy, spacing()), 0, 0});
+    queued.push_back({indexOf(step.queue), {step.cycle, step.cycle + busy, 1}});
     for (const ChannelEnd &drive : effects[i].drives) {
       int64_t diagonal = step.cycle + drive.delay - drive.coordinate;
       flights.push_back(uses.size());
       uses.push_back({drive.channel, diagonal, diagonal + step.count, drive.place, drive.place});
     }
   }
+  // What a queue does without time for fetches is one use of it: they wait until its end.
+  llvm::sort(queued);
+  for (size_t i = 0; i < queued.size();) {
+    auto [queue, use] = queued[i];
+    for (++i; i < queued.size() && queued[i].first == queue &&
+              queued[i].second.begin < std::max(use.end, use.begin + use.steps * spacing());
+         ++i) {
+      use.end = std::max(use.end, queued[i].second.end);
+      ++use.steps;
+    }
+    // Before several at once the buffer must have time to fill, behind them too; and each fetch needs a cycle.
+    int64_t perFetch = machine.fetchBytes / machine.instructionBytes;
+    int64_t fetches = (use.steps * instructionsOfStep + perFetch - 1) / perFetch;
+    int64_t spare = std::max({int64_t(0), use.begin + use.steps * spacing() - use.end, fetches - 1});
+    uses.push_back({queue, use.begin - (use.steps > 1 ? spare : 0), use.end + spare, 0, 0});
+  }
   for (auto [i, step] : llvm::enumerate(group))
     for (const ChannelEnd &read : effects[i].reads) {
       int64_t diagonal = step.cycle + read.delay - read.coordinate;
-      Use *driver = nullptr;
+      // Runs of vectors may come from several places; of those on the same diagonals the last one is seen.
+      [[maybe_unused]] bool driven = false;
       for (size_t flight : flights) {
         Use &use = uses[flight];
-        if (use.resource == read.channel && use.begin <= diagonal && diagonal < use.end &&
-            use.firstPlace <= read.place && (!driver || use.firstPlace > driver->firstPlace))
-          driver = &use;
+        auto covers = [&](const Use &other) {
+          return other.resource == read.channel && other.begin < diagonal + step.count && diagonal < other.end &&
+                 other.firstPlace <= read.place;
+        };
+        if (!covers(use) || llvm::any_of(flights, [&](size_t later) {
+              const Use &other = uses[later];
+              return covers(other) && other.firstPlace > use.firstPlace && other.begin <= use.begin &&
+                     use.end <= other.end;
+            }))
+          continue;
+        driven = true;
+        use.lastPlace = std::max(use.lastPlace, read.place);
       }
-      assert(driver && "a group reads a stream that it does not drive");
-      driver->lastPlace = std::max(driver->lastPlace, read.place);
+      assert(driven && "a group reads a stream that it does not drive");
     }
   return uses;
+}
+
+bool Timetable::meetsItself(llvm::ArrayRef<Step> group) const {
+  std::vector<Use> uses = usesOf(group);
+  for (size_t a = 0; a < uses.size(); ++a)
+    for (size_t b = 0; b < a; ++b)
+      if (uses[a].resource == uses[b].resource && uses[a].begin < uses[b].end && uses[b].begin < uses[a].end &&
+          uses[a].firstPlace <= uses[b].lastPlace && uses[b].firstPlace <= uses[a].lastPlace)
+        return true;
+  // Within one queue each step has its cycles.
+  std::vector<std::tuple<size_t, int64_t, int64_t>> steps;
+  for (const Step &step : group)
+    steps.emplace_back(indexOf(step.queue), step.cycle, step.cycle + step.count);
+  llvm::sort(steps);
+  for (size_t i = 1; i < steps.size(); ++i)
+    if (std::get<0>(steps[i]) == std::get<0>(steps[i - 1]) && std::get<1>(steps[i]) < std::get<2>(steps[i - 1]))
+      return true;
+  return false;
 }
 
 int64_t Timetable::earliest(llvm::ArrayRef<Step> group, int64_t from) const {

@@ -24,8 +24,11 @@ public:
   explicit Timetable(const Architecture &machine) : machine(machine) {}
 
   // The earliest start from `from` on at which the group has its queues and streams to itself, from where each vector
-  // is driven to where the group reads it last. Every stream that the group reads is driven by the group.
+  // is driven to where the group reads it last. Every stream that the group reads is driven by the group. Steps of the
+  // same queue may follow each other without a break, but no more than a buffer of instructions holds.
   int64_t earliest(llvm::ArrayRef<Step> group, int64_t from) const;
+  // Whether some of the group's steps want the same thing at once.
+  bool meetsItself(llvm::ArrayRef<Step> group) const;
   void place(llvm::ArrayRef<Step> group, int64_t start, uint32_t node);
 
   // Empty, or which read finds other words than those of its value: a mistake of the compiler that the checker, which
@@ -51,7 +54,8 @@ private:
   size_t indexOf(const QueueName &queue) const;
   void emit(const QueueName &name, std::vector<Placed> steps, Queue &queue) const;
 
-  static constexpr int64_t span = 1024; // cycles that one bucket of `taken` covers
+  static constexpr int64_t instructionsOfStep = 4; // idle time, itself, its Repeat, a share of the fetches
+  static constexpr int64_t span = 1024;            // cycles that one bucket of `taken` covers
   const Architecture &machine;
   std::map<std::pair<size_t, int64_t>, std::vector<Use>> taken; // by resource and begin / span .. end / span
   std::map<QueueName, std::vector<Placed>> placed;

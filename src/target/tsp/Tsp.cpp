@@ -17,10 +17,11 @@ namespace quadrille::target {
 
 namespace {
 
-// The graph without composites.
+// The graph as the machine is to execute it.
 class TspPlan final : public Plan {
 public:
-  graph::KernelGraph graph;
+  explicit TspPlan(tsp::MachineGraph graph) : graph(std::move(graph)) {}
+  tsp::MachineGraph graph;
 };
 
 // A graph of one kernel, whose operands are inputs unless they are constants.
@@ -65,11 +66,11 @@ public:
       return Support::no(report(machine.takeError()).message);
     if (kernel.region && kernel.operation != "scan")
       return Support::yes(); // a composite, whose body is asked about
-    auto lowered = tsp::machineGraph(alone(graph, kernel));
+    auto lowered = tsp::machineGraph(alone(graph, kernel), *machine);
     if (!lowered)
       return Support::no(report(lowered.takeError()).message);
-    for (const graph::Kernel &part : lowered->kernels)
-      if (std::string reason = tsp::whyNot(*lowered, part, *machine); !reason.empty())
+    for (const graph::Kernel &part : lowered->graph.kernels)
+      if (std::string reason = tsp::whyNot(lowered->graph, part, *machine); !reason.empty())
         return Support::no(reason);
     return Support::yes();
   }
@@ -90,32 +91,32 @@ public:
           "its loops have more iterations than the chip has room for instructions", {},
           "there are no branches, so every iteration has instructions of its own; a shorter sequence "
           "needs fewer");
-    auto inMachineTypes = tsp::machineGraph(graph);
-    if (!inMachineTypes)
-      return inMachineTypes.takeError();
-    auto plan = std::make_unique<TspPlan>();
-    plan->graph = std::move(*inMachineTypes);
-    for (const graph::Kernel &kernel : plan->graph.kernels) {
-      std::string reason = tsp::whyNot(plan->graph, kernel, *architecture);
+    auto made = tsp::machineGraph(graph, *architecture);
+    if (!made)
+      return made.takeError();
+    auto plan = std::make_unique<TspPlan>(std::move(*made));
+    const graph::KernelGraph &planned = plan->graph.graph;
+    for (const graph::Kernel &kernel : planned.kernels) {
+      std::string reason = tsp::whyNot(planned, kernel, *architecture);
       if (reason.empty())
         continue;
-      std::string node = kernel.nodes.empty() ? "" : plan->graph.nodes[kernel.nodes.front()].name;
+      std::string node = kernel.nodes.empty() ? "" : planned.nodes[kernel.nodes.front()].name;
       return unsupportedError("kernel '" + kernel.operation + "' is not supported: " + reason, {"", node});
     }
-    if (plan->graph.kernels.empty())
+    if (planned.kernels.empty())
       return unsupportedError("the model has no kernels");
     return plan;
   }
 
   llvm::Expected<program::Program> emit(const graph::KernelGraph &graph, const Plan &plan,
                                         const machine::Machine &description) const override {
-    const graph::KernelGraph &planned = static_cast<const TspPlan &>(plan).graph;
+    const tsp::MachineGraph &planned = static_cast<const TspPlan &>(plan).graph;
     auto machine = tsp::Architecture::from(description);
     if (!machine)
       return machine.takeError();
     program::Program program = beginProgram(name(), graph, description);
     program.nodes.clear();
-    for (const graph::Node &node : planned.nodes)
+    for (const graph::Node &node : planned.graph.nodes)
       program.nodes.push_back({node.name, node.operation});
     return tsp::compileGraph(planned, *machine, std::move(program));
   }

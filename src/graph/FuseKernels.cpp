@@ -1,21 +1,16 @@
-// Rewrites of the kernel list before planning: fewer passes over memory, the same arithmetic.
+#include "graph/FuseKernels.h"
+
 #include "graph/DropUnused.h"
 #include "graph/KernelQueries.h"
-#include "target/host/Operation.h"
-#include "target/host/Plan.h"
 
 #include "llvm/ADT/STLExtras.h"
 
 #include <algorithm>
 #include <map>
 
-namespace quadrille::host {
-
-using namespace graph;
+namespace quadrille::graph {
 
 namespace {
-
-constexpr size_t longestBody = 64; // instructions: beyond that, registers no longer stay in L1
 
 // Where each loop of a producer stands: an access over the loops of a consumer that reads the producer's result by
 // `map`.
@@ -58,13 +53,8 @@ bool isMove(const KernelGraph &graph, const Kernel &kernel) {
          graph.values[kernel.reads[0].value].type == graph.values[kernel.writes[0].value].type;
 }
 
-// Whether a contraction is a matrix product with the reads and the write that it now has.
-bool isMatrixProduct(const KernelGraph &graph, const Kernel &kernel) {
-  return kernel.kind == KernelKind::Contract && compileMatrixProduct(graph, kernel) != nullptr;
-}
-
 // Puts `producer` into `consumer`, which reads its result once, as read `at`.
-bool compose(const Kernel &producer, Kernel &consumer, size_t at) {
+bool compose(const Kernel &producer, Kernel &consumer, size_t at, size_t longestBody) {
   const Read &link = consumer.reads[at];
   if (link.padding || producer.body.instructions.size() + consumer.body.instructions.size() > longestBody)
     return false;
@@ -118,8 +108,9 @@ bool compose(const Kernel &producer, Kernel &consumer, size_t at) {
   return true;
 }
 
-// Reads through the copy that a read of a matrix product reads, if it stays a matrix product so.
-bool absorbProducer(const KernelGraph &graph, llvm::ArrayRef<size_t> producers, Kernel &kernel, Read &read) {
+// Reads through the copy that a read of a contraction reads, if the target has the contraction so.
+bool absorbProducer(const KernelGraph &graph, llvm::ArrayRef<size_t> producers, Kernel &kernel, Read &read,
+                    CanHave canHave) {
   size_t from = producers[read.value];
   if (from == ~size_t(0) || read.padding || !isMove(graph, graph.kernels[from]))
     return false;
@@ -129,7 +120,7 @@ bool absorbProducer(const KernelGraph &graph, llvm::ArrayRef<size_t> producers, 
     return false;
   Read before = read;
   read = {move.reads[0].value, substituted(move.reads[0].map, *substitution), std::nullopt};
-  if (!isMatrixProduct(graph, kernel)) {
+  if (!canHave(graph, kernel)) {
     read = before;
     return false;
   }
@@ -147,7 +138,7 @@ void removeKernels(KernelGraph &graph, const std::vector<bool> &gone) {
 
 } // namespace
 
-void fuseElementwise(KernelGraph &graph) {
+void fuseElementwise(KernelGraph &graph, size_t longestBody) {
   Uses uses(graph);
   std::vector<size_t> producer(graph.values.size(), ~size_t(0));
   std::vector<bool> gone(graph.kernels.size(), false);
@@ -159,7 +150,7 @@ void fuseElementwise(KernelGraph &graph) {
         size_t from = producer[value];
         if (from == ~size_t(0) || uses.readers[value].size() != 1 ||
             elementCount(graph.values[value].shape) < elementCount(graph.values[kernel.writes[0].value].shape) ||
-            !compose(graph.kernels[from], kernel, r)) {
+            !compose(graph.kernels[from], kernel, r, longestBody)) {
           ++r;
           continue;
         }
@@ -172,13 +163,13 @@ void fuseElementwise(KernelGraph &graph) {
   removeKernels(graph, gone);
 }
 
-void absorbMoves(KernelGraph &graph) {
+void absorbMoves(KernelGraph &graph, CanHave canHave) {
   std::vector<size_t> producers(graph.values.size(), ~size_t(0));
   for (size_t k = 0; k < graph.kernels.size(); ++k) {
     Kernel &kernel = graph.kernels[k];
     if (kernel.kind == KernelKind::Contract)
       for (Read &read : kernel.reads)
-        while (absorbProducer(graph, producers, kernel, read)) {
+        while (absorbProducer(graph, producers, kernel, read, canHave)) {
         }
     for (const Write &write : kernel.writes)
       producers[write.value] = k;
@@ -224,7 +215,7 @@ void absorbMoves(KernelGraph &graph) {
     if (!permutes)
       continue;
     std::swap(write, product.writes[0]);
-    if (!isMatrixProduct(graph, product)) {
+    if (!canHave(graph, product)) {
       std::swap(write, product.writes[0]);
       continue;
     }
@@ -235,4 +226,4 @@ void absorbMoves(KernelGraph &graph) {
   removeKernels(graph, gone);
 }
 
-} // namespace quadrille::host
+} // namespace quadrille::graph

@@ -1,0 +1,21 @@
+// Rewrites of the kernel list before a target plans: fewer passes over memory, the same arithmetic.
+#pragma once
+
+#include "graph/KernelGraph.h"
+
+#include "llvm/ADT/STLFunctionalExtras.h"
+
+namespace quadrille::graph {
+
+// Puts an elementwise kernel into the one elementwise kernel that reads its result, while the body has at most
+// `longestBody` instructions.
+void fuseElementwise(KernelGraph &graph, size_t longestBody);
+
+// Whether the target can execute a contraction with the reads and the write that it now has.
+using CanHave = llvm::function_ref<bool(const KernelGraph &graph, const Kernel &kernel)>;
+
+// Contractions read through kernels that only move elements, and write where a permutation of their result would, where
+// the target can have that.
+void absorbMoves(KernelGraph &graph, CanHave canHave);
+
+} // namespace quadrille::graph

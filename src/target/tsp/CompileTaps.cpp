@@ -1,0 +1,368 @@
+// Products by the planes of TapPlan.h: every plane works through its share of the result, a block of rows at a time;
+// tile after tile is installed and vectors of the first operand stream through it into the block's sums. As the last
+// tile finishes them they stream on through a chain of arithmetic units to memory.
+#include "base/Error.h"
+#include "target/tsp/CompilerState.h"
+
+#include "llvm/ADT/STLExtras.h"
+
+#include <algorithm>
+
+namespace quadrille::tsp {
+
+// What becomes of the sums of one plane: chains that do the same with different units and streams, or none when the
+// sums are stored as they are.
+struct CompilerState::Epilogue {
+  struct Variant {
+    Chain chain;
+    std::vector<RegionPointer> constants;
+    int64_t shift; // start of the chain after that of the activations, for sums that are finished; `pass` is earlier
+  };
+  std::vector<Variant> variants;
+};
+
+llvm::Expected<std::optional<CompilerState::Epilogue>>
+CompilerState::epilogueOf(const TapProduct &product, MatrixUnit unit, const RegionPointer &result) {
+  Epilogue epilogue;
+  if (product.body.isIdentity())
+    return epilogue;
+  constexpr unsigned mostVariants = 4;
+  Source sums = streamOf(machine.inward(unit.hemisphere), machine.resultStream(unit.plane));
+  std::vector<Direction> directions = {machine.inward(unit.hemisphere)};
+  std::vector<const Region *> clear = {result.get()};
+  for (const RegionPointer &copy : result->copies)
+    clear.push_back(copy.get());
+  for (const Operand &operand : llvm::drop_begin(product.operands)) {
+    directions.push_back(inwardOf(*operand.region));
+    clear.push_back(operand.region.get());
+  }
+  BlockExpression body = foldConstants(expand(product.body));
+  std::string text = body.print();
+  for (unsigned first = 0; first < mostVariants; ++first) {
+    unsigned from = first % 2 == 0 ? west : east;
+    Direction constants = from == west ? Direction::East : Direction::West;
+    auto key = std::tuple(text + std::to_string(sums.byte()), directions, constants, outwardOf(*result), first);
+    auto [known, fresh] = chainOf.try_emplace(key);
+    std::string reason;
+    if (fresh)
+      known->second = makeChain(body, directions, constants, outwardOf(*result), 2 * first + unit.hemisphere, machine,
+                                reason, sums);
+    if (!known->second)
+      continue;
+    Epilogue::Variant variant{*known->second, {}, 0};
+    std::vector<const Region *> others = clear;
+    bool room = true;
+    for (const Chain::Input &input : variant.chain.inputs) {
+      RegionPointer constant;
+      if (!input.read && room) {
+        auto splat = splatRegion(input.type, input.constant, others, from);
+        if (splat) {
+          constant = *splat;
+          others.push_back(constant.get());
+        } else {
+          room = false;
+          llvm::consumeError(splat.takeError());
+        }
+      } else if (input.read == 0u) {
+        variant.shift = machine.multiply + machine.accumulate - machine.matrixOutputCoordinate() - input.cycle;
+      }
+      variant.constants.push_back(constant);
+    }
+    if (room)
+      epilogue.variants.push_back(std::move(variant));
+  }
+  if (epilogue.variants.empty())
+    return std::nullopt;
+  return epilogue;
+}
+
+void CompilerState::addCopy(const RegionPointer &region, llvm::ArrayRef<const Region *> avoid) {
+  std::vector<const Region *> clear(avoid.begin(), avoid.end());
+  clear.push_back(region.get());
+  Region shape = Region::of(region->type, region->rows, region->columns, region->width);
+  shape.spread = region->spread;
+  shape.segmentRows = region->segmentRows;
+  if (RegionPointer copy = placement.allocate(shape, clear, region->hemisphere))
+    region->copies.push_back(copy);
+}
+
+llvm::Expected<RegionPointer> CompilerState::streamTaps(TapProduct &product) {
+  const TapPlan &plan = *product.plan;
+  bool pairs = product.lhsType == ProductType::F16;
+  std::vector<MatrixUnit> units;
+  for (int64_t plane = 0; plane < machine.planes; plane += pairs ? machine.tandem : 1)
+    for (int64_t side = 0; side < machine.hemispheres; ++side)
+      units.push_back({static_cast<unsigned>(side), plane});
+  int64_t rows = 0;
+  for (const TapPlan::Batch &batch : plan.batches)
+    rows += static_cast<int64_t>(batch.resultRows.size());
+
+  // Where the result lies: parts of it in slices of their own for planes that write at the same time, and twice when
+  // other products read it, which planes do at the same time too.
+  ElementType type = product.body.instructions[product.body.results[0]].type;
+  Region shape = Region::of(type, rows, plan.resultColumns, machine.vectorBytes());
+  constexpr int64_t mostSpread = 8, fewRows = 64; // slices; rows that are not worth it
+  shape.spread = shape.pieces > 1 && shape.pieces * shape.bytes() <= mostSpread;
+  if (!product.isOutput && rows >= fewRows && shape.slicesNeeded() * 2 <= 2 * mostSpread)
+    shape.segmentRows = (rows + 1) / 2;
+  if (product.isOutput)
+    shape.spread = false;
+  std::vector<const Region *> avoid = {product.lhs.get()};
+  for (const RegionPointer &copy : product.lhs->copies)
+    avoid.push_back(copy.get());
+  // What is read in the same cycles lies in different slices.
+  for (Operand &operand : llvm::drop_begin(product.operands)) {
+    if (llvm::any_of(avoid, [&](const Region *other) { return other->sharesSlices(*operand.region); })) {
+      auto copy = copyOf(operand.region, avoid, std::nullopt);
+      if (!copy)
+        return copy.takeError();
+      operand.region = *copy;
+    }
+    avoid.push_back(operand.region.get());
+  }
+  auto result = allocate(shape, avoid);
+  if (!result)
+    return result.takeError();
+  if (product.multiplied && !product.isOutput)
+    addCopy(*result, avoid);
+  std::vector<Epilogue> epilogues;
+  for (MatrixUnit unit : units) {
+    auto epilogue = epilogueOf(product, unit, *result);
+    if (!epilogue)
+      return epilogue.takeError();
+    if (!*epilogue)
+      return RegionPointer();
+    epilogues.push_back(std::move(**epilogue));
+  }
+
+  // Blocks of rows: as many as give all planes the same work, and no more sums than there are.
+  struct Item {
+    const TapPlan::Batch *batch;
+    int64_t piece, first, count;
+  };
+  std::vector<Item> items;
+  auto unitCount = static_cast<int64_t>(units.size());
+  int64_t sides = static_cast<int64_t>(plan.batches.size()) * (*result)->pieces;
+  for (const TapPlan::Batch &batch : plan.batches) {
+    auto count = static_cast<int64_t>(batch.resultRows.size());
+    int64_t least = (count + machine.accumulators - 1) / machine.accumulators, blocks = least;
+    int64_t installing = (pairs ? machine.tandem * machine.f16Rows : machine.rows) / machine.installRows;
+    auto cyclesWith = [&](int64_t number) {
+      int64_t each = (count + number - 1) / number;
+      return (sides * number + unitCount - 1) / unitCount * std::max(each, installing);
+    };
+    for (int64_t number = least; number < least + 2 * unitCount; ++number)
+      if (cyclesWith(number) < cyclesWith(blocks))
+        blocks = number;
+    for (int64_t piece = 0; piece < (*result)->pieces; ++piece)
+      for (int64_t block = 0; block < blocks; ++block) {
+        int64_t first = block * count / blocks;
+        items.push_back({&batch, piece, first, (block + 1) * count / blocks - first});
+      }
+  }
+  // Neighbouring blocks share a unit, so that each stays within its part of the values.
+  auto itemCount = static_cast<int64_t>(items.size());
+  for (int64_t turn = 0; turn * unitCount < itemCount; ++turn)
+    for (int64_t number = 0; number < unitCount; ++number) {
+      int64_t begin = number * itemCount / unitCount, end = (number + 1) * itemCount / unitCount;
+      if (begin + turn >= end)
+        continue;
+      // Which unit is first changes, for products that do not fill all of them.
+      auto of = static_cast<size_t>((number + (itemCount < unitCount ? matrixTurn : 0)) % unitCount);
+      const Item &item = items[begin + turn];
+      if (llvm::Error error =
+              streamBlock(product, units[of], epilogues[of], *result, *item.batch, item.piece, item.first, item.count))
+        return std::move(error);
+    }
+  ++matrixTurn;
+  return *result;
+}
+
+llvm::Error CompilerState::streamBlock(const TapProduct &product, MatrixUnit unit, const Epilogue &epilogue,
+                                       const RegionPointer &result, const TapPlan::Batch &batch, int64_t piece,
+                                       int64_t first, int64_t count) {
+  // Rows of padding that is zero add nothing: they take no part, except in the last pass, where all sums are finished.
+  // That is one without padding, if there is one.
+  auto rowsOf = [&](const TapPlan::Pass &pass) { return llvm::ArrayRef(pass.rows).slice(first, count); };
+  auto paddingOf = [&](const TapPlan::Pass &pass) { return llvm::count(rowsOf(pass), TapPlan::padding); };
+  std::vector<const TapPlan::Pass *> order;
+  for (const TapPlan::Pass &pass : batch.passes)
+    if (product.padding != 0 || paddingOf(pass) < count)
+      order.push_back(&pass);
+  if (order.empty())
+    order.push_back(&batch.passes.front());
+  auto last = llvm::min_element(order, [&](const auto *a, const auto *b) { return paddingOf(*a) < paddingOf(*b); });
+  std::rotate(last, last + 1, order.end());
+  std::vector<bool> covered(count);
+  for (const TapPlan::Pass *pass : llvm::drop_end(order))
+    for (int64_t i = 0; i < count; ++i)
+      if (product.padding != 0 || rowsOf(*pass)[i] != TapPlan::padding)
+        covered[i] = true;
+  bool fillFirst = order.size() > 1 && llvm::is_contained(covered, false);
+  std::vector<bool> started(count);
+  int64_t width = std::min(result->width, result->columns - piece * result->width);
+  // Tiles of computed values are made by products too, which must not come between those that share sums.
+  std::vector<std::vector<WeightBlocks>> tiles;
+  for (const TapPlan::Pass *pass : order) {
+    auto made = product.tilesOf(batch, *pass, piece * result->width, width);
+    if (!made)
+      return made.takeError();
+    tiles.push_back(std::move(*made));
+  }
+  for (auto [number, pass] : llvm::enumerate(order)) {
+    install(unit, tiles[number], product.rhsType, pass->lane);
+    bool finishes = number + 1 == order.size();
+    std::vector<int32_t> rows; // what takes no part is `absent`
+    for (int32_t row : rowsOf(*pass))
+      rows.push_back(
+          row == TapPlan::padding && product.padding == 0 && !finishes && !(number == 0 && fillFirst) ? absent : row);
+    if (llvm::Error error = streamPass(product, unit, finishes ? &epilogue : nullptr, result, batch, *pass, piece,
+                                       first, rows, started))
+      return error;
+  }
+  return llvm::Error::success();
+}
+
+llvm::Error CompilerState::streamPass(const TapProduct &product, MatrixUnit unit, const Epilogue *epilogue,
+                                      const RegionPointer &result, const TapPlan::Batch &batch,
+                                      const TapPlan::Pass &pass, int64_t piece, int64_t first,
+                                      llvm::ArrayRef<int32_t> rows, std::vector<bool> &started) {
+  // Both planes of a pair are busy.
+  std::vector<PlaneState *> states;
+  for (int64_t plane = 0; plane < (product.lhsType == ProductType::F16 ? machine.tandem : 1); ++plane)
+    states.push_back(&planes[{unit.hemisphere, unit.plane + plane}]);
+  int64_t installed = 0;
+  for (const PlaneState *state : states)
+    installed = std::max(installed, state->installed + machine.install);
+  bool single = epilogue && !llvm::is_contained(started, true);
+  Direction out = machine.outward(unit.hemisphere), in = machine.inward(unit.hemisphere);
+  auto plane = [&](uint8_t port) {
+    return QueueName{UnitKind::Matrix, static_cast<uint8_t>(unit.hemisphere), static_cast<uint16_t>(unit.plane), port};
+  };
+  // Each unit reads a copy of its own.
+  Region *from = product.lhs.get();
+  if (!product.lhs->copies.empty() && unit.hemisphere == east)
+    from = product.lhs->copies.front().get();
+  Operand activations{RegionPointer(RegionPointer(), from), {}, nullptr};
+  std::vector<int64_t> sums; // of the rows that take part
+  for (auto [i, row] : llvm::enumerate(rows))
+    if (row != absent) {
+      activations.rows.push_back(row);
+      sums.push_back(static_cast<int64_t>(i));
+    }
+  if (llvm::is_contained(activations.rows, TapPlan::padding)) {
+    auto splat = splatRegion(from->type, product.padding, {}, from->hemisphere);
+    if (!splat)
+      return splat.takeError();
+    activations.padding = *splat;
+  }
+  auto total = static_cast<int64_t>(sums.size());
+  // The result's rows, as an operand, so that runs of them can be asked for.
+  Operand written{result, {}, nullptr};
+  for (int64_t sum : sums)
+    written.rows.push_back(batch.resultRows[first + sum]);
+  std::vector<Operand> operands;
+  if (epilogue)
+    for (const Operand &operand : product.operands) {
+      Operand own{operand.region, {}, operand.padding};
+      if (own.region)
+        for (int64_t row : written.rows)
+          own.rows.push_back(operand.rows[row]);
+      operands.push_back(std::move(own));
+    }
+  // While the first half of the streams brings weights for one plane, vectors come on the other, and the other way
+  // round.
+  int64_t most = machine.bufferBytes / machine.instructionBytes / 4, half = (total + 1) / 2;
+  for (int64_t done = 0; done < total;) {
+    int64_t upper = done < half ? 1 : 0, count = std::min((upper ? half : total) - done, machine.repeatMaximum + 1);
+    auto limit = [&](const Operand &operand) {
+      if (std::vector<RowRun> runs = runsOf(operand, done, count); static_cast<int64_t>(runs.size()) > most)
+        count = runs[most].offset;
+    };
+    limit(activations);
+    // Sums that are begun and sums that go on, neighbours.
+    struct SumRun {
+      int64_t offset, sum, count;
+      bool begun;
+    };
+    std::vector<SumRun> sumRuns;
+    for (int64_t k = 0; k < count; ++k) {
+      int64_t sum = sums[done + k];
+      if (!sumRuns.empty() && sumRuns.back().sum + sumRuns.back().count == sum && sumRuns.back().begun == started[sum])
+        ++sumRuns.back().count;
+      else if (static_cast<int64_t>(sumRuns.size()) == most)
+        count = k;
+      else
+        sumRuns.push_back({k, sum, 1, started[sum]});
+    }
+    if (epilogue) {
+      for (const Operand &operand : operands)
+        if (operand.region)
+          limit(operand);
+      limit(written);
+      for (SumRun &run : sumRuns)
+        run.count = std::clamp<int64_t>(count - run.offset, 0, run.count);
+      std::erase_if(sumRuns, [](const SumRun &run) { return run.count == 0; });
+    }
+    Group best;
+    int64_t start = std::numeric_limits<int64_t>::max();
+    size_t variants = epilogue ? std::max<size_t>(epilogue->variants.size(), 1) : 1;
+    int64_t halves = machine.streams / machine.group / 2;
+    for (size_t v = 0; v < variants; ++v) {
+      // Without a chain to choose, streams.
+      int64_t choices = variants == 1 ? halves : 2;
+      for (int64_t choice = 0; choice < choices; ++choice) {
+        int64_t stream = (upper * halves + (choice + static_cast<int64_t>(v)) % halves) * machine.group;
+        Group group;
+        group.from = installed;
+        for (const RowRun &run : runsOf(activations, done, count))
+          for (int64_t byte = 0; byte < run.region->bytes(); ++byte)
+            read(group, *run.region, run.region->pieces == 1 ? 0 : pass.piece, byte, run, streamOf(out, stream + byte),
+                 machine.matrixInputCoordinate(), 0);
+        group.steps.push_back(
+            {plane(2),
+             instructionOf(Opcode::Activate, static_cast<uint8_t>(product.lhsType), streamOf(out, stream).byte()), 0,
+             count});
+        for (const SumRun &run : sumRuns) {
+          AccumulateMode mode = epilogue    ? (single ? AccumulateMode::Pass : AccumulateMode::Finish)
+                                : run.begun ? AccumulateMode::Add
+                                            : AccumulateMode::Start;
+          // A sum is begun before it goes on.
+          if (run.begun)
+            group.from = std::max(group.from, states.front()->lastActivation + 1);
+          group.steps.push_back({plane(1),
+                                 instructionOf(Opcode::Accumulate, static_cast<uint8_t>(mode), 0, single ? 0 : run.sum,
+                                               !single && run.count > 1 ? 1 : 0),
+                                 machine.multiply + run.offset, run.count});
+        }
+        int64_t early = single ? machine.accumulate : 0;
+        if (epilogue && epilogue->variants.empty()) {
+          store(group, written, piece, done, count, streamOf(in, machine.resultStream(unit.plane)),
+                machine.matrixOutputCoordinate(), machine.multiply + machine.accumulate - early);
+        } else if (epilogue) {
+          const Epilogue::Variant &variant = epilogue->variants[v];
+          addChain(group, variant.chain, variant.constants, operands, written, piece, done, count,
+                   variant.shift - early);
+        }
+        if (variants > 1 && timetable.meetsItself(group.steps))
+          continue;
+        int64_t at = timetable.earliest(group.steps, group.from);
+        if (at < start) {
+          start = at;
+          best = std::move(group);
+        }
+      }
+    }
+    if (best.steps.empty())
+      return internalError("no streams and units for the sums of a product");
+    place(best, start);
+    for (PlaneState *state : states)
+      state->lastActivation = std::max(state->lastActivation, start + count - 1);
+    for (int64_t k = 0; k < count; ++k)
+      started[sums[done + k]] = true;
+    done += count;
+  }
+  return llvm::Error::success();
+}
+
+} // namespace quadrille::tsp
