@@ -48,6 +48,9 @@ void writeJson(const Summary &summary) {
     json.attribute("precision", program.precision);
     json.attribute("batch", program.batch);
     writeInteger(json, "cycles", clocked ? std::optional(summary.estimate.cycles.value) : std::nullopt);
+    writeInteger(json, "interval_cycles",
+                 summary.estimate.figures.interval ? std::optional(summary.estimate.figures.interval->value)
+                                                   : std::nullopt);
     writeNumber(json, "device_s", clocked ? std::optional(summary.estimate.deviceSeconds()) : std::nullopt);
     writeNumber(json, "memory_bytes", figures.memoryBytes);
     writeNumber(json, "memory_peak_bytes", figures.memoryPeakBytes);
@@ -76,6 +79,8 @@ void print(const Summary &summary) {
        << llvm::format(" at %.0f MHz\n", summary.estimate.clockHertz / 1e6);
   else
     os << "  device        no clock: measured when it runs\n";
+  if (std::string steady = reports::steadyState(summary.estimate); !steady.empty())
+    os << "  steady        " << steady << '\n';
   if (figures.memoryBytes && figures.memoryPeakBytes)
     os << "  memory        "
        << llvm::format("%.2f of %.2f MiB needed at once\n", *figures.memoryPeakBytes * 0x1p-20,

@@ -6,6 +6,7 @@
 #include "driver/Measure.h"
 #include "driver/Outputs.h"
 #include "driver/Reference.h"
+#include "report/Format.h"
 #include "target/Compare.h"
 #include "timeline/Write.h"
 
@@ -93,6 +94,8 @@ llvm::Error runCommand(const RunArguments &arguments) {
       json.attribute("batch", program.batch);
       bool clocked = timeline.clockHertz > 0;
       writeInteger(json, "cycles", clocked ? std::optional(timeline.cycles.value) : std::nullopt);
+      writeInteger(json, "interval_cycles",
+                   timeline.figures.interval ? std::optional(timeline.figures.interval->value) : std::nullopt);
       writeNumber(json, "device_s", clocked ? std::optional(timeline.deviceSeconds()) : std::nullopt);
       json.attribute("host_s", timeline.hostSeconds);
       writeNumber(json, "relative_l2", agreement ? std::optional(agreement->relativeL2) : std::nullopt);
@@ -114,6 +117,8 @@ llvm::Error runCommand(const RunArguments &arguments) {
          << llvm::format("%.3f us at %.0f MHz\n", timeline.deviceSeconds() * 1e6, timeline.clockHertz / 1e6);
     else
       os << "  device     no clock: measured on this computer\n";
+    if (std::string steady = reports::steadyState(timeline); !steady.empty())
+      os << "  steady     " << steady << '\n';
     if (timeline.hostSeconds > 0)
       os << "  host       " << llvm::format("%.3f ms\n", timeline.hostSeconds * 1e3);
     for (const auto &[name, tensor] : result->outputs)

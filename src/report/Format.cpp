@@ -33,6 +33,17 @@ std::string scaled(double value) {
   return text;
 }
 
+std::string steadyState(const timeline::Timeline &timeline) {
+  std::optional<Cycles> interval = timeline.figures.interval;
+  if (!interval || interval->value == 0 || timeline.clockHertz == 0)
+    return "";
+  double perSecond = timeline.clockHertz / static_cast<double>(interval->value);
+  std::string text;
+  llvm::raw_string_ostream(text) << "a run every " << interval->value << " cycles, "
+                                 << llvm::format(perSecond < 100 ? "%.1f a second" : "%.0f a second", perSecond);
+  return text;
+}
+
 void printTable(const timeline::Table &table, llvm::raw_ostream &os) {
   std::vector<size_t> widths;
   for (size_t column = 0; column < table.columns.size(); ++column) {

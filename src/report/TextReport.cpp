@@ -33,6 +33,8 @@ void printProfile(const Timeline &timeline, llvm::raw_ostream &os, size_t rows) 
        << llvm::format(" at %.0f MHz\n", timeline.clockHertz / 1e6);
   else
     os << "  device     no clock\n";
+  if (std::string steady = steadyState(timeline); !steady.empty())
+    os << "  steady     " << steady << '\n';
   if (timeline.hostSeconds > 0)
     os << "  host       " << duration(timeline.hostSeconds) << '\n';
   double total = seconds + timeline.hostSeconds;

@@ -99,6 +99,11 @@ llvm::Expected<Architecture> Architecture::from(const machine::Machine &machine)
   a.linkLatency = read.integer("c2c.latency");
   a.counterPeriod = read.integer("c2c.counter_period");
   a.chipsPerNode = read.integer("system.chips_per_node");
+  a.chipCounts = read.integers("system.chip_counts");
+  llvm::sort(a.chipCounts);
+  a.globalLinks = machine.find("system.node_wiring") ? read.integer("c2c.ports_global") : 0;
+  if (a.globalLinks > 0)
+    read.names("system.node_wiring", "dealt");
   a.meshed = !read.names("system.topology", "single");
   a.memoryGather = read.integer("timing.mem_gather");
   a.memoryScatter = read.integer("timing.mem_scatter");
@@ -203,6 +208,8 @@ llvm::Expected<Architecture> Architecture::from(const machine::Machine &machine)
     return contradiction("sxm.distribute_streams may be at most 8, the bits of Distribute's bypass mask");
   if (a.meshed && a.chipsPerNode > a.localLinks + 1)
     return contradiction("c2c.ports_local must be at least system.chips_per_node - 1");
+  if (a.localLinks + a.globalLinks > a.linksUsed)
+    return contradiction("c2c.links_used must be at least c2c.ports_local + c2c.ports_global");
   return a;
 }
 

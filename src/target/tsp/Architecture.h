@@ -31,6 +31,8 @@ struct Architecture {
   int64_t gatherAddressBytes;
   int64_t instructionBytes, fetchBytes, bufferBytes;
   int64_t chips, chipsPerNode, linksUsed, localLinks;
+  std::vector<int64_t> chipCounts;                      // numbers of chips that a program may use, ascending
+  int64_t globalLinks;                                  // of a chip, to other nodes; 0: no cables are known
   bool meshed;                                          // inside a node: all chips pairwise linked
   std::vector<int64_t> installFirstStream, resultGroup; // per plane of a hemisphere
   std::vector<int64_t> largeAlus, rotateSizes;
@@ -60,12 +62,9 @@ struct Architecture {
 
   int64_t vectorBytes() const { return superlanes * lanes; }
   // Of the slices kept for the system, which hold the program's text.
-  int64_t textBytes() const {
-    int64_t count = 0;
-    for (const std::vector<bool> &slicesOfHemisphere : reserved)
-      count += std::count(slicesOfHemisphere.begin(), slicesOfHemisphere.end(), true);
-    return count * banks * words * vectorBytes();
-  }
+  int64_t textBytes() const { return reservedSlices() * banks * words * vectorBytes(); }
+  // Of the other slices of a chip.
+  int64_t dataWords() const { return (hemispheres * slices - reservedSlices()) * banks * words; }
 
   // Streams only carry vectors along a line, one position per hop, so every place on it has a coordinate in cycles of
   // flight: a vector that passes coordinate u at cycle t passes v at cycle t + v - u. Coordinates grow in the stream's
@@ -93,6 +92,12 @@ struct Architecture {
   int64_t resultStream(int64_t plane) const { return resultGroup[plane] * group; }
 
 private:
+  int64_t reservedSlices() const {
+    int64_t count = 0;
+    for (const std::vector<bool> &slicesOfHemisphere : reserved)
+      count += std::count(slicesOfHemisphere.begin(), slicesOfHemisphere.end(), true);
+    return count;
+  }
   int64_t slicePosition(int64_t slice) const { return memoryPosition + slice / slicesPerPosition; }
   static int64_t along(unsigned hemisphere, int64_t distance, Direction direction) {
     return (hemisphere == east) == (direction == Direction::East) ? distance : -distance;

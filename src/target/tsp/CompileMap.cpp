@@ -456,9 +456,24 @@ llvm::Expected<std::vector<RegionPointer>> CompilerState::streamStage(BlockExpre
     }
   }
   body.inputs = types;
-  for (BlockInstruction &instruction : body.instructions)
-    if (instruction.opcode == BlockOpcode::Input)
-      instruction.immediate = numbers[instruction.immediate];
+  // Whoever has used another read of the same rows uses the first one: a second stream could not come from their
+  // slices.
+  std::vector<std::optional<Register>> first(kept.size());
+  std::vector<Register> same;
+  for (BlockInstruction &instruction : body.instructions) {
+    auto number = static_cast<Register>(same.size());
+    same.push_back(number);
+    for (Register &operand : instruction.operands)
+      operand = same[operand];
+    if (instruction.opcode != BlockOpcode::Input)
+      continue;
+    instruction.immediate = numbers[instruction.immediate];
+    std::optional<Register> &known = first[instruction.immediate];
+    same.back() = known.value_or(number);
+    known = same.back();
+  }
+  for (Register &result : body.results)
+    result = same[result];
   // What is read in the same cycles lies in different slices.
   std::vector<const Region *> together;
   for (Operand &operand : kept) {

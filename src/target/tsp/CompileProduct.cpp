@@ -331,7 +331,8 @@ const Kernel *CompilerState::followerOf(const Kernel &kernel) const {
     return nullptr;
   auto found = llvm::find_if(graph.kernels,
                              [&](const Kernel &other) { return llvm::is_contained(graph::operandsOf(other), result); });
-  if (found == graph.kernels.end() || !graph::isElementwise(*found))
+  // Another chip's kernels are not this one's.
+  if (found - graph.kernels.begin() >= static_cast<ptrdiff_t>(part.end) || !graph::isElementwise(*found))
     return nullptr;
   for (const Read &read : found->reads) {
     bool there = regions[read.value] || graph.values[read.value].role == graph::ValueRole::Constant;

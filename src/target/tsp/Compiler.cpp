@@ -14,6 +14,7 @@
 #include "llvm/ADT/STLExtras.h"
 
 #include <cstring>
+#include <set>
 
 namespace quadrille::tsp {
 
@@ -103,54 +104,90 @@ llvm::Expected<MachineGraph> machineGraph(const KernelGraph &original, const Arc
   return result;
 }
 
-llvm::Expected<program::Program> CompilerState::run() {
-  for (const Kernel &each : graph.kernels)
-    for (ValueId value : graph::operandsOf(each))
+llvm::Error CompilerState::begin() {
+  firstLayout = code.layouts.size();
+  measured.valueWords.resize(graph.values.size());
+  for (size_t number = part.first; number < part.end; ++number)
+    for (ValueId value : graph::operandsOf(graph.kernels[number]))
       ++readers[value];
-  for (ValueId value : graph.outputs) {
+  for (ValueId value : part.leaving)
     ++readers[value];
+  for (size_t number : part.outputs)
+    ++readers[graph.outputs[number]];
+  for (ValueId value : graph.outputs)
     isOutput[value] = true;
-  }
   for (const Kernel &each : graph.kernels)
     if (auto contraction = graph::inferContraction(graph, each))
       for (unsigned read : {contraction->lhs, contraction->rhs})
         multiplied[each.reads[read].value] = true;
-  for (auto [i, value] : llvm::enumerate(graph.inputs))
-    if (llvm::Error error = input(static_cast<uint32_t>(i), value))
-      return std::move(error);
-  for (const Kernel &each : graph.kernels) {
-    node = each.nodes.empty() ? 0 : each.nodes.front();
-    if (!llvm::is_contained(done, &each))
-      if (llvm::Error error = kernel(each))
-        return std::move(error);
+  node = nodeOf(part.first);
+  for (size_t number : part.inputs)
+    if (llvm::Error error = input(static_cast<uint32_t>(number), graph.inputs[number]))
+      return error;
+  return llvm::Error::success();
+}
+
+llvm::Error CompilerState::run() {
+  for (size_t number = part.first; number < part.end; ++number) {
+    node = nodeOf(number);
+    int64_t resident = residentWords, end = timetable.end();
+    if (!llvm::is_contained(done, &graph.kernels[number]))
+      if (llvm::Error error = kernel(graph.kernels[number]))
+        return error;
     // The memory of values that no later kernel reads can be written again.
-    for (ValueId value : graph::operandsOf(each))
+    for (ValueId value : graph::operandsOf(graph.kernels[number]))
       if (--readers[value] == 0 && graph.values[value].role == graph::ValueRole::Intermediate)
         regions[value] = nullptr, forms[value] = LaneForms();
+    measure(number, residentWords - resident, timetable.end() - end);
   }
-  for (auto [i, value] : llvm::enumerate(graph.outputs))
-    if (llvm::Error error = output(static_cast<uint32_t>(graph.inputs.size() + i), value))
-      return std::move(error);
+  for (size_t number : part.outputs)
+    if (llvm::Error error = output(static_cast<uint32_t>(graph.inputs.size() + number), graph.outputs[number]))
+      return error;
+  for (Layout &layout : llvm::MutableArrayRef(code.layouts).drop_front(firstLayout))
+    layout.chip = static_cast<uint16_t>(chip);
+  return llvm::Error::success();
+}
+
+void CompilerState::measure(size_t number, int64_t resident, int64_t cycles) {
+  std::set<const Region *> live;
+  int64_t words = 0;
+  for (auto [value, region] : llvm::zip(graph.values, regions))
+    if (region && value.role != graph::ValueRole::Constant && live.insert(region.get()).second)
+      words += region->slicesNeeded() * region->wordsNeeded();
+  measured.kernels.push_back({resident, words, cycles});
+  for (const graph::Write &write : graph.kernels[number].writes) {
+    const graph::Value &value = graph.values[write.value];
+    Region plain = Region::of(value.type, rowsOf(value.shape), columnsOf(value.shape), machine.vectorBytes());
+    const Region &region = regions[write.value] ? *regions[write.value] : plain;
+    measured.valueWords[write.value] = region.slicesNeeded() * region.wordsNeeded();
+  }
+}
+
+llvm::Expected<ChipCode> CompilerState::finish() {
   std::vector<uint32_t> initial;
-  for (ValueId value : graph.inputs)
-    initial.push_back(inputNumbers[value]);
+  for (size_t number : part.inputs)
+    initial.push_back(inputNumbers[graph.inputs[number]]);
   for (const RegionPointer &region : resident)
     initial.push_back(region->number);
   if (std::string wrong = timetable.misread(initial); !wrong.empty())
     return internalError(wrong);
-  code.entries.resize(1);
-  code.entries[0].chips.push_back({timetable.queues()});
+  ChipCode result{timetable.queues()};
   int64_t text = 0;
-  for (const Queue &queue : code.entries[0].chips[0].queues)
+  for (const Queue &queue : result.queues)
     text += static_cast<int64_t>(queue.instructions.size()) * machine.instructionBytes;
-  if (text > machine.textBytes())
+  if (text > machine.textBytes()) {
+    memoryFull = true;
     return target::doesNotFitError("the program has " + llvm::Twine(text) + " bytes of instructions, one chip holds " +
-                                       llvm::Twine(machine.textBytes()),
-                                   {}, "programs for several chips are not compiled yet; a smaller batch needs less");
+                                   llvm::Twine(machine.textBytes()));
+  }
   if (products)
     program.precision = nameOf(*products).str();
-  program.setPayload(code.encode());
-  return std::move(program);
+  return result;
+}
+
+uint32_t CompilerState::nodeOf(size_t kernel) const {
+  const std::vector<uint32_t> &nodes = graph.kernels[kernel].nodes;
+  return nodes.empty() ? 0 : nodes.front();
 }
 
 llvm::Error CompilerState::kernel(const Kernel &kernel) {
@@ -166,15 +203,18 @@ llvm::Expected<RegionPointer> CompilerState::allocate(Region region, llvm::Array
                                                       Placement::Pool pool) {
   if (!region.segmentRows && region.wordsNeeded() > machine.words)
     region.segmentRows = machine.words / (region.spread ? 1 : region.pieces);
-  if (RegionPointer found = placement.allocate(region, avoid, hemisphere, anywhere, initial, pool))
+  if (RegionPointer found = placement.allocate(region, avoid, hemisphere, anywhere, initial, pool)) {
+    residentWords += initial ? region.slicesNeeded() * region.wordsNeeded() : 0;
     return found;
+  }
+  memoryFull = true;
   std::string name = node < graph.nodes.size() ? graph.nodes[node].name : "";
-  return target::doesNotFitError(
-      "no room in the memory of one chip for " + llvm::Twine(region.rows) + " x " + llvm::Twine(region.columns) +
-          " values of " + nameOf(region.type) + ": they need " + llvm::Twine(region.wordsNeeded()) +
-          " words in each of " + llvm::Twine(region.slicesNeeded()) + " slices, a bank has " +
-          llvm::Twine(machine.words),
-      {"", name}, "programs for several chips are not compiled yet; a smaller batch needs less");
+  return target::doesNotFitError("no room in the memory of one chip for " + llvm::Twine(region.rows) + " x " +
+                                     llvm::Twine(region.columns) + " values of " + nameOf(region.type) +
+                                     ": they need " + llvm::Twine(region.wordsNeeded()) + " words in each of " +
+                                     llvm::Twine(region.slicesNeeded()) + " slices, a bank has " +
+                                     llvm::Twine(machine.words),
+                                 {"", name});
 }
 
 void CompilerState::addLayout(uint32_t variable, const Region &region, const graph::Permutation &order,
@@ -372,11 +412,6 @@ void CompilerState::place(const Group &group, int64_t start) {
       for (int64_t k = 0; k < step.count; ++k)
         touch.region->wrote(touch.row + k * touch.rowStep, first + k + machine.memoryWrite);
   }
-}
-
-llvm::Expected<program::Program> compileGraph(const MachineGraph &graph, const Architecture &machine,
-                                              program::Program program) {
-  return CompilerState(graph, machine, std::move(program)).run();
 }
 
 } // namespace quadrille::tsp

@@ -4,6 +4,7 @@
 #include "graph/Contraction.h"
 #include "target/tsp/Compiler.h"
 #include "target/tsp/Expand.h"
+#include "target/tsp/Partition.h"
 #include "target/tsp/Placement.h"
 #include "target/tsp/SwitchUnit.h"
 #include "target/tsp/TapPlan.h"
@@ -119,17 +120,45 @@ struct TapProduct {
   bool isOutput = false, multiplied = false; // the result: of the program; other products read it
 };
 
+// A link from one chip to another: its number on each.
+struct Cable {
+  int64_t near = 0, far = 0; // the chip that sends, and the one that receives
+};
+
+// Words of neighbouring rows that a link carries one after the other.
+struct TransferRun {
+  RegionPointer from, to;
+  int64_t piece = 0, byte = 0, row = 0, count = 1;
+  bool first = false; // needed by the first kernel there that needs anything
+};
+
+// That many chips of the machine, so that each has a link to the next one. Unsupported: the machine file does not say
+// how its nodes are linked.
+llvm::Expected<std::vector<int64_t>> linkedChips(int64_t count, const Architecture &machine);
+
+// What one chip does of a model: its part of the kernels, with a memory and a timetable of its own.
 class CompilerState {
 public:
-  CompilerState(const MachineGraph &from, const Architecture &machine, program::Program program)
-      : graph(from.graph), machine(machine), program(std::move(program)), timetable(machine), placement(machine),
-        regions(graph.values.size()), forms(graph.values.size()), readers(graph.values.size()), packings(from.packings),
-        ends(from.ends), multiplied(graph.values.size()), isOutput(graph.values.size()) {}
+  // `program` and `code`, which the chips share, get the chip's variables and layouts.
+  CompilerState(const MachineGraph &from, const Architecture &machine, program::Program &program, Code &code,
+                ChipPart part, int64_t chip)
+      : graph(from.graph), machine(machine), program(program), code(code), part(std::move(part)), chip(chip),
+        timetable(machine), placement(machine), regions(graph.values.size()), forms(graph.values.size()),
+        readers(graph.values.size()), packings(from.packings), ends(from.ends), multiplied(graph.values.size()),
+        isOutput(graph.values.size()) {}
 
-  llvm::Expected<program::Program> run();
+  // Compiler.cpp. In this order.
+  llvm::Error begin();
+  llvm::Error receive(CompilerState &sender); // CompileLinks.cpp: what arrives from the chip before
+  llvm::Error run();
+  llvm::Expected<ChipCode> finish();
+
+  // What the kernels that were compiled take of the chip.
+  const Costs &costs() const { return measured; }
+  // Of an error of the above: whether the memory is full, so that fewer kernels might do.
+  bool full() const { return memoryFull; }
 
 private:
-  // Compiler.cpp
   llvm::Error kernel(const graph::Kernel &kernel);
   llvm::Error input(uint32_t variable, graph::ValueId id);
   llvm::Error output(uint32_t variable, graph::ValueId id);
@@ -140,6 +169,8 @@ private:
   int64_t segmentRowsOf(graph::ValueId id) const;
   // `order`: of the variable's dimensions, when the region has another than the variable; `packing`: of the region.
   void addLayout(uint32_t variable, const Region &region, const graph::Permutation &order, const Packing &packing);
+  void measure(size_t kernel, int64_t resident, int64_t cycles);
+  uint32_t nodeOf(size_t kernel) const;
   uint32_t addWeight(const std::string &name, Shape shape, ElementType type, Tensor data);
   // A region with these contents; `data` may be invalid: absent weights.
   llvm::Expected<RegionPointer> constantRegion(const std::string &name, ElementType type, int64_t rows, int64_t columns,
@@ -149,6 +180,11 @@ private:
                                             std::optional<unsigned> hemisphere);
   // Where a value lies; a constant is put into memory when it is first asked for.
   llvm::Expected<RegionPointer> regionOf(graph::ValueId id);
+
+  // CompileLinks.cpp
+  // From `from` on at the earliest, as if the first send were dispatched then; returns when the first is received.
+  int64_t transfer(CompilerState &sender, const Cable &cable, const TransferRun &run, int64_t from);
+  Step linkStep(Opcode opcode, int64_t link, Source stream, int64_t cycle, int64_t count) const;
 
   // CompileMap.cpp
   llvm::Error map(const graph::Kernel &kernel);
@@ -314,11 +350,17 @@ private:
 
   const graph::KernelGraph &graph;
   const Architecture &machine;
-  program::Program program;
-  Code code;
+  program::Program &program;
+  Code &code;
+  ChipPart part;
+  int64_t chip;
+  size_t firstLayout = 0; // of `code`: the chip's own
   Timetable timetable;
   Placement placement;
-  uint32_t node = 0;                   // behind what is being made
+  uint32_t node = 0; // behind what is being made
+  Costs measured;
+  int64_t residentWords = 0; // words of weights so far
+  bool memoryFull = false;
   std::optional<ElementType> products; // in what the program multiplies matrices
   std::vector<RegionPointer> regions;  // by value
   std::vector<LaneForms> forms;        // by value

@@ -204,7 +204,7 @@ TEST(TspCompiler, LoopsMustFitIntoInstructions) {
   ASSERT_EQ(graph.verify(), "");
   auto plan = target::find("tsp")->plan(graph, llvm::cantFail(machine::Machine::load("unit-tsp")), {});
   ASSERT_FALSE(bool(plan));
-  EXPECT_NE(report(plan.takeError()).message.find("more iterations than the chip has room for"), std::string::npos);
+  EXPECT_NE(report(plan.takeError()).message.find("more iterations than there is room for"), std::string::npos);
 }
 
 } // namespace

@@ -28,12 +28,12 @@ int64_t Region::together(int64_t row, int64_t step, int64_t count) const {
   return std::min(count, left / std::abs(step) + 1);
 }
 
-int64_t Region::readableFrom(int64_t row, int64_t step, int64_t count) const {
+int64_t Region::readableFrom(int64_t row, int64_t step, int64_t count, int64_t interval) const {
   if (rowReady.empty())
     return ready;
   int64_t from = 0;
   for (int64_t k = 0; k < count; ++k)
-    from = std::max(from, rowReady[row + k * step] - k);
+    from = std::max(from, rowReady[row + k * step] - k * interval);
   return from;
 }
 
@@ -82,7 +82,7 @@ RegionPointer Placement::allocate(Region region, llvm::ArrayRef<const Region *> 
     }
     if (!best)
       return nullptr;
-    region.hemisphere = best->hemisphere;
+    region.hemisphere = best->slices[0].hemisphere;
     region.slices = best->slices;
     region.bank = best->bank;
     region.address = best->address;
@@ -133,7 +133,7 @@ RegionPointer Placement::allocate(Region region, llvm::ArrayRef<const Region *> 
     llvm::sort(slices);
     for (SliceName slice : slices)
       used += address + region.wordsNeeded() - std::exchange(top(slice), address + region.wordsNeeded());
-    region.hemisphere = side;
+    region.hemisphere = slices[0].hemisphere;
     region.bank = bank;
     region.address = address;
     region.slices = std::move(slices);

@@ -47,8 +47,8 @@ struct Region {
   bool sharesSlices(const Region &other) const;
   // How many of `count` rows from `row` on, `step` apart, lie in the same segment.
   int64_t together(int64_t row, int64_t step, int64_t count) const;
-  // The earliest dispatch of the first of such reads, one cycle apart.
-  int64_t readableFrom(int64_t row, int64_t step, int64_t count) const;
+  // The earliest dispatch of the first of such reads, `interval` cycles apart.
+  int64_t readableFrom(int64_t row, int64_t step, int64_t count, int64_t interval = 1) const;
   // Notes that a row can be read from a cycle on.
   void wrote(int64_t row, int64_t cycle);
 

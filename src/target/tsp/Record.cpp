@@ -55,7 +55,8 @@ static Category categoryOf(const Instruction &instruction, const QueueName &queu
 
 Recorder::Recorder(const program::Program &program, const Architecture &machine, const Queues &queues)
     : program(program), machine(machine), queues(queues), lastSpan(queues.size()), issued(256), issuedBy(queues.size()),
-      drivenTimes(queues.chipCount() * channelCount(machine)), streams(queues.chipCount()) {
+      windows(queues.chipCount()), drivenTimes(queues.chipCount() * channelCount(machine)),
+      streams(queues.chipCount()) {
   timeline.machine = machine.machineName;
   timeline.model = program.model ? program.model->path : "";
   timeline.clockHertz = machine.clockHertz;
@@ -110,6 +111,11 @@ void Recorder::begin(const Work &work) {
                               categoryOf(*work.instruction, *work.queue), kernel, print(*work.instruction),
                               burst.cycles.interval});
   }
+  Window &window = windows[work.chip];
+  window.begin = window.end == 0 ? burst.cycles.first : std::min(window.begin, burst.cycles.first);
+  window.end =
+      std::max(window.end, burst.cycles.last() + work.effects.completion + machine.superlanes * machine.superlaneSkew);
+  window.sent += work.instruction->op() == Opcode::Send ? burst.cycles.count : 0;
   auto count = static_cast<double>(burst.cycles.count);
   auto bytes = static_cast<double>(machine.vectorBytes());
   issued[work.instruction->opcode] += burst.cycles.count;
@@ -237,6 +243,34 @@ void Recorder::addInstructions() {
                              total, queues.size(), total * machine.instructionBytes, room, longestQueue, longest,
                              machine.bufferBytes / machine.instructionBytes)
                    .str();
+  timeline.tables.push_back(std::move(table));
+}
+
+// A chip's window of time is all that a run takes of it, so the next run can follow as soon as that on the chip where
+// it is longest: every chip then does what it does for one run, so much later.
+void Recorder::addChips(const Occupancy &occupancy) {
+  if (windows.size() == 1)
+    return;
+  Table table{
+      "chips", {"chip", "begins", "ends", "cycles", "vectors sent", "MiB needed at once", "MiB of text"}, {}, ""};
+  std::vector<int64_t> instructions(windows.size());
+  for (size_t i = 0; i < queues.size(); ++i)
+    instructions[queues.chipOf(i)] += static_cast<int64_t>(queues[i].instructions.size());
+  auto mebibytes = [](int64_t bytes) { return llvm::formatv("{0:F2}", static_cast<double>(bytes) / (1 << 20)).str(); };
+  int64_t longest = 0;
+  for (auto [chip, window] : llvm::enumerate(windows)) {
+    int64_t needed = 0;
+    if (auto found = occupancy.chips().find(static_cast<int64_t>(chip)); found != occupancy.chips().end())
+      needed = *llvm::max_element(found->second.counts) * machine.vectorBytes();
+    table.rows.push_back({number(static_cast<int64_t>(chip)), number(window.begin), number(window.end),
+                          number(window.end - window.begin), number(window.sent), mebibytes(needed),
+                          mebibytes(instructions[chip] * machine.instructionBytes)});
+    longest = std::max(longest, window.end - window.begin);
+  }
+  timeline.figures.interval = Cycles(longest);
+  table.note = "a chip has " + mebibytes(machine.dataWords() * machine.vectorBytes()) + " MiB for data and " +
+               mebibytes(machine.textBytes()) + " MiB for text; runs can follow each other " + number(longest) +
+               " cycles apart";
   timeline.tables.push_back(std::move(table));
 }
 
@@ -501,6 +535,7 @@ void Recorder::dropUnusedFigures() {
 timeline::Timeline Recorder::finish(int64_t cycles, const Occupancy &occupancy, const program::EntryPoint &entry) {
   timeline.cycles = Cycles(cycles);
   dropUnusedFigures();
+  addChips(occupancy);
   addUnits(cycles);
   addInstructions();
   addStreams(cycles);

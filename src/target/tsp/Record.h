@@ -46,6 +46,7 @@ private:
   void addCounter(const std::string &name, const std::string &unit, const Series &series, int64_t cycles);
   void addPower(int64_t cycles);
   void dropUnusedFigures();
+  void addChips(const Occupancy &occupancy);
   void addUnits(int64_t cycles);
   void addInstructions();
   void addStreams(int64_t cycles);
@@ -63,9 +64,15 @@ private:
   std::vector<timeline::TrackId> tracks;
   std::vector<std::vector<timeline::KernelId>> kernels; // by queue and instruction
   std::map<uint32_t, timeline::KernelId> byNode;
-  std::vector<size_t> lastSpan;                                         // by queue
-  std::vector<int64_t> issued;                                          // by opcode
-  std::vector<int64_t> issuedBy;                                        // by queue
+  std::vector<size_t> lastSpan;  // by queue
+  std::vector<int64_t> issued;   // by opcode
+  std::vector<int64_t> issuedBy; // by queue
+  // From a chip's first dispatch until it has completed all, in cycles; end 0: it does nothing.
+  struct Window {
+    int64_t begin = 0, end = 0;
+    int64_t sent = 0; // vectors
+  };
+  std::vector<Window> windows;                                          // by chip
   std::vector<int64_t> drivenTimes;                                     // by channel
   std::vector<std::array<Series, 2>> streams;                           // vectors driven, by chip and direction
   std::map<std::tuple<int64_t, UnitKind, unsigned>, Series> unitIssues; // by chip and hemisphere (the vector unit's: 0)

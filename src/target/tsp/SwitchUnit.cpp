@@ -327,9 +327,24 @@ std::string switchVector(const Instruction &instruction, llvm::ArrayRef<const st
   }
 }
 
+static std::optional<LinkEnd> farEndOfGlobal(LinkEnd end, const Architecture &machine) {
+  int64_t perNode = machine.chipsPerNode, others = machine.chips / perNode - 1;
+  if (others <= 0)
+    return std::nullopt;
+  int64_t node = end.chip / perNode, port = (end.link - machine.localLinks) * perNode + end.chip % perNode;
+  int64_t otherNode = port % others < node ? port % others : port % others + 1;
+  int64_t farPort = port / others * others + (node < otherNode ? node : node - 1);
+  if (farPort >= perNode * machine.globalLinks)
+    return std::nullopt;
+  return LinkEnd{otherNode * perNode + farPort % perNode, machine.localLinks + farPort / perNode};
+}
+
 std::optional<LinkEnd> farEnd(LinkEnd end, const Architecture &machine) {
-  if (!machine.meshed || end.chip < 0 || end.chip >= machine.chips || end.link < 0 ||
-      end.link >= machine.chipsPerNode - 1)
+  if (end.chip < 0 || end.chip >= machine.chips || end.link < 0)
+    return std::nullopt;
+  if (end.link >= machine.localLinks && end.link < machine.localLinks + machine.globalLinks)
+    return farEndOfGlobal(end, machine);
+  if (!machine.meshed || end.link >= machine.chipsPerNode - 1)
     return std::nullopt;
   // The others are the chips of the node in order, without this one.
   int64_t here = end.chip % machine.chipsPerNode;

@@ -37,8 +37,9 @@ std::string switchVector(const Instruction &instruction, llvm::ArrayRef<const st
                          llvm::ArrayRef<std::byte *> outputs, const Architecture &machine);
 
 // The far end of a link, as the cables of the machine go; none where nothing is plugged in. Inside a node every chip
-// has a link to every other: link l of chip a goes to the l-th of the others. The cabling between nodes is not
-// published.
+// has a link to every other: link l of chip a goes to the l-th of the others. The links behind those are global: link j
+// of them of the node's chip c is the node's port p = chips of a node * j + c, and with N other nodes goes to the
+// (p mod N)-th of them, where the port with the same p / N goes to this node.
 struct LinkEnd {
   int64_t chip, link;
   bool operator==(const LinkEnd &) const = default;

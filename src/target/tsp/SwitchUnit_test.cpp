@@ -457,6 +457,8 @@ TEST(TspSwitch, EveryTwoChipsOfANodeShareOneCable) {
     for (int64_t chip = 0; chip < machine.chips; ++chip)
       for (int64_t link = 0; link < machine.linksUsed; ++link) {
         auto far = farEnd({chip, link}, machine);
+        if (link >= machine.localLinks)
+          continue;
         ASSERT_EQ(far.has_value(), link < machine.chipsPerNode - 1) << name << ' ' << chip << '.' << link;
         if (!far)
           continue;
@@ -480,6 +482,42 @@ TEST(TspSwitch, EveryTwoChipsOfANodeShareOneCable) {
   EXPECT_FALSE(farEnd({5, 0}, part));
   part.meshed = false;
   EXPECT_FALSE(farEnd({3, 0}, part));
+}
+
+// Four cables between every two nodes, of 32 ports to 8 other nodes; each end is the other's far end.
+TEST(TspSwitch, EveryTwoNodesShareCables) {
+  for (auto [name, cables] : {std::pair("groqrack", 4), std::pair("unit-tsp-rack", 2)}) {
+    Architecture machine = architecture(name);
+    std::map<std::pair<int64_t, int64_t>, int> ends;
+    for (int64_t chip = 0; chip < machine.chips; ++chip)
+      for (int64_t link = machine.localLinks; link < machine.linksUsed; ++link) {
+        auto far = farEnd({chip, link}, machine);
+        ASSERT_TRUE(far.has_value()) << name << ' ' << chip << '.' << link;
+        EXPECT_EQ(farEnd(*far, machine), (LinkEnd{chip, link})) << name << ' ' << chip << '.' << link;
+        int64_t node = chip / machine.chipsPerNode, other = far->chip / machine.chipsPerNode;
+        EXPECT_NE(node, other);
+        ++ends[std::minmax(node, other)];
+      }
+    int64_t nodes = machine.chips / machine.chipsPerNode;
+    EXPECT_EQ(static_cast<int64_t>(ends.size()), nodes * (nodes - 1) / 2) << name;
+    for (auto [pair, count] : ends)
+      EXPECT_EQ(count, 2 * cables) << name << ' ' << pair.first << ' ' << pair.second;
+  }
+}
+
+// Chip 2 of node 1 of the rack: its first global link is port 2 of the node, which goes to the node 3 (the others are
+// 0, 2, 3, ...). There node 1 is the second other, whose first port is port 1: chip 1. Its second one is port 10, the
+// second port to node 3, whose second port to node 1 is 9: chip 1 again.
+TEST(TspSwitch, LinksBetweenNodesByHand) {
+  Architecture rack = architecture("groqrack");
+  EXPECT_EQ(farEnd({8 + 2, 7}, rack), (LinkEnd{3 * 8 + 1, 7}));
+  EXPECT_EQ(farEnd({8 + 2, 8}, rack), (LinkEnd{3 * 8 + 1, 8}));
+  EXPECT_EQ(farEnd({0, 7}, rack), (LinkEnd{8, 7}));
+  EXPECT_FALSE(farEnd({0, 11}, rack));
+  // Two nodes' ports to the third: of chips 0 and 2 to the first other, of 1 and 3 to the second.
+  Architecture bench = architecture("unit-tsp-rack");
+  EXPECT_EQ(farEnd({4 + 3, 3}, bench), (LinkEnd{8 + 3, 3}));
+  EXPECT_EQ(farEnd({4 + 2, 3}, bench), (LinkEnd{2, 3}));
 }
 
 TEST(TspSwitch, ASingleChipHasNoCables) {

@@ -1,5 +1,7 @@
 #include "target/tsp/Timetable.h"
 
+#include "target/tsp/Progression.h"
+
 #include "llvm/ADT/STLExtras.h"
 
 #include <cassert>
@@ -36,12 +38,20 @@ std::vector<Timetable::Use> Timetable::usesOf(llvm::ArrayRef<Step> group) const 
     bool writes = step.instruction.op() == Opcode::Write || step.instruction.op() == Opcode::Scatter;
     // So it is behind a gather, whose words come later than those of a read.
     bool gathers = step.instruction.op() == Opcode::Gather;
-    int64_t busy = step.count + (writes ? effects[i].completion : gathers ? machine.memoryGather : 1);
+    int64_t busy = step.last() + 1 - step.cycle + (writes ? effects[i].completion : gathers ? machine.memoryGather : 1);
     queued.push_back({indexOf(step.queue), {step.cycle, step.cycle + busy, 1}});
+    // The chip's own end of a link stands for the link outward; the vectors that come in are spaced where they are
+    // sent.
+    if (step.instruction.op() == Opcode::Send)
+      uses.push_back(
+          {linkChannel(0, step.instruction.small[0], machine), step.cycle, step.last() + machine.linkInterval, 0, 0});
     for (const ChannelEnd &drive : effects[i].drives) {
+      if (isLinkChannel(drive.channel, machine))
+        continue;
       int64_t diagonal = step.cycle + drive.delay - drive.coordinate;
       flights.push_back(uses.size());
-      uses.push_back({drive.channel, diagonal, diagonal + step.count, drive.place, drive.place});
+      uses.push_back(
+          {drive.channel, diagonal, diagonal + step.last() + 1 - step.cycle, drive.place, drive.place, step.interval});
     }
   }
   // What a queue does without time for fetches is one use of it: they wait until its end.
@@ -62,14 +72,16 @@ std::vector<Timetable::Use> Timetable::usesOf(llvm::ArrayRef<Step> group) const 
   }
   for (auto [i, step] : llvm::enumerate(group))
     for (const ChannelEnd &read : effects[i].reads) {
+      if (isLinkChannel(read.channel, machine))
+        continue;
       int64_t diagonal = step.cycle + read.delay - read.coordinate;
       // Runs of vectors may come from several places; of those on the same diagonals the last one is seen.
       [[maybe_unused]] bool driven = false;
       for (size_t flight : flights) {
         Use &use = uses[flight];
         auto covers = [&](const Use &other) {
-          return other.resource == read.channel && other.begin < diagonal + step.count && diagonal < other.end &&
-                 other.firstPlace <= read.place;
+          return other.resource == read.channel && other.begin < diagonal + step.last() + 1 - step.cycle &&
+                 diagonal < other.end && other.firstPlace <= read.place;
         };
         if (!covers(use) || llvm::any_of(flights, [&](size_t later) {
               const Use &other = uses[later];
@@ -103,11 +115,29 @@ bool Timetable::meetsItself(llvm::ArrayRef<Step> group) const {
   return false;
 }
 
+int64_t Timetable::delayBehind(const Use &use, int64_t start, const Use &other) {
+  if (use.begin + start >= other.end || other.begin >= use.end + start || use.firstPlace > other.lastPlace ||
+      other.firstPlace > use.lastPlace)
+    return 0;
+  if (use.interval == 1 && other.interval == 1)
+    return other.end - use.begin - start;
+  auto cyclesOf = [](const Use &of, int64_t later) {
+    return Progression{of.begin + later, of.interval, (of.end - 1 - of.begin) / of.interval + 1};
+  };
+  Progression mine = cyclesOf(use, start), others = cyclesOf(other, 0);
+  auto common = firstCommon(mine, others);
+  if (!common)
+    return 0;
+  // As far as nothing nearer can be clear: the cycle that is taken by both leaves the other's.
+  int64_t taken = mine.at(*common);
+  return other.interval == 1 ? other.end - taken : use.interval == 1 ? taken + 1 - mine.first : 1;
+}
+
 int64_t Timetable::earliest(llvm::ArrayRef<Step> group, int64_t from) const {
   std::vector<Use> uses = usesOf(group);
   int64_t start = from;
   for (const Step &step : group)
-    start = std::max(start, -step.cycle);
+    start = std::max(start, begin - step.cycle);
   for (bool again = true; again;) {
     again = false;
     for (const Use &use : uses)
@@ -116,9 +146,8 @@ int64_t Timetable::earliest(llvm::ArrayRef<Step> group, int64_t from) const {
         if (found == taken.end())
           continue;
         for (const Use &other : found->second)
-          if (use.begin + start < other.end && other.begin < use.end + start && use.firstPlace <= other.lastPlace &&
-              other.firstPlace <= use.lastPlace) {
-            start = other.end - use.begin;
+          if (int64_t delay = delayBehind(use, start, other)) {
+            start += delay;
             again = true;
           }
       }
@@ -135,6 +164,7 @@ void Timetable::place(llvm::ArrayRef<Step> group, int64_t start, uint32_t node) 
   }
   for (Step step : group) {
     step.cycle += start;
+    behind = std::max(behind, step.last() + 1);
     placed[step.queue].push_back({step, node});
   }
 }
@@ -167,7 +197,7 @@ void Timetable::emit(const QueueName &name, std::vector<Placed> steps, Queue &qu
     int64_t idle = each.step.cycle - end;
     needed.push_back((idle + machine.nopMaximum - 1) / machine.nopMaximum + 1 + (each.step.count > 1));
     left += needed.back();
-    end = each.step.cycle + each.step.count;
+    end = each.step.last() + 1;
   }
   for (auto [number, each] : llvm::enumerate(steps)) {
     const Step &step = each.step;
@@ -187,8 +217,8 @@ void Timetable::emit(const QueueName &name, std::vector<Placed> steps, Queue &qu
     }
     append(step.instruction, each.node);
     if (step.count > 1)
-      append(control(Opcode::Repeat, step.count - 1, 1), each.node);
-    clock = step.cycle + step.count;
+      append(control(Opcode::Repeat, step.count - 1, step.interval), each.node);
+    clock = step.last() + 1;
     left -= needed[number];
   }
   // Fewer idle times were needed than there might have been: the last fetches may have nothing left to bring.
@@ -219,7 +249,8 @@ std::string Timetable::misread(llvm::ArrayRef<uint32_t> initial) const {
       bool write = opcode == Opcode::Write;
       for (int64_t k = 0; k < each.step.count; ++k)
         words[{each.step.instruction.small[0], each.step.instruction.word[0] + k * each.step.instruction.word[1]}]
-            .push_back({each.step.cycle + k + (write ? machine.memoryWrite : 0), write, each.step.value, each.node});
+            .push_back({each.step.cycle + k * each.step.interval + (write ? machine.memoryWrite : 0), write,
+                        each.step.value, each.node});
     }
     for (auto &[word, accesses] : words) {
       llvm::stable_sort(accesses, [](const Access &a, const Access &b) {

@@ -9,14 +9,17 @@
 
 namespace quadrille::tsp {
 
-// An instruction and how often it is issued, one cycle apart. `cycle` of its first dispatch counts from the start of
-// its group.
+// An instruction and how often it is issued, `interval` cycles apart. `cycle` of its first dispatch counts from the
+// start of its group.
 struct Step {
   QueueName queue;
   Instruction instruction;
   int64_t cycle = 0;
   int64_t count = 1;
   uint32_t value = 0; // of accesses to memory: whose words they are
+  int64_t interval = 1;
+
+  int64_t last() const { return cycle + (count - 1) * interval; }
 };
 
 class Timetable {
@@ -25,7 +28,8 @@ public:
 
   // The earliest start from `from` on at which the group has its queues and streams to itself, from where each vector
   // is driven to where the group reads it last. Every stream that the group reads is driven by the group. Steps of the
-  // same queue may follow each other without a break, but no more than a buffer of instructions holds.
+  // same queue may follow each other without a break, but no more than a buffer of instructions holds. What comes over
+  // a link is there when the sender's timetable says so (CompileLinks.cpp).
   int64_t earliest(llvm::ArrayRef<Step> group, int64_t from) const;
   // Whether some of the group's steps want the same thing at once.
   bool meetsItself(llvm::ArrayRef<Step> group) const;
@@ -35,16 +39,24 @@ public:
   // does not know values, cannot find. `initial` are values that lie in memory from the start.
   std::string misread(llvm::ArrayRef<uint32_t> initial) const;
 
+  // The cycle behind the last dispatch.
+  int64_t end() const { return behind; }
+  // Nothing is dispatched before this cycle.
+  void beginAt(int64_t cycle) { begin = cycle; }
+
   // The queues' code: idle times, and fetches where there is room for them between instructions.
   std::vector<Queue> queues() const;
 
 private:
-  // Cycles of a queue, [begin, end); or diagonals of a channel, between two places.
+  // Cycles of a queue, begin, begin + interval, ... before end; or diagonals of a channel, between two places.
   struct Use {
     size_t resource; // channels first, then queues
     int64_t begin, end;
     int64_t firstPlace, lastPlace;
+    int64_t interval = 1;
   };
+  // How much later `use` must begin than `start` later to be clear of `other`; 0: it is.
+  static int64_t delayBehind(const Use &use, int64_t start, const Use &other);
   struct Placed {
     Step step; // with its cycle counted from the start of the program
     uint32_t node;
@@ -57,6 +69,7 @@ private:
   static constexpr int64_t instructionsOfStep = 4; // idle time, itself, its Repeat, a share of the fetches
   static constexpr int64_t span = 1024;            // cycles that one bucket of `taken` covers
   const Architecture &machine;
+  int64_t begin = 0, behind = 0;
   std::map<std::pair<size_t, int64_t>, std::vector<Use>> taken; // by resource and begin / span .. end / span
   std::map<QueueName, std::vector<Placed>> placed;
   mutable std::map<QueueName, size_t> numbers;

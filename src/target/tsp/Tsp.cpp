@@ -11,6 +11,9 @@
 #include "target/tsp/Mutate.h"
 #include "target/tsp/Simulate.h"
 
+#include "llvm/ADT/STLExtras.h"
+#include "llvm/ADT/Twine.h"
+
 #include <map>
 
 namespace quadrille::target {
@@ -22,6 +25,7 @@ class TspPlan final : public Plan {
 public:
   explicit TspPlan(tsp::MachineGraph graph) : graph(std::move(graph)) {}
   tsp::MachineGraph graph;
+  int64_t chips = 0; // 0: the fewest on which it fits
 };
 
 // A graph of one kernel, whose operands are inputs unless they are constants.
@@ -55,6 +59,13 @@ graph::KernelGraph alone(const graph::KernelGraph &graph, const graph::Kernel &k
   return result;
 }
 
+std::string listOf(llvm::ArrayRef<int64_t> numbers) {
+  std::string list;
+  for (int64_t number : numbers)
+    list += (list.empty() ? "" : ", ") + std::to_string(number);
+  return list;
+}
+
 class Tsp final : public Target {
 public:
   llvm::StringRef name() const override { return "tsp"; }
@@ -77,24 +88,28 @@ public:
 
   llvm::Expected<std::unique_ptr<Plan>> plan(const graph::KernelGraph &graph, const machine::Machine &machine,
                                              const CompileOptions &options) const override {
-    if (options.chips > 1)
-      return unsupportedError("programs for several chips are not compiled yet", {}, "leave out --chips");
-    if (!options.precision.empty() && options.precision != "f16")
-      return unsupportedError("the compiler has the precision f16 alone", {}, "leave out --precision");
     auto architecture = tsp::Architecture::from(machine);
     if (!architecture)
       return architecture.takeError();
+    if (options.chips > 0 && !llvm::is_contained(architecture->chipCounts, options.chips))
+      return unsupportedError("a program for " + machine.name() + " cannot have " + llvm::Twine(options.chips) +
+                                  " chips",
+                              {}, "--chips may be " + listOf(architecture->chipCounts));
+    if (!options.precision.empty() && options.precision != "f16")
+      return unsupportedError("the compiler has the precision f16 alone", {}, "leave out --precision");
     // Each kernel takes an instruction at least.
-    double most = static_cast<double>(architecture->textBytes()) / static_cast<double>(architecture->instructionBytes);
+    int64_t chips = options.chips > 0 ? options.chips : architecture->chipCounts.back();
+    double most = static_cast<double>(chips * (architecture->textBytes() / architecture->instructionBytes));
     if (graph::unrolledKernels(graph) > most)
       return doesNotFitError(
-          "its loops have more iterations than the chip has room for instructions", {},
+          "its loops have more iterations than there is room for instructions", {},
           "there are no branches, so every iteration has instructions of its own; a shorter sequence "
           "needs fewer");
     auto made = tsp::machineGraph(graph, *architecture);
     if (!made)
       return made.takeError();
     auto plan = std::make_unique<TspPlan>(std::move(*made));
+    plan->chips = options.chips;
     const graph::KernelGraph &planned = plan->graph.graph;
     for (const graph::Kernel &kernel : planned.kernels) {
       std::string reason = tsp::whyNot(planned, kernel, *architecture);
@@ -110,7 +125,8 @@ public:
 
   llvm::Expected<program::Program> emit(const graph::KernelGraph &graph, const Plan &plan,
                                         const machine::Machine &description) const override {
-    const tsp::MachineGraph &planned = static_cast<const TspPlan &>(plan).graph;
+    const auto &tspPlan = static_cast<const TspPlan &>(plan);
+    const tsp::MachineGraph &planned = tspPlan.graph;
     auto machine = tsp::Architecture::from(description);
     if (!machine)
       return machine.takeError();
@@ -118,7 +134,7 @@ public:
     program.nodes.clear();
     for (const graph::Node &node : planned.graph.nodes)
       program.nodes.push_back({node.name, node.operation});
-    return tsp::compileGraph(planned, *machine, std::move(program));
+    return tsp::compileGraph(planned, *machine, std::move(program), tspPlan.chips);
   }
 
   llvm::Expected<Verdict> check(const program::Program &program) const override {

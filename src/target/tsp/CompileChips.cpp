@@ -1,0 +1,201 @@
+// From a model to the program of one chip or several: how many, what each does, and one after the other their code.
+#include "base/Error.h"
+#include "target/Refusal.h"
+#include "target/tsp/Compiler.h"
+#include "target/tsp/CompilerState.h"
+#include "target/tsp/Split.h"
+
+#include "llvm/ADT/STLExtras.h"
+#include "llvm/ADT/Twine.h"
+#include "llvm/Support/FormatVariadic.h"
+
+#include <limits>
+#include <memory>
+
+namespace quadrille::tsp {
+
+namespace {
+
+std::string mebibytes(int64_t bytes) {
+  return llvm::formatv("{0:F2} MiB", static_cast<double>(bytes) / (1 << 20)).str();
+}
+
+struct Attempt {
+  llvm::Expected<program::Program> program;
+  std::optional<size_t> tooLarge; // of an error: the part that did not fit its chip
+};
+
+// `program` runs on `chips` chips; as many as there are parts do something.
+Attempt compileParts(const MachineGraph &graph, const Architecture &machine, program::Program program, int64_t chips,
+                     llvm::ArrayRef<ChipPart> parts) {
+  program.chips = chips;
+  Code code;
+  code.entries.resize(1);
+  code.entries[0].chips.resize(chips);
+  auto order = linkedChips(chips, machine);
+  if (!order)
+    return {order.takeError(), std::nullopt};
+  // The chip before is done when it has sent what the next one needs.
+  std::unique_ptr<CompilerState> before;
+  auto finish = [&](CompilerState &state, size_t number) -> llvm::Error {
+    auto made = state.finish();
+    if (!made)
+      return made.takeError();
+    code.entries[0].chips[(*order)[number]] = std::move(*made);
+    return llvm::Error::success();
+  };
+  for (auto [number, part] : llvm::enumerate(parts)) {
+    auto state = std::make_unique<CompilerState>(graph, machine, program, code, part, (*order)[number]);
+    llvm::Error error = state->begin();
+    if (!error && before)
+      error = state->receive(*before);
+    if (!error)
+      error = state->run();
+    if (error) {
+      bool full = state->full();
+      return {std::move(error), full ? std::optional<size_t>(number) : std::nullopt};
+    }
+    if (before)
+      if (llvm::Error last = finish(*before, number - 1)) {
+        bool full = before->full();
+        return {std::move(last), full ? std::optional<size_t>(number - 1) : std::nullopt};
+      }
+    before = std::move(state);
+  }
+  if (llvm::Error error = finish(*before, parts.size() - 1)) {
+    bool full = before->full();
+    return {std::move(error), full ? std::optional<size_t>(parts.size() - 1) : std::nullopt};
+  }
+  program.setPayload(code.encode());
+  return {std::move(program), std::nullopt};
+}
+
+// Compiles for a chip whose memory has no end.
+llvm::Expected<Costs> costsOf(const MachineGraph &graph, const Architecture &machine, program::Program program) {
+  Architecture endless = machine;
+  endless.words = std::numeric_limits<int32_t>::max();
+  Code code;
+  CompilerState state(graph, endless, program, code, Partition::whole(graph.graph).front(), 0);
+  if (llvm::Error error = state.begin())
+    return std::move(error);
+  if (llvm::Error error = state.run())
+    return std::move(error);
+  return state.costs();
+}
+
+// The graph with its large products in parts, and how it can be cut.
+struct Variant {
+  MachineGraph graph;
+  std::optional<Partition> partition;
+};
+
+class Search {
+public:
+  Search(const MachineGraph &graph, const Architecture &machine, const program::Program &program)
+      : machine(machine), program(program) {
+    variants.push_back(std::make_unique<Variant>(Variant{graph, std::nullopt}));
+  }
+
+  // The program for so many chips; an error that is `full` is remembered, and nothing returned, when it does not fit.
+  std::optional<llvm::Expected<program::Program>> on(int64_t chips) {
+    const MachineGraph &whole = variants.front()->graph;
+    if (chips == 1)
+      return attempt(whole, chips, Partition::whole(whole.graph), nullptr);
+    for (size_t number = 0;; ++number) {
+      if (number == variants.size() && !addVariant())
+        return std::nullopt;
+      Variant &variant = *variants[number];
+      if (llvm::Error error = measure(variant))
+        return llvm::Expected<program::Program>(std::move(error));
+      while (auto parts = variant.partition->parts(chips))
+        if (auto result = attempt(variant.graph, chips, *parts, &*variant.partition))
+          return result;
+      if (variant.partition->weightBytes() > chips * capacity())
+        return std::nullopt;
+    }
+  }
+
+  // Why it does not fit on so many chips.
+  llvm::Error doesNotFit(int64_t chips) {
+    if (llvm::Error error = measure(*variants.front()))
+      return error;
+    const Partition &partition = *variants.front()->partition;
+    int64_t weights = partition.weightBytes(), live = partition.mostLiveBytes();
+    // However finely it is cut, a chip holds no more than its memory, and the values besides.
+    int64_t room = capacity() - live, least = room > 0 ? std::max((weights + room - 1) / room, chips + 1) : 0;
+    return target::doesNotFitError(
+        (reason.empty() ? "" : reason + "; ") + "the weights take " + mebibytes(weights) +
+            ", values that are needed at once " + mebibytes(live) + ", " +
+            (chips == 1 ? "one chip holds " : std::to_string(chips) + " chips hold ") + mebibytes(chips * capacity()),
+        {},
+        room > 0 ? llvm::Twine(least) + " chips or more would do; a smaller batch needs less"
+                 : llvm::Twine("values alone are too large for a chip; a smaller batch needs less"));
+  }
+
+private:
+  int64_t capacity() const { return machine.dataWords() * machine.vectorBytes(); }
+
+  std::optional<llvm::Expected<program::Program>> attempt(const MachineGraph &graph, int64_t chips,
+                                                          const std::vector<ChipPart> &parts, Partition *partition) {
+    Attempt attempt = compileParts(graph, machine, program, chips, parts);
+    if (attempt.program || !attempt.tooLarge)
+      return std::move(attempt.program);
+    reason = report(attempt.program.takeError()).message;
+    if (partition)
+      partition->forbid(parts[*attempt.tooLarge]);
+    return std::nullopt;
+  }
+
+  llvm::Error measure(Variant &variant) {
+    if (variant.partition)
+      return llvm::Error::success();
+    auto costs = costsOf(variant.graph, machine, program);
+    if (!costs)
+      return costs.takeError();
+    variant.partition.emplace(variant.graph.graph, machine, std::move(*costs));
+    return llvm::Error::success();
+  }
+
+  // Products in parts that take half as much of a chip as before, or less; false when there is no more to cut.
+  bool addVariant() {
+    constexpr int64_t smallest = 16; // parts of a chip
+    const Variant &whole = *variants.front();
+    while (partsOfChip < smallest) {
+      partsOfChip *= 2;
+      int64_t largest = machine.dataWords() / partsOfChip;
+      std::vector<int64_t> parts;
+      for (size_t kernel = 0; kernel < whole.graph.graph.kernels.size(); ++kernel)
+        parts.push_back((whole.partition->residentWords(kernel) + largest - 1) / largest);
+      MachineGraph graph = whole.graph;
+      graph.graph = splitProducts(whole.graph.graph, parts, machine.f16Columns);
+      if (graph.graph.kernels.size() == variants.back()->graph.graph.kernels.size())
+        continue;
+      for (size_t value = graph.packings.size(); value < graph.graph.values.size(); ++value)
+        graph.packings.push_back(plainPacking(graph.graph.values[value].shape));
+      variants.push_back(std::make_unique<Variant>(Variant{std::move(graph), std::nullopt}));
+      return true;
+    }
+    return false;
+  }
+
+  const Architecture &machine;
+  const program::Program &program;
+  std::vector<std::unique_ptr<Variant>> variants; // ever finer
+  int64_t partsOfChip = 1;                        // how large products of the last one may be
+  std::string reason;                             // of the last attempt's failure
+};
+
+} // namespace
+
+llvm::Expected<program::Program> compileGraph(const MachineGraph &graph, const Architecture &machine,
+                                              program::Program program, int64_t chips) {
+  Search search(graph, machine, program);
+  int64_t most = chips != 0 ? chips : machine.chipCounts.back();
+  for (int64_t count : machine.chipCounts)
+    if (chips == 0 || count == chips)
+      if (auto result = search.on(count))
+        return std::move(*result);
+  return search.doesNotFit(most);
+}
+
+} // namespace quadrille::tsp

@@ -1,0 +1,143 @@
+#include "target/tsp/Partition.h"
+
+#include "graph/KernelQueries.h"
+
+#include "llvm/ADT/STLExtras.h"
+
+#include <algorithm>
+#include <limits>
+
+namespace quadrille::tsp {
+
+using graph::KernelGraph;
+using graph::ValueId;
+
+namespace {
+
+// The parts between the kernels at which each begins, and the end.
+std::vector<ChipPart> partsBetween(const KernelGraph &graph, llvm::ArrayRef<size_t> bounds) {
+  graph::Uses uses(graph);
+  size_t count = bounds.size() - 1;
+  auto partOf = [&](size_t kernel) {
+    return static_cast<size_t>(llvm::upper_bound(bounds, kernel) - bounds.begin()) - 1;
+  };
+  std::vector<ChipPart> parts(count);
+  for (size_t i = 0; i < count; ++i)
+    parts[i] = {bounds[i], bounds[i + 1], {}, {}, {}, {}};
+  for (auto [number, value] : llvm::enumerate(graph.inputs)) {
+    std::vector<bool> reads(count);
+    for (size_t kernel : uses.readers[value])
+      reads[kernel < graph.kernels.size() ? partOf(kernel) : 0] = true;
+    if (uses.readers[value].empty())
+      reads[0] = true; // it has its place in the program all the same
+    for (size_t i = 0; i < count; ++i)
+      if (reads[i])
+        parts[i].inputs.push_back(number);
+  }
+  for (auto [number, value] : llvm::enumerate(graph.outputs))
+    parts[uses.producers[value] ? partOf(*uses.producers[value]) : 0].outputs.push_back(number);
+  for (ValueId value = 0; value < graph.values.size(); ++value) {
+    if (!uses.producers[value])
+      continue;
+    size_t from = partOf(*uses.producers[value]), to = from;
+    for (size_t kernel : uses.readers[value])
+      if (kernel < graph.kernels.size())
+        to = std::max(to, partOf(kernel));
+    for (size_t i = from; i < to; ++i) {
+      parts[i].leaving.push_back(value);
+      parts[i + 1].arriving.push_back(value);
+    }
+  }
+  return parts;
+}
+
+} // namespace
+
+std::vector<ChipPart> Partition::whole(const KernelGraph &graph) {
+  return partsBetween(graph, {0, graph.kernels.size()});
+}
+
+Partition::Partition(const KernelGraph &graph, const Architecture &machine, Costs given)
+    : graph(graph), machine(machine), costs(std::move(given)), limits(graph.kernels.size(), graph.kernels.size()),
+      residentBefore(1), cyclesBefore(1), crossingWords(graph.kernels.size() + 1) {
+  for (const KernelCost &cost : costs.kernels) {
+    residentBefore.push_back(residentBefore.back() + cost.residentWords);
+    cyclesBefore.push_back(cyclesBefore.back() + cost.cycles);
+  }
+  graph::Uses uses(graph);
+  for (ValueId value = 0; value < graph.values.size(); ++value) {
+    if (!uses.producers[value])
+      continue;
+    size_t last = *uses.producers[value];
+    for (size_t kernel : uses.readers[value])
+      if (kernel < graph.kernels.size())
+        last = std::max(last, kernel);
+    for (size_t kernel = *uses.producers[value] + 1; kernel <= last; ++kernel)
+      crossingWords[kernel] += costs.valueWords[value];
+  }
+}
+
+std::optional<std::vector<ChipPart>> Partition::parts(int64_t chips) const {
+  // For the kernels before each, on one chip more in every round: the slowest part's cycles and the words sent.
+  struct Best {
+    int64_t cycles = std::numeric_limits<int64_t>::max(), words = 0;
+    auto operator<=>(const Best &) const = default;
+  };
+  size_t kernels = graph.kernels.size();
+  std::vector<Best> best(kernels + 1);
+  best[0] = {0, 0};
+  std::vector<std::vector<size_t>> cuts; // by round and kernel: where the last part begins; the kernel itself: no part
+  for (int64_t round = 0; round < chips; ++round) {
+    std::vector<Best> next = best;
+    std::vector<size_t> &cut = cuts.emplace_back(kernels + 1);
+    for (size_t end = 0; end <= kernels; ++end)
+      cut[end] = end;
+    for (size_t first = 0; first < kernels; ++first) {
+      if (best[first].cycles == std::numeric_limits<int64_t>::max())
+        continue;
+      int64_t live = 0;
+      for (size_t end = first + 1; end <= limits[first]; ++end) {
+        live = std::max(live, costs.kernels[end - 1].liveWords);
+        if (residentBefore[end] - residentBefore[first] + live > machine.dataWords())
+          break;
+        int64_t cycles = cyclesBefore[end] - cyclesBefore[first] +
+                         (crossingWords[first] + crossingWords[end]) * machine.linkInterval;
+        Best with{std::max(best[first].cycles, cycles), best[first].words + crossingWords[end]};
+        if (with < next[end]) {
+          next[end] = with;
+          cut[end] = first;
+        }
+      }
+    }
+    if (next == best && round > 0) {
+      cuts.pop_back();
+      break; // more chips change nothing
+    }
+    best = std::move(next);
+  }
+  if (best[kernels].cycles == std::numeric_limits<int64_t>::max())
+    return std::nullopt;
+  std::vector<size_t> bounds = {kernels};
+  for (const std::vector<size_t> &cut : llvm::reverse(cuts))
+    if (cut[bounds.back()] != bounds.back())
+      bounds.push_back(cut[bounds.back()]);
+  std::reverse(bounds.begin(), bounds.end());
+  return partsBetween(graph, bounds);
+}
+
+void Partition::forbid(const ChipPart &part) {
+  limits[part.first] = std::min(limits[part.first], part.end - 1);
+}
+
+int64_t Partition::weightBytes() const {
+  return residentBefore.back() * machine.vectorBytes();
+}
+
+int64_t Partition::mostLiveBytes() const {
+  int64_t live = 0;
+  for (const KernelCost &cost : costs.kernels)
+    live = std::max(live, cost.liveWords);
+  return live * machine.vectorBytes();
+}
+
+} // namespace quadrille::tsp

@@ -1,0 +1,59 @@
+// A model on several chips: consecutive kernels for each, as a pipeline in which every chip sends to the next what this
+// one and later ones need.
+#pragma once
+
+#include "graph/KernelGraph.h"
+#include "target/tsp/Architecture.h"
+
+#include <optional>
+#include <vector>
+
+namespace quadrille::tsp {
+
+// What one chip does of a model.
+struct ChipPart {
+  size_t first = 0, end = 0;           // its kernels
+  std::vector<size_t> inputs, outputs; // of the model, that it reads and makes
+  // Values that the chip before sends, and those that it sends itself, each once.
+  std::vector<graph::ValueId> arriving, leaving;
+};
+
+// What kernels take of a chip, measured by compiling them for one with memory enough.
+struct KernelCost {
+  int64_t residentWords = 0; // of weights that no kernel before has needed
+  int64_t liveWords = 0;     // of values that are in memory behind it
+  int64_t cycles = 0;        // by which it makes the program longer
+};
+struct Costs {
+  std::vector<KernelCost> kernels;
+  std::vector<int64_t> valueWords; // by value; 0 of those that were not computed
+};
+
+class Partition {
+public:
+  Partition(const graph::KernelGraph &graph, const Architecture &machine, Costs costs);
+
+  // All kernels as one part.
+  static std::vector<ChipPart> whole(const graph::KernelGraph &graph);
+
+  // At most `chips` parts, of which the slowest, with its transfers, is as fast as can be; nothing when the memories
+  // are too small for so few.
+  std::optional<std::vector<ChipPart>> parts(int64_t chips) const;
+  // Tells that the part has not fit, whatever the costs say: no part with the same first kernel will go as far again.
+  void forbid(const ChipPart &part);
+
+  int64_t residentWords(size_t kernel) const { return costs.kernels[kernel].residentWords; }
+  int64_t weightBytes() const; // of the whole model
+  int64_t mostLiveBytes() const;
+
+private:
+  const graph::KernelGraph &graph;
+  const Architecture &machine;
+  Costs costs;
+  std::vector<size_t> limits;          // by first kernel: a part ends there at the latest
+  std::vector<int64_t> residentBefore; // by kernel, and for all
+  std::vector<int64_t> cyclesBefore;
+  std::vector<int64_t> crossingWords; // by kernel: of the values that go from those before it to it and later ones
+};
+
+} // namespace quadrille::tsp

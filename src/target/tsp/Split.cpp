@@ -1,0 +1,140 @@
+#include "target/tsp/Split.h"
+
+#include "graph/Contraction.h"
+
+#include "llvm/ADT/STLExtras.h"
+
+#include <cstring>
+
+namespace quadrille::tsp {
+
+using graph::DimensionAccess;
+using graph::Kernel;
+using graph::KernelGraph;
+using graph::Value;
+using graph::ValueId;
+
+namespace {
+
+// The dimension of a read that the loop alone indexes, from 0 on; nothing when it indexes more or in another way.
+std::optional<size_t> dimensionAlong(const graph::AccessMap &map, unsigned loop) {
+  std::optional<size_t> found;
+  for (auto [d, access] : llvm::enumerate(map)) {
+    if (llvm::none_of(access.terms, [&](auto term) { return term.first == loop; }))
+      continue;
+    if (found || access.offset != 0 || access.terms.size() != 1 || access.terms[0].second != 1)
+      return std::nullopt;
+    found = d;
+  }
+  return found;
+}
+
+bool usesLoop(const Kernel &kernel, unsigned loop) {
+  return llvm::any_of(kernel.body.instructions, [&](const BlockInstruction &instruction) {
+    return instruction.opcode == BlockOpcode::LoopIndex && instruction.immediate == loop;
+  });
+}
+
+// Which loop a product can be cut along: of the columns of constant weights.
+std::optional<unsigned> columnLoop(const KernelGraph &graph, const Kernel &kernel) {
+  if (kernel.kind != graph::KernelKind::Contract || kernel.writes.size() != 1)
+    return std::nullopt;
+  auto contraction = graph::inferContraction(graph, kernel);
+  if (!contraction)
+    return std::nullopt;
+  const graph::Read &weights = kernel.reads[contraction->rhs];
+  if (graph.values[weights.value].role != graph::ValueRole::Constant)
+    return std::nullopt;
+  for (unsigned loop : contraction->n) {
+    bool everywhere = !usesLoop(kernel, loop) && dimensionAlong(weights.map, loop).has_value();
+    // What else the loop indexes can be cut along it too.
+    auto cuttable = [&](const graph::Read &read) {
+      bool indexed = llvm::any_of(read.map, [&](const DimensionAccess &access) {
+        return llvm::any_of(access.terms, [&](auto term) { return term.first == loop; });
+      });
+      return !indexed ||
+             (dimensionAlong(read.map, loop) && graph.values[read.value].role == graph::ValueRole::Constant);
+    };
+    for (const graph::Read &read : kernel.reads)
+      everywhere &= cuttable(read);
+    if (kernel.writes[0].initial)
+      everywhere &= cuttable(*kernel.writes[0].initial);
+    if (everywhere)
+      return loop;
+  }
+  return std::nullopt;
+}
+
+// Indices [first, first + count) of a dimension of a constant.
+Value sliceOf(const Value &value, size_t dimension, int64_t first, int64_t count) {
+  Value slice = value;
+  slice.name += " " + std::to_string(first) + ".." + std::to_string(first + count - 1);
+  slice.shape[dimension] = count;
+  slice.origin.reset();
+  if (!value.data.valid())
+    return slice;
+  slice.data = Tensor::uninitialized(value.type, slice.shape);
+  auto inner = static_cast<int64_t>(byteWidth(value.type));
+  for (size_t d = dimension + 1; d < value.shape.size(); ++d)
+    inner *= value.shape[d];
+  int64_t outer = 1;
+  for (size_t d = 0; d < dimension; ++d)
+    outer *= value.shape[d];
+  for (int64_t i = 0; i < outer; ++i)
+    std::memcpy(slice.data.mutableBytes() + i * count * inner,
+                value.data.bytes().data() + (i * value.shape[dimension] + first) * inner, count * inner);
+  return slice;
+}
+
+} // namespace
+
+KernelGraph splitProducts(const KernelGraph &graph, llvm::ArrayRef<int64_t> parts, int64_t columns) {
+  KernelGraph result = graph;
+  result.kernels.clear();
+  auto add = [&](Value value) {
+    result.values.push_back(std::move(value));
+    return static_cast<ValueId>(result.values.size() - 1);
+  };
+  for (auto [kernel, most] : llvm::zip(graph.kernels, parts)) {
+    std::optional<unsigned> loop = most > 1 ? columnLoop(graph, kernel) : std::nullopt;
+    int64_t extent = loop ? kernel.loops[*loop].extent : 0;
+    int64_t width = loop ? ((extent + most - 1) / most + columns - 1) / columns * columns : 0;
+    if (width >= extent) {
+      result.kernels.push_back(kernel);
+      continue;
+    }
+    const graph::Write &whole = kernel.writes[0];
+    size_t axis = *dimensionAlong(whole.map, *loop);
+    Kernel join;
+    join.kind = graph::KernelKind::Move;
+    join.operation = "concat";
+    join.attributes["axis"] = static_cast<int64_t>(axis);
+    join.writes.push_back({whole.value, {}, graph::Combiner::None, std::nullopt, std::nullopt});
+    join.nodes = kernel.nodes;
+    for (int64_t first = 0; first < extent; first += width) {
+      int64_t count = std::min(width, extent - first);
+      Kernel part = kernel;
+      part.loops[*loop].extent = count;
+      auto cut = [&](graph::Read &read) {
+        if (auto dimension = dimensionAlong(read.map, *loop))
+          read.value = add(sliceOf(graph.values[read.value], *dimension, first, count));
+      };
+      for (graph::Read &read : part.reads)
+        cut(read);
+      if (part.writes[0].initial)
+        cut(*part.writes[0].initial);
+      Value value = graph.values[whole.value];
+      value.name += " " + std::to_string(first) + ".." + std::to_string(first + count - 1);
+      value.shape[axis] = count;
+      part.writes[0].value = add(std::move(value));
+      join.reads.push_back({part.writes[0].value, {}, std::nullopt});
+      graph::countWork(result, part);
+      result.kernels.push_back(std::move(part));
+    }
+    graph::countWork(result, join);
+    result.kernels.push_back(std::move(join));
+  }
+  return result;
+}
+
+} // namespace quadrille::tsp
