@@ -4,6 +4,8 @@
 
 #include "llvm/ADT/STLExtras.h"
 
+#include <limits>
+
 namespace quadrille::tsp {
 
 int64_t columnsOf(llvm::ArrayRef<int64_t> shape) {
@@ -124,6 +126,22 @@ RegionPointer Placement::allocate(Region region, llvm::ArrayRef<const Region *> 
       return std::tuple(full, outer != (pool == Pool::Weights), top(name), name);
     };
     llvm::sort(slices, [&](SliceName a, SliceName b) { return rank(a) < rank(b); });
+    // Words below the first one are lost in slices that are less full. When there are few left, slices alike are best.
+    if (scarce) {
+      llvm::sort(slices, [&](SliceName a, SliceName b) { return std::pair(top(a), a) < std::pair(top(b), b); });
+      size_t best = 0;
+      int64_t least = std::numeric_limits<int64_t>::max();
+      for (size_t first = 0; first + count <= slices.size(); ++first) {
+        int64_t lost = 0, highest = top(slices[first + count - 1]);
+        for (SliceName slice : llvm::ArrayRef(slices).slice(first, count))
+          lost += highest - top(slice);
+        if (lost < least && highest + region.wordsNeeded() <= machine.words) {
+          least = lost;
+          best = first;
+        }
+      }
+      slices.erase(slices.begin(), slices.begin() + static_cast<ptrdiff_t>(best));
+    }
     slices.resize(count);
     int64_t address = 0;
     for (SliceName slice : slices)
