@@ -44,6 +44,9 @@ Attempt compileParts(const MachineGraph &graph, const Architecture &machine, pro
     code.entries[0].chips[(*order)[number]] = std::move(*made);
     return llvm::Error::success();
   };
+  auto failed = [](llvm::Error error, const CompilerState &state, size_t number) -> Attempt {
+    return {std::move(error), state.full() ? std::optional(number) : std::nullopt};
+  };
   for (auto [number, part] : llvm::enumerate(parts)) {
     auto state = std::make_unique<CompilerState>(graph, machine, program, code, part, (*order)[number]);
     llvm::Error error = state->begin();
@@ -51,21 +54,15 @@ Attempt compileParts(const MachineGraph &graph, const Architecture &machine, pro
       error = state->receive(*before);
     if (!error)
       error = state->run();
-    if (error) {
-      bool full = state->full();
-      return {std::move(error), full ? std::optional<size_t>(number) : std::nullopt};
-    }
+    if (error)
+      return failed(std::move(error), *state, number);
     if (before)
-      if (llvm::Error last = finish(*before, number - 1)) {
-        bool full = before->full();
-        return {std::move(last), full ? std::optional<size_t>(number - 1) : std::nullopt};
-      }
+      if (llvm::Error last = finish(*before, number - 1))
+        return failed(std::move(last), *before, number - 1);
     before = std::move(state);
   }
-  if (llvm::Error error = finish(*before, parts.size() - 1)) {
-    bool full = before->full();
-    return {std::move(error), full ? std::optional<size_t>(parts.size() - 1) : std::nullopt};
-  }
+  if (llvm::Error error = finish(*before, parts.size() - 1))
+    return failed(std::move(error), *before, parts.size() - 1);
   program.setPayload(code.encode());
   return {std::move(program), std::nullopt};
 }
