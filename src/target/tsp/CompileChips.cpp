@@ -71,8 +71,14 @@ Attempt compileParts(const MachineGraph &graph, const Architecture &machine, pro
 llvm::Expected<Costs> costsOf(const MachineGraph &graph, const Architecture &machine, program::Program program) {
   Architecture endless = machine;
   endless.words = std::numeric_limits<int32_t>::max();
+  // What is in the weights of products changes no cost.
+  MachineGraph lean = graph;
+  for (const graph::Kernel &kernel : graph.graph.kernels)
+    if (kernel.kind == graph::KernelKind::Contract)
+      if (auto contraction = graph::inferContraction(graph.graph, kernel))
+        lean.graph.values[kernel.reads[contraction->rhs].value].data = Tensor();
   Code code;
-  CompilerState state(graph, endless, program, code, Partition::whole(graph.graph).front(), 0);
+  CompilerState state(lean, endless, program, code, Partition::whole(graph.graph).front(), 0);
   if (llvm::Error error = state.begin())
     return std::move(error);
   if (llvm::Error error = state.run())
