@@ -1,12 +1,13 @@
 """Every model on a machine: does it compile, is the program legal, are its values right, and what it costs.
 
-Usage: survey.py [--machine NAME] [--chips N] [--batch N] [--limit SECONDS] [--write FILE] [NAME...]
+Usage: survey.py [--machine NAME] [--chips N] [--batch N] [--limit SECONDS] [--write FILE] [--classes] [NAME...]
        (default: groqcard, the models of models/ and all of the zoo)
 
 The models are those of tools/models.py and are exported as there. `quadrille compare` says whether there is a program, its
 cycles and its share of the peak; `quadrille run --check` executes it on the zoo's inputs and compares with the reference,
 for models that have weights. A command that takes longer than the limit is ended. --write replaces the table in a
-document, between the two lines that name this script. Exit code 1 when a machine failed or values disagree.
+document, between the two lines that name this script. --classes compares the classes that the classifiers give to the
+zoo's 50 test images instead, one image a run, with those of the host. Exit code 1 when a machine failed or values disagree.
 """
 
 import argparse
@@ -103,6 +104,32 @@ def survey(name, entry, machine, chips, batch, limit):
         return row | ({"status": "disagrees", "reason": error} if code else {})
 
 
+def same_classes(name, machine, limit):
+    """(images of which the machine gives the class that the host gives, images)"""
+    file, count = models.exported(name), models.CLASS_IMAGES
+    (drawn,) = zoo.MODELS[name].inputs(count, models.CLASS_SEED).values()
+    port, output = declared(file)[0], onnx.load(file, load_external_data=False).graph.output[0].name
+    with tempfile.TemporaryDirectory() as directory:
+        folder = pathlib.Path(directory)
+
+        def classes(model, *options):
+            code, _, error, _ = quadrille(limit, "run", model, *options, "--input", folder / "in.npz", "--output", folder / "out.npz")
+            if code != 0:
+                raise SystemExit(f"{name} on {machine}: {error or f'over {limit} s'}")
+            return np.argmax(np.load(folder / "out.npz")[output], axis=-1)
+
+        code, _, error, _ = quadrille(limit, "compile", file, "--machine", machine, "--batch", 1, "-o", folder / "m.qdl")
+        if code != 0:
+            raise SystemExit(f"{name} on {machine}: {error or f'over {limit} s'}")
+        np.savez(folder / "in.npz", **{port: drawn})
+        wanted = classes(file, "--machine", "host", "--batch", count)
+        same = 0
+        for image, label in zip(drawn, wanted):
+            np.savez(folder / "in.npz", **{port: image[None]})
+            same += classes(folder / "m.qdl")[0] == label
+    return same, count
+
+
 def declared(file):
     graph = onnx.load(file, load_external_data=False).graph
     initial = {tensor.name for tensor in graph.initializer}
@@ -147,7 +174,12 @@ def main():
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--limit", type=int, default=600, help="seconds for one command")
     parser.add_argument("--write", type=pathlib.Path, metavar="FILE")
+    parser.add_argument("--classes", action="store_true")
     options = parser.parse_args()
+    if options.classes:
+        for name in options.names or [name for name, entry in zoo.MODELS.items() if entry.classes]:
+            print(f"{name}: the class of the host for %d of %d images" % same_classes(name, options.machine, options.limit), flush=True)
+        return
     entries = known()
     unknown = [name for name in options.names if name not in entries]
     if unknown:
