@@ -102,7 +102,7 @@ def test_the_readme_shows_what_the_commands_print(examples):
                 commands += 1
             elif printed is not None and line:
                 assert line in printed, (line, printed)
-    assert commands == 5
+    assert commands == 6
 
 
 def test_models_are_what_the_script_makes(tmp_path):
