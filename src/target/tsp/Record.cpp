@@ -257,8 +257,12 @@ void Recorder::addChips(const Occupancy &occupancy) {
   for (size_t i = 0; i < queues.size(); ++i)
     instructions[queues.chipOf(i)] += static_cast<int64_t>(queues[i].instructions.size());
   auto mebibytes = [](int64_t bytes) { return llvm::formatv("{0:F2}", static_cast<double>(bytes) / (1 << 20)).str(); };
-  int64_t longest = 0;
+  int64_t longest = 0, idle = 0;
   for (auto [chip, window] : llvm::enumerate(windows)) {
+    if (window.end == 0) {
+      ++idle;
+      continue;
+    }
     int64_t needed = 0;
     if (auto found = occupancy.chips().find(static_cast<int64_t>(chip)); found != occupancy.chips().end())
       needed = *llvm::max_element(found->second.counts) * machine.vectorBytes();
@@ -271,6 +275,8 @@ void Recorder::addChips(const Occupancy &occupancy) {
   table.note = "a chip has " + mebibytes(machine.dataWords() * machine.vectorBytes()) + " MiB for data and " +
                mebibytes(machine.textBytes()) + " MiB for text; runs can follow each other " + number(longest) +
                " cycles apart";
+  if (idle > 0)
+    table.note += "; " + number(idle) + (idle == 1 ? " chip does" : " chips do") + " nothing";
   timeline.tables.push_back(std::move(table));
 }
 
