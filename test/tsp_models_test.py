@@ -15,10 +15,14 @@ MODELS = {
     "examples/tsp/activation.onnx": ([], 0),
     "examples/tsp/fetch.onnx": ([], 0),
     "examples/tsp/matmul.onnx": ([], 0),
+    "examples/tsp/reduction.onnx": ([], 0),
     "examples/tsp/requantise.onnx": ([], 0),
+    "examples/tsp/softmax.onnx": ([], 1e-6),
     "examples/tsp/two_chips.onnx": ([], 0),
     "examples/tsp/vector_add.onnx": ([], 0),
     "models/mnist_pytorch/pytorch.onnx": ([], 1e-3),
+    "test/zoo/tiny_resnet_dynamo.onnx": (["--batch", 1], 1e-2),
+    "test/zoo/tiny_transformer_torchscript.onnx": (["--batch", 1], 1e-2),
 }
 
 
