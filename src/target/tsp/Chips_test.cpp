@@ -274,7 +274,7 @@ Costs costsOfChain(std::vector<int64_t> resident, std::vector<int64_t> cycles) {
   Costs costs;
   costs.valueWords = {0, 1, 1, 1, 1, 1, 1};
   for (size_t i = 0; i < resident.size(); ++i)
-    costs.kernels.push_back({resident[i], 1, cycles[i]});
+    costs.kernels.push_back({resident[i], 1, cycles[i], static_cast<int64_t>(i)});
   return costs;
 }
 
@@ -304,6 +304,25 @@ TEST(TspChips, PartsAreBalanced) {
   EXPECT_FALSE(large.parts(1));
   EXPECT_FALSE(large.parts(2));
   EXPECT_EQ(beginsOf(*large.parts(3)), (std::vector<size_t>{0, 1, 3}));
+}
+
+TEST(TspChips, WhatHasNotFitIsNotTriedAgain) {
+  graph::KernelGraph graph = chain();
+  Architecture machine = llvm::cantFail(Architecture::from(llvm::cantFail(machine::Machine::load("unit-tsp-node"))));
+  // Kernel i has i steps. The first four are 6 steps; 3 of them, half, are those before kernel 3.
+  Partition partition(graph, machine, costsOfChain({1, 1, 1, 1, 1, 1}, {1000, 1000, 1000, 1000, 1000, 1000}));
+  EXPECT_EQ(partition.kernelAt({0, 4, {}, {}, {}, {}}, 0.5), 3u);
+  EXPECT_EQ(partition.kernelAt({0, 4, {}, {}, {}, {}}, 0.99), 3u);
+  EXPECT_EQ(partition.kernelAt({2, 4, {}, {}, {}, {}}, 0.1), 3u);
+  ASSERT_EQ(beginsOf(*partition.parts(2)), (std::vector<size_t>{0, 3}));
+  partition.forbid(0, 2);
+  EXPECT_EQ(beginsOf(*partition.parts(2)), (std::vector<size_t>{0, 2}));
+  partition.forbid(2, 3);
+  EXPECT_EQ(beginsOf(*partition.parts(2)), (std::vector<size_t>{0, 1}));
+  partition.forbid(1, 1); // not even itself
+  EXPECT_FALSE(partition.parts(2));
+  partition.forbid(0, 0);
+  EXPECT_FALSE(partition.parts(4));
 }
 
 TEST(TspChips, ValuesGoFromChipToChip) {

@@ -22,7 +22,9 @@ std::string mebibytes(int64_t bytes) {
 
 struct Attempt {
   llvm::Expected<program::Program> program;
-  std::optional<size_t> tooLarge; // of an error: the part that did not fit its chip
+  // Of an error: the part that did not fit its chip, and what is known of why.
+  size_t part = 0;
+  std::optional<CompilerState::Misfit> misfit;
 };
 
 // `program` runs on `chips` chips; as many as there are parts do something.
@@ -34,7 +36,7 @@ Attempt compileParts(const MachineGraph &graph, const Architecture &machine, pro
   code.entries[0].chips.resize(chips);
   auto order = linkedChips(chips, machine);
   if (!order)
-    return {order.takeError(), std::nullopt};
+    return {order.takeError(), 0, std::nullopt};
   // The chip before is done when it has sent what the next one needs.
   std::unique_ptr<CompilerState> before;
   auto finish = [&](CompilerState &state, size_t number) -> llvm::Error {
@@ -45,7 +47,7 @@ Attempt compileParts(const MachineGraph &graph, const Architecture &machine, pro
     return llvm::Error::success();
   };
   auto failed = [](llvm::Error error, const CompilerState &state, size_t number) -> Attempt {
-    return {std::move(error), state.full() ? std::optional(number) : std::nullopt};
+    return {std::move(error), number, state.misfit()};
   };
   for (auto [number, part] : llvm::enumerate(parts)) {
     auto state = std::make_unique<CompilerState>(graph, machine, program, code, part, (*order)[number]);
@@ -64,7 +66,7 @@ Attempt compileParts(const MachineGraph &graph, const Architecture &machine, pro
   if (llvm::Error error = finish(*before, parts.size() - 1))
     return failed(std::move(error), *before, parts.size() - 1);
   program.setPayload(code.encode());
-  return {std::move(program), std::nullopt};
+  return {std::move(program), 0, std::nullopt};
 }
 
 // Compiles for a chip whose memory has no end.
@@ -141,11 +143,13 @@ private:
   std::optional<llvm::Expected<program::Program>> attempt(const MachineGraph &graph, int64_t chips,
                                                           const std::vector<ChipPart> &parts, Partition *partition) {
     Attempt attempt = compileParts(graph, machine, program, chips, parts);
-    if (attempt.program || !attempt.tooLarge)
+    if (attempt.program || !attempt.misfit)
       return std::move(attempt.program);
     reason = report(attempt.program.takeError()).message;
+    const ChipPart &part = parts[attempt.part];
     if (partition)
-      partition->forbid(parts[*attempt.tooLarge]);
+      partition->forbid(part.first, attempt.misfit->share ? partition->kernelAt(part, *attempt.misfit->share)
+                                                          : attempt.misfit->kernel);
     return std::nullopt;
   }
 

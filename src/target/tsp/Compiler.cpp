@@ -121,6 +121,7 @@ llvm::Error CompilerState::begin() {
       for (unsigned read : {contraction->lhs, contraction->rhs})
         multiplied[each.reads[read].value] = true;
   node = nodeOf(part.first);
+  current = part.first;
   for (size_t number : part.inputs)
     if (llvm::Error error = input(static_cast<uint32_t>(number), graph.inputs[number]))
       return error;
@@ -130,7 +131,8 @@ llvm::Error CompilerState::begin() {
 llvm::Error CompilerState::run() {
   for (size_t number = part.first; number < part.end; ++number) {
     node = nodeOf(number);
-    int64_t resident = residentWords, end = timetable.end();
+    current = number;
+    int64_t resident = residentWords, end = timetable.end(), steps = timetable.steps();
     if (!llvm::is_contained(done, &graph.kernels[number]))
       if (llvm::Error error = kernel(graph.kernels[number]))
         return error;
@@ -138,7 +140,7 @@ llvm::Error CompilerState::run() {
     for (ValueId value : graph::operandsOf(graph.kernels[number]))
       if (--readers[value] == 0 && graph.values[value].role == graph::ValueRole::Intermediate)
         regions[value] = nullptr, forms[value] = LaneForms();
-    measure(number, residentWords - resident, timetable.end() - end);
+    measure(number, {residentWords - resident, 0, timetable.end() - end, timetable.steps() - steps});
   }
   for (size_t number : part.outputs)
     if (llvm::Error error = output(static_cast<uint32_t>(graph.inputs.size() + number), graph.outputs[number]))
@@ -148,13 +150,12 @@ llvm::Error CompilerState::run() {
   return llvm::Error::success();
 }
 
-void CompilerState::measure(size_t number, int64_t resident, int64_t cycles) {
+void CompilerState::measure(size_t number, KernelCost cost) {
   std::set<const Region *> live;
-  int64_t words = 0;
   for (auto [value, region] : llvm::zip(graph.values, regions))
     if (region && value.role != graph::ValueRole::Constant && live.insert(region.get()).second)
-      words += region->slicesNeeded() * region->wordsNeeded();
-  measured.kernels.push_back({resident, words, cycles});
+      cost.liveWords += region->slicesNeeded() * region->wordsNeeded();
+  measured.kernels.push_back(cost);
   for (const graph::Write &write : graph.kernels[number].writes) {
     const graph::Value &value = graph.values[write.value];
     Region plain = Region::of(value.type, rowsOf(value.shape), columnsOf(value.shape), machine.vectorBytes());
@@ -176,7 +177,7 @@ llvm::Expected<ChipCode> CompilerState::finish() {
   for (const Queue &queue : result.queues)
     text += static_cast<int64_t>(queue.instructions.size()) * machine.instructionBytes;
   if (text > machine.textBytes()) {
-    memoryFull = true;
+    noRoom = Misfit{part.end, static_cast<double>(machine.textBytes()) / static_cast<double>(text)};
     return target::doesNotFitError("the program has " + llvm::Twine(text) + " bytes of instructions, one chip holds " +
                                    llvm::Twine(machine.textBytes()));
   }
@@ -207,7 +208,7 @@ llvm::Expected<RegionPointer> CompilerState::allocate(Region region, llvm::Array
     residentWords += initial ? region.slicesNeeded() * region.wordsNeeded() : 0;
     return found;
   }
-  memoryFull = true;
+  noRoom = Misfit{current, std::nullopt};
   std::string name = node < graph.nodes.size() ? graph.nodes[node].name : "";
   return target::doesNotFitError("no room in the memory of one chip for " + llvm::Twine(region.rows) + " x " +
                                      llvm::Twine(region.columns) + " values of " + nameOf(region.type) +

@@ -155,8 +155,13 @@ public:
 
   // What the kernels that were compiled take of the chip.
   const Costs &costs() const { return measured; }
-  // Of an error of the above: whether the memory is full, so that fewer kernels might do.
-  bool full() const { return memoryFull; }
+  // Of an error of the above, when there is no room: the kernel for which there is none, or, when the text is too long,
+  // the share of it for which there is room.
+  struct Misfit {
+    size_t kernel = 0;
+    std::optional<double> share;
+  };
+  const std::optional<Misfit> &misfit() const { return noRoom; }
 
 private:
   llvm::Error kernel(const graph::Kernel &kernel);
@@ -169,7 +174,8 @@ private:
   int64_t segmentRowsOf(graph::ValueId id) const;
   // `order`: of the variable's dimensions, when the region has another than the variable; `packing`: of the region.
   void addLayout(uint32_t variable, const Region &region, const graph::Permutation &order, const Packing &packing);
-  void measure(size_t kernel, int64_t resident, int64_t cycles);
+  // Keeps the kernel's cost; the words that are live are counted here.
+  void measure(size_t kernel, KernelCost cost);
   uint32_t nodeOf(size_t kernel) const;
   uint32_t addWeight(const std::string &name, Shape shape, ElementType type, Tensor data);
   // A region with these contents; `data` may be invalid: absent weights.
@@ -360,7 +366,8 @@ private:
   uint32_t node = 0; // behind what is being made
   Costs measured;
   int64_t residentWords = 0; // words of weights so far
-  bool memoryFull = false;
+  size_t current = 0;        // kernel
+  std::optional<Misfit> noRoom;
   std::optional<ElementType> products; // in what the program multiplies matrices
   std::vector<RegionPointer> regions;  // by value
   std::vector<LaneForms> forms;        // by value

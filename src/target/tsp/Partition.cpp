@@ -125,8 +125,22 @@ std::optional<std::vector<ChipPart>> Partition::parts(int64_t chips) const {
   return partsBetween(graph, bounds);
 }
 
-void Partition::forbid(const ChipPart &part) {
-  limits[part.first] = std::min(limits[part.first], part.end - 1);
+void Partition::forbid(size_t first, size_t kernel) {
+  limits[first] = std::min(limits[first], std::max(first, kernel));
+}
+
+size_t Partition::kernelAt(const ChipPart &part, double share) const {
+  auto stepsOf = [&](size_t end) {
+    int64_t steps = 0;
+    for (size_t kernel = part.first; kernel < end; ++kernel)
+      steps += costs.kernels[kernel].steps;
+    return static_cast<double>(steps);
+  };
+  double most = share * stepsOf(part.end);
+  size_t end = part.end - 1;
+  while (end > part.first + 1 && stepsOf(end) > most)
+    --end;
+  return end;
 }
 
 int64_t Partition::weightBytes() const {

@@ -23,6 +23,7 @@ struct KernelCost {
   int64_t residentWords = 0; // of weights that no kernel before has needed
   int64_t liveWords = 0;     // of values that are in memory behind it
   int64_t cycles = 0;        // by which it makes the program longer
+  int64_t steps = 0;         // instructions with their repetitions
 };
 struct Costs {
   std::vector<KernelCost> kernels;
@@ -39,8 +40,10 @@ public:
   // At most `chips` parts, of which the slowest, with its transfers, is as fast as can be; nothing when the memories
   // are too small for so few.
   std::optional<std::vector<ChipPart>> parts(int64_t chips) const;
-  // Tells that the part has not fit, whatever the costs say: no part with the same first kernel will go as far again.
-  void forbid(const ChipPart &part);
+  // Tells that a part has not fit, whatever the costs say: none that begins with `first` reaches `kernel` again.
+  void forbid(size_t first, size_t kernel);
+  // The kernel up to which the part has `share` of its instructions: at least one less than all.
+  size_t kernelAt(const ChipPart &part, double share) const;
 
   int64_t residentWords(size_t kernel) const { return costs.kernels[kernel].residentWords; }
   int64_t weightBytes() const; // of the whole model

@@ -165,6 +165,7 @@ void Timetable::place(llvm::ArrayRef<Step> group, int64_t start, uint32_t node) 
   for (Step step : group) {
     step.cycle += start;
     behind = std::max(behind, step.last() + 1);
+    ++placedSteps;
     placed[step.queue].push_back({step, node});
   }
 }

@@ -39,8 +39,9 @@ public:
   // does not know values, cannot find. `initial` are values that lie in memory from the start.
   std::string misread(llvm::ArrayRef<uint32_t> initial) const;
 
-  // The cycle behind the last dispatch.
+  // The cycle behind the last dispatch, and how many steps have been placed.
   int64_t end() const { return behind; }
+  int64_t steps() const { return placedSteps; }
   // Nothing is dispatched before this cycle.
   void beginAt(int64_t cycle) { begin = cycle; }
 
@@ -69,7 +70,7 @@ private:
   static constexpr int64_t instructionsOfStep = 4; // idle time, itself, its Repeat, a share of the fetches
   static constexpr int64_t span = 1024;            // cycles that one bucket of `taken` covers
   const Architecture &machine;
-  int64_t begin = 0, behind = 0;
+  int64_t begin = 0, behind = 0, placedSteps = 0;
   std::map<std::pair<size_t, int64_t>, std::vector<Use>> taken; // by resource and begin / span .. end / span
   std::map<QueueName, std::vector<Placed>> placed;
   mutable std::map<QueueName, size_t> numbers;
