@@ -133,8 +133,9 @@ public:
             ", values that are needed at once " + mebibytes(live) + ", " +
             (chips == 1 ? "one chip holds " : std::to_string(chips) + " chips hold ") + mebibytes(chips * capacity()),
         {},
-        room > 0 ? llvm::Twine(least) + " chips or more would do; a smaller batch needs less"
-                 : llvm::Twine("values alone are too large for a chip; a smaller batch needs less"));
+        alone      ? llvm::Twine("one kernel alone is too large for any chip; a smaller batch needs less")
+        : room > 0 ? llvm::Twine(least) + " chips or more would do; a smaller batch needs less"
+                   : llvm::Twine("values alone are too large for a chip; a smaller batch needs less"));
   }
 
 private:
@@ -147,6 +148,7 @@ private:
       return std::move(attempt.program);
     reason = report(attempt.program.takeError()).message;
     const ChipPart &part = parts[attempt.part];
+    alone = part.end - part.first == 1;
     if (partition)
       partition->forbid(part.first, attempt.misfit->share ? partition->kernelAt(part, *attempt.misfit->share)
                                                           : attempt.misfit->kernel);
@@ -190,6 +192,7 @@ private:
   std::vector<std::unique_ptr<Variant>> variants; // ever finer
   int64_t partsOfChip = 1;                        // how large products of the last one may be
   std::string reason;                             // of the last attempt's failure
+  bool alone = false;                             // a part of one kernel did not fit
 };
 
 } // namespace
