@@ -148,7 +148,7 @@ private:
       return std::move(attempt.program);
     reason = report(attempt.program.takeError()).message;
     const ChipPart &part = parts[attempt.part];
-    alone = part.end - part.first == 1;
+    alone = part.end - part.first == 1 || (!attempt.misfit->share && attempt.misfit->kernel == part.first);
     if (partition)
       partition->forbid(part.first, attempt.misfit->share ? partition->kernelAt(part, *attempt.misfit->share)
                                                           : attempt.misfit->kernel);
