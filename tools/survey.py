@@ -14,7 +14,6 @@ import argparse
 import datetime
 import json
 import pathlib
-import re
 import subprocess
 import sys
 import tempfile
@@ -144,14 +143,11 @@ def shape_arguments(file, port, array):
             yield from ("--shape", f"{dimension.dim_param}={extent}")
 
 
-def cell(row, head, machine):
-    text = str(row[head])
-    if head == "status" and row.get("reason"):
-        text += ": " + row["reason"].splitlines()[0].removeprefix("quadrille: ")
-    return text
+def first_line(row):
+    return row.get("reason", "").partition("\n")[0].removeprefix("quadrille: ")
 
 
-def write(path, machine, rows, batch):
+def write(path, machine, rows, batch, limit):
     """Replaces what lies between the two lines that name this script."""
     document = path.read_text()
     mark = f"<!-- ./run survey --machine {machine} -->"
@@ -160,9 +156,9 @@ def write(path, machine, rows, batch):
     if not closing:
         raise SystemExit(f"{path}: no '{mark}' and '<!-- end -->'")
     revision = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=models.ROOT, capture_output=True, text=True).stdout.strip()
-    lines = [f"Measured on {datetime.date.today()} at revision {revision}, batch {batch}, two cores.", "",
-             "| " + " | ".join(HEADS) + " |", "|" + " --- |" * len(HEADS)]
-    lines += ["| " + " | ".join(re.sub(r"\|", "\\|", cell(row, head, machine)) for head in HEADS) + " |" for row in rows]
+    lines = [f"Measured on {datetime.date.today()} at revision {revision}, batch {batch}, {limit} s at most for one command.", "",
+             "| " + " | ".join([*HEADS, "why not"]) + " |", "|" + " --- |" * (len(HEADS) + 1)]
+    lines += ["| " + " | ".join([*(str(row[head]) for head in HEADS), first_line(row).replace("|", "\\|")]) + " |" for row in rows]
     path.write_text(before + mark + "\n" + "\n".join(lines) + "\n" + closing + after)
 
 
@@ -191,9 +187,9 @@ def main():
         row = survey(name, entries[name], options.machine, options.chips, options.batch, options.limit)
         rows.append(row)
         print("  ".join(f"{row[head]!s:<{w}}" for head, w in zip(HEADS, widths)).rstrip()
-              + (f"  {row['reason'].splitlines()[0]}" if row.get("reason") else ""), flush=True)
+              + "  " + first_line(row), flush=True)
     if options.write:
-        write(options.write, options.machine, rows, options.batch)
+        write(options.write, options.machine, rows, options.batch, options.limit)
     sys.exit(any(row["status"] in ("failed", "disagrees") or row["status"].startswith("exit") for row in rows))
 
 
