@@ -156,6 +156,12 @@ public:
       reason = "no arithmetic units reach each other and the streams that it needs";
       return std::nullopt;
     }
+    for (unsigned n = 0; n < nodes.size(); ++n)
+      if (!nodes[n].isInput) {
+        reason = vectorProblem(complete(n), alus[n], machine);
+        if (!reason.empty())
+          return std::nullopt;
+      }
     Chain chain;
     for (unsigned n = 0; n < nodes.size(); ++n) {
       const Node &node = nodes[n];
@@ -453,7 +459,7 @@ private:
           if (taken)
             continue;
         }
-        if (vectorProblem(complete(n), alu, machine).empty() && assign(n + 1))
+        if (isReachable(complete(n), alu, machine) && assign(n + 1))
           return true;
         if (tries > mostTries)
           return false;

@@ -39,14 +39,13 @@ int64_t reductionPoints(const Kernel &kernel) {
 // Whether the vector unit can do the expression wherever its operands and results lie: they can be moved to where
 // this asks for them.
 std::string whyNoChain(BlockExpression body, const Architecture &machine) {
-  std::string reason;
   for (BlockInstruction &instruction : body.instructions)
     if (instruction.opcode == BlockOpcode::LoopIndex) { // stored as an operand
       instruction.opcode = BlockOpcode::Input;
       instruction.immediate = body.inputs.size();
       body.inputs.push_back(instruction.type);
     }
-  return splitIntoStages(foldConstants(expand(body)), machine, reason) ? "" : reason;
+  return whyNoStages(foldConstants(expand(body)), machine);
 }
 
 BlockExpression combining(BlockOpcode operation, ElementType type) {

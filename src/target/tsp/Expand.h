@@ -6,9 +6,8 @@
 
 namespace quadrille::tsp {
 
-// The same function of the same inputs, with fewer kinds of instructions: no divisions and roots, no rounding,
-// logarithms and error functions; what cannot be expanded stays. Divisions and square roots are within 4 units in the
-// last place, the logarithm within 4, the error function within 2e-7.
+// The same function of the same inputs in the instructions that the vector unit has: divisions and roots, rounding,
+// logarithms, powers, trigonometry and so on are expanded (FunctionBuilder.h says how exactly).
 BlockExpression expand(const BlockExpression &expression);
 
 // The same without instructions whose operands are all constants.
@@ -28,6 +27,8 @@ struct Stages {
   // For each result of the whole expression: which stage gives it, and as which of its results.
   std::vector<std::pair<unsigned, unsigned>> results;
 };
+// Empty when every instruction can be had by itself, so that stages are found; else why not.
+std::string whyNoStages(const BlockExpression &expression, const Architecture &machine);
 // Nothing, and `reason`, when some instruction cannot be had at all.
 std::optional<Stages> splitIntoStages(const BlockExpression &expression, const Architecture &machine,
                                       std::string &reason);

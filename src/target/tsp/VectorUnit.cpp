@@ -174,25 +174,27 @@ std::string list(uint64_t groups) {
   return text;
 }
 
-// How an operand can come to unit `alu`; with none, `problem` says why.
-Paths pathsOf(llvm::StringRef name, Source source, int64_t alu, const Architecture &machine, std::string &problem) {
+// How an operand can come to unit `alu`; with none, `problem` says why, if somebody asks.
+Paths pathsOf(llvm::StringRef name, Source source, int64_t alu, const Architecture &machine, std::string *problem) {
   uint64_t reads = bitsOf(machine.inputGroups[alu / machine.aluColumns]);
-  std::string unreachable = described(name, source) + " does not reach unit " + std::to_string(alu) + ": ";
+  auto unreachable = [&](const std::string &why) {
+    if (problem)
+      *problem = described(name, source) + " does not reach unit " + std::to_string(alu) + ": " + why;
+  };
   if (source.isStream()) {
     uint64_t groups = uint64_t(1) << (source.index / machine.group) & reads;
-    if (groups == 0)
-      problem = unreachable + "its row reads " + list(reads) + " eastward and westward";
+    if (groups == 0 && problem)
+      unreachable("its row reads " + list(reads) + " eastward and westward");
     return source.kind == Source::East ? Paths{groups, 0} : Paths{0, groups};
   }
   int64_t from = source.index % machine.aluColumns, to = alu % machine.aluColumns;
   uint64_t drives = bitsOf(machine.outputGroups[source.index / machine.aluColumns]), shared = drives & reads;
   Paths paths{machine.eastOrder[from] < machine.eastOrder[to] ? shared : 0,
               machine.westOrder[from] < machine.westOrder[to] ? shared : 0};
-  if (shared == 0)
-    problem = unreachable + "unit " + std::to_string(source.index) + " drives " + list(drives) + ", this row reads " +
-              list(reads);
-  else if ((paths.east | paths.west) == 0)
-    problem = unreachable + "no direction meets unit " + std::to_string(source.index) + "'s column first";
+  if (shared == 0 && problem)
+    unreachable("unit " + std::to_string(source.index) + " drives " + list(drives) + ", this row reads " + list(reads));
+  else if ((paths.east | paths.west) == 0 && problem)
+    unreachable("no direction meets unit " + std::to_string(source.index) + "'s column first");
   return paths;
 }
 
@@ -202,27 +204,38 @@ bool compatible(Paths a, Paths b) {
   return (a.east && b.east) || (a.west && b.west) || opposite(a.east, b.west) || opposite(a.west, b.east);
 }
 
-std::string routingProblem(const Instruction &instruction, int64_t alu, const Architecture &machine) {
+// Whether the unit reaches what the instruction names; `problem` says why not, if somebody asks.
+bool reaches(const Instruction &instruction, int64_t alu, const Architecture &machine, std::string *problem) {
+  auto no = [&](auto text) {
+    if (problem)
+      *problem = text();
+    return false;
+  };
   if (needsLargeUnit(instruction) && !llvm::is_contained(machine.largeAlus, alu))
-    return ("'" + formOf(instruction.opcode)->mnemonic + "' of " + nameOf(elementTypes[typeOf(instruction)]) +
-            " takes a large unit, which unit " + llvm::Twine(alu) + " is not")
-        .str();
+    return no([&] {
+      return ("'" + formOf(instruction.opcode)->mnemonic + "' of " + nameOf(elementTypes[typeOf(instruction)]) +
+              " takes a large unit, which unit " + llvm::Twine(alu) + " is not")
+          .str();
+    });
   Paths paths[2];
   for (int64_t operand = 0; operand < operandCount(instruction); ++operand) {
-    std::string problem;
     paths[operand] = pathsOf(operandNames[operand], operandSource(instruction, operand), alu, machine, problem);
-    if (!problem.empty())
-      return problem;
+    if ((paths[operand].east | paths[operand].west) == 0)
+      return false;
   }
   if (operandCount(instruction) == 2 && !compatible(paths[0], paths[1]))
-    return described("a", operandSource(instruction, 0)) + " and " + described("b", operandSource(instruction, 1)) +
-           " come over the same stream group from both directions";
+    return no([&] {
+      return described("a", operandSource(instruction, 0)) + " and " + described("b", operandSource(instruction, 1)) +
+             " come over the same stream group from both directions";
+    });
   Source target = targetOf(instruction);
   uint64_t drives = bitsOf(machine.outputGroups[alu / machine.aluColumns]);
   if (target.isStream() && !(drives >> (target.index / machine.group) & 1))
-    return described("to", target) + " is not reached from unit " + std::to_string(alu) + ": its row drives " +
-           list(drives) + " eastward and westward";
-  return "";
+    return no([&] {
+      return described("to", target) + " is not reached from unit " + std::to_string(alu) + ": its row drives " +
+             list(drives) + " eastward and westward";
+    });
+  return true;
 }
 
 } // namespace
@@ -268,7 +281,14 @@ std::string vectorProblem(const Instruction &instruction, int64_t alu, const Arc
   if (std::string problem = alignmentProblem("to", targetOf(instruction), type, bytesOf(type), machine);
       !problem.empty())
     return problem;
-  return machine.strictRouting ? routingProblem(instruction, alu, machine) : "";
+  std::string problem;
+  if (machine.strictRouting)
+    reaches(instruction, alu, machine, &problem);
+  return problem;
+}
+
+bool isReachable(const Instruction &instruction, int64_t alu, const Architecture &machine) {
+  return !machine.strictRouting || reaches(instruction, alu, machine, nullptr);
 }
 
 namespace {

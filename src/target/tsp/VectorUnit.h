@@ -29,6 +29,8 @@ bool wraps(const Instruction &instruction); // what overflows, instead of satura
 // leaves over a group that this row reads, in a direction that meets that unit's column first), and transcendental
 // functions and products of 32-bit integers are done by a large unit.
 std::string vectorProblem(const Instruction &instruction, int64_t alu, const Architecture &machine);
+// Whether unit `alu` reaches the operands and the stream of an instruction that is legal on some unit.
+bool isReachable(const Instruction &instruction, int64_t alu, const Architecture &machine);
 
 // One instruction's function, compiled once and shared by all threads.
 class AluFunction {
