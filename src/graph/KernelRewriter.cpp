@@ -67,10 +67,11 @@ void KernelRewriter::append(Kernel kernel) {
 }
 
 void KernelRewriter::structured(std::vector<Loop> loops, std::vector<Read> reads, std::vector<Write> writes,
-                                BlockExpression body) {
+                                BlockExpression body, std::optional<KernelKind> kind) {
   Kernel kernel;
   kernel.operation = replaced->operation;
-  kernel.kind = hasReduction(loops) ? KernelKind::Reduce : body.isIdentity() ? KernelKind::Move : KernelKind::Map;
+  KernelKind plain = hasReduction(loops) ? KernelKind::Reduce : body.isIdentity() ? KernelKind::Move : KernelKind::Map;
+  kernel.kind = kind.value_or(plain);
   kernel.loops = std::move(loops);
   kernel.reads = std::move(reads);
   kernel.writes = std::move(writes);

@@ -43,8 +43,9 @@ public:
   // The numbers beside each other: of shape {count}.
   ValueId numbersInRow(int64_t count, ElementType type);
 
-  // One kernel; its kind follows from its loops, and its work is counted.
-  void structured(std::vector<Loop> loops, std::vector<Read> reads, std::vector<Write> writes, BlockExpression body);
+  // One kernel; its kind follows from its loops unless it is given, and its work is counted.
+  void structured(std::vector<Loop> loops, std::vector<Read> reads, std::vector<Write> writes, BlockExpression body,
+                  std::optional<KernelKind> kind = std::nullopt);
   // An elementwise kernel over all dimensions of its result, which it makes: read i is indexed by `maps[i]`.
   ValueId map(Shape shape, std::vector<Read> reads, BlockExpression body);
   // The same elements under another shape; the value itself when it has that shape. `to`: where they go, if it exists.

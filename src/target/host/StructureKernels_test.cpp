@@ -1,6 +1,7 @@
 // Structured forms of unstructured kernels compute the same as the kernels: every element, also of ties, NaN and
 // indices that count from the end.
 #include "graph/InlineComposites.h"
+#include "graph/SplitZeroPoints.h"
 #include "graph/StructureKernels.h"
 #include "target/host/Evaluate.h"
 #include "target/host/GraphBuilder.h"
@@ -205,6 +206,74 @@ TEST_F(StructureKernels, UnrolledScan) {
   }
   EXPECT_EQ(unrolledKernels(b.graph), 8);
   expectTheSame(unrollScans(b.graph));
+}
+
+// Products of what is left of u8 and i8 when zero points are subtracted.
+class ZeroPoints : public StructureKernels {
+protected:
+  // Reads of lhs, rhs and zero points of both, each with its map; a constant zero point where there is no read.
+  void product(std::vector<Loop> loops, Read lhs, Read rhs, std::optional<Read> p, std::optional<Read> q, int64_t known,
+               ValueId to, AccessMap map) {
+    auto i32 = ElementType::i32;
+    Kernel &kernel = b.kernel(KernelKind::Contract, "product");
+    kernel.loops = std::move(loops);
+    auto input = [&](const Read &read) {
+      ElementType type = b.graph.values[read.value].type;
+      kernel.reads.push_back(read);
+      kernel.body.inputs.push_back(type);
+      Register value = kernel.body.append(BlockOpcode::Input, type, {}, kernel.reads.size() - 1);
+      return kernel.body.append(BlockOpcode::Convert, i32, {value});
+    };
+    auto minus = [&](Register value, const std::optional<Read> &zero) {
+      Register of =
+          zero ? input(*zero) : kernel.body.append(BlockOpcode::Constant, i32, {}, static_cast<uint32_t>(known));
+      return kernel.body.append(BlockOpcode::Subtract, i32, {value, of});
+    };
+    Register left = input(lhs), right = input(rhs);
+    left = minus(left, p);
+    right = minus(right, q);
+    kernel.body.results = {kernel.body.append(BlockOpcode::Multiply, i32, {left, right})};
+    kernel.writes = {{to, std::move(map), Combiner::Sum, Scalar{i32, 5}, std::nullopt}};
+    kernel.numeric = defaultNumeric(b.graph, kernel);
+  }
+  Read scalar(Tensor tensor) { return {input(tensor), {}, std::nullopt}; }
+  void expectNoneLeft() {
+    KernelGraph split = splitZeroPoints(b.graph);
+    for (const Kernel &kernel : split.kernels)
+      if (kernel.kind == KernelKind::Contract) {
+        auto contraction = inferContraction(split, kernel);
+        ASSERT_TRUE(contraction.has_value());
+        EXPECT_FALSE(contraction->lhsZeroPoint || contraction->rhsZeroPoint || contraction->lhsZeroConstant ||
+                     contraction->rhsZeroConstant);
+      }
+    expectTheSame(split);
+  }
+  const ElementType u8 = ElementType::u8, i8 = ElementType::i8, i32 = ElementType::i32;
+};
+
+TEST_F(ZeroPoints, OfBatchedMatrices) {
+  // loops: batch 2, m 3, n 4, k 5
+  std::vector<Loop> loops = {{2, false}, {3, false}, {4, false}, {5, true}};
+  Read lhs{data(u8, {2, 3, 5}), loopsMap({0, 1, 3}), {}}, rhs{data(i8, {5, 4}), loopsMap({3, 2}), {}};
+  Read constant{b.constant("w", host::randomTensor(i8, {5, 4}, 3)), loopsMap({3, 2}), {}};
+  AccessMap map = loopsMap({0, 1, 2});
+  Read byRow{data(u8, {3}), loopsMap({1}), {}}, byColumn{data(i8, {4}), loopsMap({2}), {}};
+  product(loops, lhs, rhs, scalar(Tensor::of<uint8_t>(u8, {}, {uint8_t(200)})), byColumn, 0, result(i32, {2, 3, 4}),
+          map);
+  product(loops, lhs, constant, byRow, byColumn, 0, result(i32, {2, 3, 4}), map);
+  product(loops, lhs, constant, std::nullopt, std::nullopt, 7, result(i32, {2, 3, 4}), map);
+  expectNoneLeft();
+}
+
+TEST_F(ZeroPoints, OfConvolutionsWithPadding) {
+  // loops: channel out 2, y 4, x 4, channel in 3, ky 3, kx 3; one element of padding before and after
+  std::vector<Loop> loops = {{2, false}, {4, false}, {4, false}, {3, true}, {3, true}, {3, true}};
+  AccessMap windows = {{0, {{3, 1}}}, {-1, {{1, 1}, {4, 1}}}, {-1, {{2, 1}, {5, 1}}}};
+  Read image{data(u8, {3, 4, 4}), windows, Scalar{u8, 9}};
+  Read filter{data(u8, {2, 3, 3, 3}), loopsMap({0, 3, 4, 5}), {}};
+  product(loops, image, filter, scalar(Tensor::of<uint8_t>(u8, {}, {uint8_t(9)})),
+          Read{data(u8, {2}), loopsMap({0}), {}}, 0, result(i32, {2, 4, 4}), loopsMap({0, 1, 2}));
+  expectNoneLeft();
 }
 
 } // namespace

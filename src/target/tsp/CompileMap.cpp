@@ -91,23 +91,8 @@ std::string whyNot(const KernelGraph &graph, const Kernel &kernel, const Archite
   for (const graph::Write &write : kernel.writes)
     if (write.map != kernel.writes.front().map)
       return "its results lie differently";
-  if (kernel.kind == graph::KernelKind::Contract) {
-    if (auto contraction = graph::inferContraction(graph, kernel)) {
-      if (contraction->lhsZeroPoint || contraction->rhsZeroPoint || contraction->lhsZeroConstant != 0 ||
-          contraction->rhsZeroConstant != 0)
-        return "zero points are not compiled yet";
-      ElementType lhs = graph.values[kernel.reads[contraction->lhs].value].type;
-      ElementType rhs = graph.values[kernel.reads[contraction->rhs].value].type;
-      bool floats = isFloat(lhs) && isFloat(rhs);
-      if (!floats && (bitWidth(lhs) != 8 || bitWidth(rhs) != 8 || isFloat(lhs) || isFloat(rhs)))
-        return "the matrix unit does not multiply " + nameOf(lhs).str() + " and " + nameOf(rhs).str();
-      ElementType result = graph.values[kernel.writes[0].value].type;
-      if (result != (floats ? ElementType::f32 : ElementType::i32) && !(floats && result == ElementType::f16))
-        return "sums of the matrix unit are f32 or i32, not " + nameOf(result).str();
-      return "";
-    }
-    return "a product whose loops have no roles is not compiled yet";
-  }
+  if (isMatrixProduct(graph, kernel))
+    return "";
   if (!graph::hasReduction(kernel.loops))
     return whyNoChain(kernel.body, machine);
   if (reductionPoints(kernel) > mostReductionPoints)

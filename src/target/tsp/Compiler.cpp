@@ -194,7 +194,7 @@ uint32_t CompilerState::nodeOf(size_t kernel) const {
 llvm::Error CompilerState::kernel(const Kernel &kernel) {
   if (!kernel.structured())
     return isKnownMove(graph, kernel) ? moveKnown(kernel) : move(kernel);
-  if (kernel.kind == KernelKind::Contract)
+  if (isMatrixProduct(graph, kernel))
     return contract(kernel);
   return graph::hasReduction(kernel.loops) ? reduce(kernel) : map(kernel);
 }

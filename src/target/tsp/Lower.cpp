@@ -1,6 +1,8 @@
 #include "target/tsp/Lower.h"
 
+#include "graph/Contraction.h"
 #include "graph/InlineComposites.h"
+#include "graph/SplitZeroPoints.h"
 #include "graph/StructureKernels.h"
 
 #include "llvm/ADT/STLExtras.h"
@@ -24,8 +26,24 @@ bool isKnownMove(const KernelGraph &graph, const Kernel &kernel) {
          std::get<std::string>(kernel.attributes.at("reduction")) == "none";
 }
 
+bool isMatrixProduct(const KernelGraph &graph, const Kernel &kernel) {
+  if (kernel.kind != graph::KernelKind::Contract)
+    return false;
+  auto contraction = graph::inferContraction(graph, kernel);
+  if (!contraction || contraction->lhsZeroPoint || contraction->rhsZeroPoint || contraction->lhsZeroConstant != 0 ||
+      contraction->rhsZeroConstant != 0)
+    return false;
+  ElementType lhs = graph.values[kernel.reads[contraction->lhs].value].type;
+  ElementType rhs = graph.values[kernel.reads[contraction->rhs].value].type;
+  ElementType result = graph.values[kernel.writes[0].value].type;
+  if (isFloat(lhs) && isFloat(rhs))
+    return result == ElementType::f32 || result == ElementType::f16;
+  auto isByte = [](ElementType type) { return isInteger(type) && bitWidth(type) == 8; };
+  return isByte(lhs) && isByte(rhs) && result == ElementType::i32;
+}
+
 KernelGraph lower(const KernelGraph &graph) {
-  return graph::structureKernels(graph::unrollScans(graph), isKnownMove);
+  return graph::splitZeroPoints(graph::structureKernels(graph::unrollScans(graph), isKnownMove));
 }
 
 } // namespace quadrille::tsp

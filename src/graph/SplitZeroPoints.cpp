@@ -1,0 +1,227 @@
+#include "graph/SplitZeroPoints.h"
+
+#include "graph/Contraction.h"
+#include "graph/KernelQueries.h"
+#include "graph/KernelRewriter.h"
+#include "numerics/Convert.h"
+
+#include "llvm/ADT/STLExtras.h"
+
+namespace quadrille::graph {
+
+namespace {
+
+// A zero point: read, or known.
+struct ZeroPoint {
+  std::optional<unsigned> read;
+  int64_t known = 0;
+  bool isZero() const { return !read && known == 0; }
+};
+
+class Splitter {
+public:
+  Splitter(KernelRewriter &rewriter, const Contraction &contraction)
+      : rewriter(rewriter), kernel(*rewriter.replaced), contraction(contraction),
+        type(rewriter.typeOf(kernel.writes[0].value)) {}
+
+  void run() {
+    ZeroPoint p = zeroPoint(contraction.lhsZeroPoint, contraction.lhsZeroConstant);
+    ZeroPoint q = zeroPoint(contraction.rhsZeroPoint, contraction.rhsZeroConstant);
+    const Write &write = kernel.writes[0];
+    const Read &lhs = kernel.reads[contraction.lhs], &rhs = kernel.reads[contraction.rhs];
+    if (p.isZero() && q.isZero()) { // zero points that are 0
+      products(lhs, rhs, kernel.loops, write);
+      return;
+    }
+    ValueId plain = rewriter.value(type, rewriter.shapeOf(write.value));
+    Write toPlain = write;
+    toPlain.value = plain;
+    products(lhs, rhs, kernel.loops, toPlain);
+
+    std::vector<Loop> nest;
+    std::vector<int64_t> place = renumbered([&](unsigned loop) { return !kernel.loops[loop].reduction; }, &nest);
+    BodyBuilder body;
+    std::vector<Read> reads;
+    auto input = [&](ValueId value, AccessMap map) {
+      reads.push_back({value, renumber(std::move(map), place), std::nullopt});
+      Register read = body.input(rewriter.typeOf(value));
+      return rewriter.typeOf(value) == type ? read : body.emit(BlockOpcode::Convert, type, {read});
+    };
+    auto pointOf = [&](const ZeroPoint &point) {
+      if (point.read)
+        return input(kernel.reads[*point.read].value, kernel.reads[*point.read].map);
+      return body.constant(type, static_cast<double>(point.known));
+    };
+    auto times = [&](Register a, Register b) { return body.emit(BlockOpcode::Multiply, type, {a, b}); };
+    auto minus = [&](Register a, Register b) { return body.emit(BlockOpcode::Subtract, type, {a, b}); };
+    Register result = input(plain, write.map);
+    Register left = p.isZero() ? 0 : pointOf(p), right = q.isZero() ? 0 : pointOf(q);
+    if (!p.isZero()) {
+      auto [sum, map] = sumOf(rhs, rewriter.typeOf(lhs.value));
+      result = minus(result, times(left, input(sum, std::move(map))));
+    }
+    if (!q.isZero()) {
+      auto [sum, map] = sumOf(lhs, rewriter.typeOf(rhs.value));
+      result = minus(result, times(right, input(sum, std::move(map))));
+    }
+    if (!p.isZero() && !q.isZero()) {
+      int64_t points = 1;
+      for (const Loop &loop : kernel.loops)
+        points *= loop.reduction ? loop.extent : 1;
+      result = body.add(type, result, times(times(left, right), body.constant(type, static_cast<double>(points))));
+    }
+    body.body.results = {result};
+    Write last;
+    last.value = write.value;
+    last.map = renumber(write.map, place);
+    rewriter.structured(std::move(nest), std::move(reads), {std::move(last)}, std::move(body.body));
+  }
+
+private:
+  ZeroPoint zeroPoint(std::optional<unsigned> read, int64_t known) const {
+    if (read) {
+      const Value &value = rewriter.graph.values[kernel.reads[*read].value];
+      if (value.splat()) {
+        int64_t element = 0;
+        convert(value.type, value.data.bytes().data(), ElementType::i64, &element, 1);
+        return {std::nullopt, element};
+      }
+    }
+    return {read, known};
+  }
+
+  // New numbers of the loops that are kept, -1 of others.
+  std::vector<int64_t> renumbered(llvm::function_ref<bool(unsigned)> keep, std::vector<Loop> *nest) const {
+    std::vector<int64_t> place(kernel.loops.size(), -1);
+    for (unsigned loop = 0; loop < kernel.loops.size(); ++loop)
+      if (keep(loop)) {
+        place[loop] = static_cast<int64_t>(nest->size());
+        nest->push_back(kernel.loops[loop]);
+      }
+    return place;
+  }
+  static AccessMap renumber(AccessMap map, const std::vector<int64_t> &place) {
+    for (DimensionAccess &access : map)
+      for (auto &[loop, coefficient] : access.terms)
+        loop = static_cast<unsigned>(place[loop]);
+    return map;
+  }
+
+  void products(Read lhs, Read rhs, std::vector<Loop> nest, Write write) {
+    BodyBuilder body;
+    auto factor = [&](const Read &read) {
+      Register value = body.input(rewriter.typeOf(read.value));
+      return rewriter.typeOf(read.value) == type ? value : body.emit(BlockOpcode::Convert, type, {value});
+    };
+    Register a = factor(lhs), b = factor(rhs);
+    body.body.results = {body.emit(BlockOpcode::Multiply, type, {a, b})};
+    rewriter.structured(std::move(nest), {std::move(lhs), std::move(rhs)}, {std::move(write)}, std::move(body.body),
+                        KernelKind::Contract);
+  }
+
+  // The sums of one operand over the reduction, one for each point of the parallel loops that index it; and how the
+  // kernel's loops index them. `ones`: in which type the other operand is.
+  std::pair<ValueId, AccessMap> sumOf(const Read &read, ElementType ones) {
+    std::vector<Loop> nest;
+    std::vector<int64_t> place = renumbered(
+        [&](unsigned loop) {
+          return kernel.loops[loop].reduction || llvm::any_of(read.map, [&](const DimensionAccess &access) {
+                   return coefficientOf(access, loop) != 0;
+                 });
+        },
+        &nest);
+    Shape shape, depth;
+    AccessMap map, inner, reduced;
+    for (unsigned loop = 0; loop < kernel.loops.size(); ++loop) {
+      if (place[loop] < 0)
+        continue;
+      auto number = static_cast<unsigned>(place[loop]);
+      if (kernel.loops[loop].reduction) {
+        depth.push_back(kernel.loops[loop].extent);
+        reduced.push_back(loopIndex(number));
+        continue;
+      }
+      shape.push_back(kernel.loops[loop].extent);
+      map.push_back(loopIndex(loop));
+      inner.push_back(loopIndex(number));
+    }
+    Read summed = read;
+    summed.map = renumber(read.map, place);
+    const Value &value = rewriter.graph.values[read.value];
+    if (value.role == ValueRole::Constant && value.data.valid())
+      return {rewriter.constant(constantSums(nest, summed, inner, shape)), std::move(map)};
+    ValueId sum = rewriter.value(type, shape);
+    Tensor one = Tensor::uninitialized(ones, depth);
+    std::vector<int64_t> values(static_cast<size_t>(one.elements()), 1);
+    convert(ElementType::i64, values.data(), ones, one.mutableBytes(), values.size());
+    Write write;
+    write.value = sum;
+    write.map = inner;
+    write.combiner = Combiner::Sum;
+    write.initialScalar = Scalar{type, 0};
+    products(std::move(summed), {rewriter.constant(std::move(one)), std::move(reduced), std::nullopt}, std::move(nest),
+             std::move(write));
+    return {sum, std::move(map)};
+  }
+
+  Tensor constantSums(llvm::ArrayRef<Loop> nest, const Read &read, const AccessMap &map, const Shape &shape) const {
+    const Value &value = rewriter.graph.values[read.value];
+    std::vector<int64_t> elements = valuesOf<int64_t>(value.data), sums(static_cast<size_t>(elementCount(shape)));
+    int64_t padding = 0, points = 1;
+    if (read.padding)
+      convert(read.padding->type, &read.padding->bits, ElementType::i64, &padding, 1);
+    for (const Loop &loop : nest)
+      points *= loop.extent;
+    std::vector<int64_t> point(nest.size());
+    // The element's index at the point, -1 outside.
+    auto indexOf = [&](const AccessMap &access, const Shape &extents) {
+      int64_t index = 0;
+      for (auto [dimension, extent] : llvm::zip(access, extents)) {
+        int64_t at = dimension.offset;
+        for (auto [loop, coefficient] : dimension.terms)
+          at += coefficient * point[loop];
+        if (at < 0 || at >= extent)
+          return int64_t(-1);
+        index = index * extent + at;
+      }
+      return index;
+    };
+    for (int64_t number = 0; number < points; ++number) {
+      int64_t rest = number;
+      for (size_t loop = nest.size(); loop-- > 0;) {
+        point[loop] = rest % nest[loop].extent;
+        rest /= nest[loop].extent;
+      }
+      int64_t from = indexOf(read.map, value.shape);
+      sums[indexOf(map, shape)] += from < 0 ? padding : elements[from];
+    }
+    return convert(Tensor::of<int64_t>(ElementType::i64, shape, sums), type);
+  }
+
+  KernelRewriter &rewriter;
+  const Kernel &kernel;
+  const Contraction &contraction;
+  ElementType type;
+};
+
+} // namespace
+
+KernelGraph splitZeroPoints(KernelGraph graph) {
+  std::vector<Kernel> original = std::move(graph.kernels);
+  graph.kernels.clear();
+  KernelRewriter rewriter(graph);
+  for (Kernel &kernel : original) {
+    auto contraction = kernel.kind == KernelKind::Contract ? inferContraction(graph, kernel) : std::nullopt;
+    if (!contraction || (!contraction->lhsZeroPoint && !contraction->rhsZeroPoint &&
+                         contraction->lhsZeroConstant == 0 && contraction->rhsZeroConstant == 0)) {
+      rewriter.kernels.push_back(std::move(kernel));
+      continue;
+    }
+    rewriter.replaced = &kernel;
+    Splitter(rewriter, *contraction).run();
+  }
+  graph.kernels = std::move(rewriter.kernels);
+  return graph;
+}
+
+} // namespace quadrille::graph
