@@ -70,3 +70,32 @@ def test_softmax_and_normalisation_cost_a_few_passes(tmp_path):
     right = (x - x.mean(axis=1, keepdims=True)) / np.sqrt(x.var(axis=1, keepdims=True) + 1e-5) * scale + bias
     np.testing.assert_allclose(y, right, rtol=1e-4, atol=1e-5)
     assert cycles < 4096
+
+
+# Indices that are computed: rows by memory's own gathers (of one vector, of several, of a table that no bank holds) or by
+# comparisons.
+@pytest.mark.parametrize("machine", ["unit-tsp", "groqcard"])
+@pytest.mark.parametrize("rows, columns, count", [(20, 12, 7), (5, 12, 7), (1000, 400, 30), (9000, 100, 40)])
+def test_rows_picked_by_computed_indices(tmp_path, machine, rows, columns, count):
+    table = np.random.default_rng(3).standard_normal((rows, columns)).astype(np.float32)
+    x = np.random.default_rng(4).integers(-rows, rows, (count,))
+    x[:3] = -1, 0, rows - 1
+    y, _ = run(tmp_path, machine, [helper.make_node("Gather", ["table", "x"], ["y"], axis=0)], x, (count, columns),
+               [("table", table)])
+    np.testing.assert_array_equal(y, table[x])
+
+
+def test_embedding_of_a_vocabulary_costs_a_few_passes(tmp_path):
+    table = np.random.default_rng(3).standard_normal((30522, 128)).astype(np.float32)
+    x = np.random.default_rng(4).integers(0, 30522, (128,))
+    y, cycles = run(tmp_path, "groqcard", [helper.make_node("Gather", ["table", "x"], ["y"], axis=0)], x, (128, 128),
+                    [("table", table)])
+    np.testing.assert_array_equal(y, table[x])
+    assert cycles < 8000
+
+
+def test_sorting_against_numpy(tmp_path):
+    x = np.random.default_rng(5).integers(-9, 9, (4, 30)).astype(np.float32)
+    y, _ = run(tmp_path, "unit-tsp", [helper.make_node("TopK", ["x", "k"], ["y", "places"], axis=1, largest=0)], x, x.shape,
+               [("k", np.array([30]))])
+    np.testing.assert_array_equal(y, np.sort(x, axis=1))

@@ -364,6 +364,13 @@ private:
     case BlockOpcode::IsNan:
       return emit(Opcode::NotEqual, operandType(0), {operand(0), operand(0)}, ElementType::boolean);
     case BlockOpcode::Select: {
+      auto isZero = [&](unsigned node) {
+        return nodes[node].isInput && !nodes[node].read && nodes[node].constant == 0;
+      };
+      if (isZero(operand(2)))
+        return emit(Opcode::Mask, type, {operand(1), operand(0)});
+      if (isZero(operand(1)))
+        return emit(Opcode::MaskBar, type, {operand(2), operand(0)});
       unsigned yes = emit(Opcode::Mask, type, {operand(1), operand(0)});
       unsigned no = emit(Opcode::MaskBar, type, {operand(2), operand(0)});
       ElementType bits = type == ElementType::boolean ? type : bitsOf(type);

@@ -585,11 +585,12 @@ llvm::Expected<RegionPointer> CompilerState::rowwiseOf(graph::ValueId id) {
   auto matrix = regionOf(id);
   if (!matrix)
     return matrix.takeError();
-  auto routed = route({*matrix}, Region::of(value.type, rows, vector, vector), 0,
-                      [&](int64_t element) -> ElementOrigin { return {0, element / vector}; });
-  if (!routed)
-    return routed.takeError();
-  return known.rowwise = *routed;
+  auto made = (*matrix)->pieces == 1 ? spreadElements(*matrix)
+                                     : route({*matrix}, Region::of(value.type, rows, vector, vector), 0,
+                                             [&](int64_t element) -> ElementOrigin { return {0, element / vector}; });
+  if (!made)
+    return made.takeError();
+  return known.rowwise = *made;
 }
 
 llvm::Expected<RegionPointer> CompilerState::matrixOfForms(graph::ValueId id) {
@@ -649,7 +650,7 @@ void CompilerState::gatherRows(Region &from, Region &numbers, Region &zero, Regi
           // Captured where the numbers pass, and at the switch unit in its cycle.
           int64_t cycle = -machine.memoryGather - (place - coordinate(from, 0, byte, 0, away));
           Step gather = access(Opcode::Gather, from, 0, byte, 0, 0, streamOf(away, base + byte), cycle, count);
-          setValue(gather.instruction, Member::Word2, from.rows);
+          setValue(gather.instruction, Member::Word2, from.wordsNeeded());
           setValue(gather.instruction, Member::Small2, map.byte());
           movement.steps.push_back(std::move(gather));
           movement.regions.push_back(&from);

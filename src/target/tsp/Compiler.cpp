@@ -192,6 +192,8 @@ uint32_t CompilerState::nodeOf(size_t kernel) const {
 }
 
 llvm::Error CompilerState::kernel(const Kernel &kernel) {
+  if (isRowPick(graph, kernel))
+    return pickRows(kernel);
   if (!kernel.structured())
     return isKnownMove(graph, kernel) ? moveKnown(kernel) : move(kernel);
   if (isMatrixProduct(graph, kernel))

@@ -283,6 +283,14 @@ private:
   // CompileGather.cpp
   llvm::Error moveKnown(const graph::Kernel &kernel);
 
+  // CompileRows.cpp
+  // Of a matrix of one piece: each of its elements, in row-major order, in every lane of a row.
+  llvm::Expected<RegionPointer> spreadElements(const RegionPointer &matrix);
+  llvm::Expected<RegionPointer> wordNumbers(const RegionPointer &indices, int64_t extent, int64_t base, int64_t rows,
+                                            int64_t pieces);
+  static Register wrappedIndex(BlockExpression &body, Register index, int64_t extent);
+  llvm::Error pickRows(const graph::Kernel &kernel);
+
   // CompileProduct.cpp
   llvm::Error contract(const graph::Kernel &kernel);
   llvm::Expected<WeightBlocks> weightsOf(const std::string &name, Tensor rows, int64_t height);
@@ -377,6 +385,8 @@ private:
   std::vector<std::pair<std::pair<ElementType, uint64_t>, RegionPointer>> splats;
   std::map<std::vector<int64_t>, WeightBlocks> laneMaps; // tiles that move lanes
   std::map<std::vector<int64_t>, RegionPointer> laneOrders;
+  std::map<int64_t, RegionPointer> ownLanes; // by columns: row j has true in lane j
+  std::map<int64_t, WeightBlocks> onesTiles; // by rows
   RegionPointer laneChoices; // row j: lane j for every lane of a superlane
   // Tiles of constants: by value and a digest of which of its elements; one for each byte plane.
   std::map<std::tuple<graph::ValueId, uint64_t, uint64_t>, std::vector<WeightBlocks>> weightTiles;

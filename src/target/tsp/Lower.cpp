@@ -2,6 +2,7 @@
 
 #include "graph/Contraction.h"
 #include "graph/InlineComposites.h"
+#include "graph/KernelQueries.h"
 #include "graph/SplitZeroPoints.h"
 #include "graph/StructureKernels.h"
 
@@ -26,6 +27,14 @@ bool isKnownMove(const KernelGraph &graph, const Kernel &kernel) {
          std::get<std::string>(kernel.attributes.at("reduction")) == "none";
 }
 
+bool isRowPick(const KernelGraph &graph, const Kernel &kernel) {
+  constexpr int64_t fewRows = 8;
+  if (kernel.structured() || kernel.operation != "gather" || isKnownMove(graph, kernel))
+    return false;
+  const Shape &data = graph.values[kernel.reads[0].value].shape;
+  return data.size() == 2 && graph::integerAttribute(kernel, "axis").value_or(0) == 0 && data[0] > fewRows;
+}
+
 bool isMatrixProduct(const KernelGraph &graph, const Kernel &kernel) {
   if (kernel.kind != graph::KernelKind::Contract)
     return false;
@@ -43,7 +52,9 @@ bool isMatrixProduct(const KernelGraph &graph, const Kernel &kernel) {
 }
 
 KernelGraph lower(const KernelGraph &graph) {
-  return graph::splitZeroPoints(graph::structureKernels(graph::unrollScans(graph), isKnownMove));
+  return graph::splitZeroPoints(graph::structureKernels(graph::unrollScans(graph), [](auto &graph, auto &kernel) {
+    return isKnownMove(graph, kernel) || isRowPick(graph, kernel);
+  }));
 }
 
 } // namespace quadrille::tsp

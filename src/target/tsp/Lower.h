@@ -8,12 +8,15 @@ namespace quadrille::tsp {
 // A gather or scatter whose indices are known: it only moves elements.
 bool isKnownMove(const graph::KernelGraph &graph, const graph::Kernel &kernel);
 
+// A gather of a matrix's rows by computed indices, from so many that memory's own gathers are cheaper than comparisons.
+bool isRowPick(const graph::KernelGraph &graph, const graph::Kernel &kernel);
+
 // A contraction that the matrix unit has: of floats, or of 8-bit integers without zero points. Other contractions are
 // reductions like any other.
 bool isMatrixProduct(const graph::KernelGraph &graph, const graph::Kernel &kernel);
 
-// The graph, which has no composites, with loops unrolled, structured kernels in the place of those with indices that
-// are computed, and integer products without zero points.
+// The graph, which has no composites, with loops unrolled, structured kernels in the place of those with other indices
+// that are computed, and integer products without zero points.
 graph::KernelGraph lower(const graph::KernelGraph &graph);
 
 } // namespace quadrille::tsp
