@@ -99,3 +99,22 @@ def test_sorting_against_numpy(tmp_path):
     y, _ = run(tmp_path, "unit-tsp", [helper.make_node("TopK", ["x", "k"], ["y", "places"], axis=1, largest=0)], x, x.shape,
                [("k", np.array([30]))])
     np.testing.assert_array_equal(y, np.sort(x, axis=1))
+
+
+# Elements beside the image are the zero point, which is not 0: they add nothing.
+@pytest.mark.parametrize("machine", ["unit-tsp", "groqcard"])
+def test_integer_convolution_with_zero_points_and_padding(tmp_path, machine):
+    random = np.random.default_rng(6)
+    x = random.integers(0, 256, (1, 3, 6, 5)).astype(np.uint8)
+    w = random.integers(-128, 128, (4, 3, 3, 3)).astype(np.int8)
+    zero_x, zero_w = np.uint8(113), np.int8(-7)
+    node = helper.make_node("ConvInteger", ["x", "w", "zx", "zw"], ["q"], pads=[1, 1, 1, 1])
+    cast = helper.make_node("Cast", ["q"], ["y"], to=int(onnx.TensorProto.UINT8)) # the result's type is x's in `run`
+    y, _ = run(tmp_path, machine, [node, cast], x, (1, 4, 6, 5), [("w", w), ("zx", zero_x), ("zw", zero_w)])
+    padded = np.pad(x[0].astype(np.int64) - int(zero_x), ((0, 0), (1, 1), (1, 1)))
+    right = np.zeros((1, 4, 6, 5), np.int64)
+    for dy in range(3):
+        for dx in range(3):
+            right[0] += np.einsum("oc,chw->ohw", w[:, :, dy, dx].astype(np.int64) - int(zero_w),
+                                  padded[:, dy:dy + 6, dx:dx + 5])
+    np.testing.assert_array_equal(y, right.astype(np.uint8))

@@ -209,14 +209,16 @@ llvm::Error CompilerState::contract(const Kernel &kernel) {
     rowLoops.push_back(window.output);
     depthLoops.push_back(window.tap);
   }
+  const std::optional<graph::Scalar> &padding = lhs.padding;
+  uint64_t outside = padding ? bitsFromDouble((*activations)->type, doubleFromBits(padding->type, padding->bits)) : 0;
   if (!direct) {
     // The first operand as a matrix: rows of all batches, one after the other.
     int64_t rows = extentOf(kernel, rowLoops), depth = extentOf(kernel, depthLoops);
     std::vector<int64_t> point(kernel.loops.size());
     auto routed = route(
         {*activations},
-        Region::of((*activations)->type, extentOf(kernel, contraction.batch) * rows, depth, machine.vectorBytes()), 0,
-        [&](int64_t element) -> ElementOrigin {
+        Region::of((*activations)->type, extentOf(kernel, contraction.batch) * rows, depth, machine.vectorBytes()),
+        outside, [&](int64_t element) -> ElementOrigin {
           int64_t row = element / depth;
           setLoops(kernel, contraction.batch, row / rows, point);
           setLoops(kernel, rowLoops, row % rows, point);
@@ -234,7 +236,7 @@ llvm::Error CompilerState::contract(const Kernel &kernel) {
   TapProduct product;
   product.plan = &*plan;
   product.lhs = *activations;
-  product.padding = direct && lhs.padding ? lhs.padding->bits : 0;
+  product.padding = direct ? outside : 0;
   product.lhsType = typeOf(lhsValue.type);
   product.rhsType = typeOf(rhsValue.type);
   product.isOutput = direct && isOutput[result];
