@@ -1,6 +1,8 @@
 // Structured forms of unstructured kernels compute the same as the kernels: every element, also of ties, NaN and
 // indices that count from the end.
+#include "graph/DropEmpty.h"
 #include "graph/InlineComposites.h"
+#include "graph/KernelQueries.h"
 #include "graph/SplitZeroPoints.h"
 #include "graph/StructureKernels.h"
 #include "target/host/Evaluate.h"
@@ -206,6 +208,45 @@ TEST_F(StructureKernels, UnrolledScan) {
   }
   EXPECT_EQ(unrolledKernels(b.graph), 8);
   expectTheSame(unrollScans(b.graph));
+}
+
+TEST_F(StructureKernels, ValuesWithoutElementsAreNotTouched) {
+  ValueId nothing = data(f32, {2, 0}), some = data(f32, {2, 3});
+  auto over = [&](std::optional<Scalar> scalar, std::optional<Read> initial) { // sums of 2 rows of nothing
+    Kernel &kernel = b.kernel(KernelKind::Reduce, "sum");
+    kernel.loops = {{0, true}, {2, false}};
+    kernel.reads = {{nothing, loopsMap({1, 0}), {}}};
+    kernel.body.inputs = {f32};
+    kernel.body.results = {kernel.body.append(BlockOpcode::Input, f32, {}, 0)};
+    kernel.writes = {{result(f32, {2}), loopsMap({1}), Combiner::Sum, scalar, initial}};
+  };
+  over(Scalar{f32, bitsFromDouble(f32, 7)}, std::nullopt);
+  over(std::nullopt, Read{some, {{0, {{1, 1}}}, {2, {}}}, {}});
+  // y[i, j] = nothing[i, j - 1] or 4, times some[i, j]
+  Kernel &padded = b.kernel(KernelKind::Map, "padded");
+  padded.loops = {{2, false}, {3, false}};
+  padded.reads = {{nothing, {{0, {{0, 1}}}, {-1, {{1, 1}}}}, Scalar{f32, bitsFromDouble(f32, 4)}},
+                  {some, loopsMap({0, 1}), {}}};
+  padded.body.inputs = {f32, f32};
+  Register first = padded.body.append(BlockOpcode::Input, f32, {}, 0);
+  Register second = padded.body.append(BlockOpcode::Input, f32, {}, 1);
+  padded.body.results = {padded.body.append(BlockOpcode::Multiply, f32, {first, second})};
+  padded.writes = {{result(f32, {2, 3}), loopsMap({0, 1}), Combiner::None, {}, {}}};
+  b.plain("concat", {nothing, some, nothing}, {result(f32, {2, 3})}).attributes["axis"] = int64_t(1);
+  b.plain("reshape", {nothing}, {result(f32, {0, 5})});
+  b.plain("insert_slice", {nothing, some}, {result(f32, {2, 3})}).attributes = {
+      {"offsets", std::vector<int64_t>{0, 0}},
+      {"sizes", std::vector<int64_t>{2, 0}},
+      {"strides", std::vector<int64_t>{1, 1}}};
+  KernelGraph lowered = dropEmpty(b.graph);
+  for (const Kernel &kernel : lowered.kernels) {
+    EXPECT_FALSE(hasNoPoints(kernel.loops));
+    for (ValueId operand : operandsOf(kernel))
+      EXPECT_NE(operand, nothing) << kernel.operation;
+  }
+  lowered.kernels.push_back(b.graph.kernels[4]); // the reshape of nothing, which the host wants written
+  EXPECT_EQ(lowered.kernels.back().operation, "reshape");
+  expectTheSame(lowered);
 }
 
 // Products of what is left of u8 and i8 when zero points are subtracted.

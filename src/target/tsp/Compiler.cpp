@@ -61,8 +61,6 @@ llvm::Expected<MachineGraph> machineGraph(const KernelGraph &original, const Arc
     auto type = machineType(value.type);
     if (!type)
       return target::unsupportedError("value '" + value.name + "': the machine has no type " + nameOf(value.type));
-    if (elementCount(value.shape) == 0)
-      return target::unsupportedError("value '" + value.name + "' has no elements, and the machine no vector for it");
     if (*type != value.type && value.data.valid()) {
       Tensor narrowed = convert(value.data, *type);
       std::vector<int64_t> wide = valuesOf<int64_t>(value.data),
@@ -283,6 +281,8 @@ int64_t CompilerState::segmentRowsOf(ValueId id) const {
 
 llvm::Error CompilerState::input(uint32_t variable, ValueId id) {
   const graph::Value &value = graph.values[id];
+  if (elementCount(value.shape) == 0)
+    return llvm::Error::success();
   Region shape = Region::of(value.type, elementCount(value.shape) / lanesOf(packings[id]), lanesOf(packings[id]),
                             machine.vectorBytes());
   shape.segmentRows = segmentRowsOf(id);
@@ -296,6 +296,8 @@ llvm::Error CompilerState::input(uint32_t variable, ValueId id) {
 }
 
 llvm::Error CompilerState::output(uint32_t variable, ValueId id) {
+  if (elementCount(graph.values[id].shape) == 0)
+    return llvm::Error::success();
   auto region = regionOf(id);
   if (!region)
     return region.takeError();

@@ -1,6 +1,7 @@
 #include "target/tsp/Lower.h"
 
 #include "graph/Contraction.h"
+#include "graph/DropEmpty.h"
 #include "graph/InlineComposites.h"
 #include "graph/KernelQueries.h"
 #include "graph/SplitZeroPoints.h"
@@ -52,9 +53,10 @@ bool isMatrixProduct(const KernelGraph &graph, const Kernel &kernel) {
 }
 
 KernelGraph lower(const KernelGraph &graph) {
-  return graph::splitZeroPoints(graph::structureKernels(graph::unrollScans(graph), [](auto &graph, auto &kernel) {
-    return isKnownMove(graph, kernel) || isRowPick(graph, kernel);
-  }));
+  return graph::splitZeroPoints(
+      graph::structureKernels(graph::dropEmpty(graph::unrollScans(graph)), [](auto &graph, auto &kernel) {
+        return isKnownMove(graph, kernel) || isRowPick(graph, kernel);
+      }));
 }
 
 } // namespace quadrille::tsp

@@ -15,8 +15,8 @@ bool isRowPick(const graph::KernelGraph &graph, const graph::Kernel &kernel);
 // reductions like any other.
 bool isMatrixProduct(const graph::KernelGraph &graph, const graph::Kernel &kernel);
 
-// The graph, which has no composites, with loops unrolled, structured kernels in the place of those with other indices
-// that are computed, and integer products without zero points.
+// The graph, which has no composites: with loops unrolled, without kernels that write no element, with structured
+// kernels in the place of those with other indices that are computed, and with integer products without zero points.
 graph::KernelGraph lower(const graph::KernelGraph &graph);
 
 } // namespace quadrille::tsp

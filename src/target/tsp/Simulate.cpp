@@ -224,6 +224,8 @@ private:
   llvm::Error store(target::NamedTensors &outputs, int64_t cycles) {
     for (uint32_t index : entryPoint.outputs) {
       const program::Variable &variable = program.variables[index];
+      if (inputs && elementCount(variable.shape) == 0)
+        outputs[variable.name] = Tensor::zeros(variable.type, variable.shape);
       for (const Layout &layout : code.layouts) {
         if (layout.variable != index)
           continue;

@@ -118,8 +118,6 @@ public:
       std::string node = kernel.nodes.empty() ? "" : planned.nodes[kernel.nodes.front()].name;
       return unsupportedError("kernel '" + kernel.operation + "' is not supported: " + reason, {"", node});
     }
-    if (planned.kernels.empty())
-      return unsupportedError("the model has no kernels");
     return plan;
   }
 

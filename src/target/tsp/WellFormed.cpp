@@ -71,11 +71,13 @@ std::vector<target::Finding> wellFormed(const program::Program &program, const C
     auto layouts = [&, &code = code](uint32_t variable) {
       return llvm::count_if(code.layouts, [&](const Layout &layout) { return layout.variable == variable; });
     };
+    // What has no elements lies nowhere.
+    auto isEmpty = [&](uint32_t variable) { return elementCount(program.variables[variable].shape) == 0; };
     for (uint32_t variable : entry.inputs)
-      if (layouts(variable) == 0)
+      if (layouts(variable) == 0 && !isEmpty(variable))
         report("entry '" + entry.name + "'", "input '" + program.variables[variable].name + "' has no layout");
     for (uint32_t variable : entry.outputs)
-      if (layouts(variable) != 1)
+      if (layouts(variable) != 1 && !isEmpty(variable))
         report("entry '" + entry.name + "'", "output '" + program.variables[variable].name + "' has " +
                                                  Twine(layouts(variable)) + " layouts, expected 1");
     for (auto [chip, chipCode] : llvm::enumerate(entryCode.chips)) {
