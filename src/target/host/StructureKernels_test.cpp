@@ -5,10 +5,13 @@
 #include "graph/KernelQueries.h"
 #include "graph/SplitZeroPoints.h"
 #include "graph/StructureKernels.h"
+#include "graph/WidenBf16.h"
 #include "target/host/Evaluate.h"
 #include "target/host/GraphBuilder.h"
 
 #include <gtest/gtest.h>
+
+#include "llvm/ADT/bit.h"
 
 #include <cmath>
 
@@ -315,6 +318,58 @@ TEST_F(ZeroPoints, OfConvolutionsWithPadding) {
   product(loops, image, filter, scalar(Tensor::of<uint8_t>(u8, {}, {uint8_t(9)})),
           Read{data(u8, {2}), loopsMap({0}), {}}, 0, result(i32, {2, 4, 4}), loopsMap({0, 1, 2}));
   expectNoneLeft();
+}
+
+// Products of bf16, what rounds f32 to it, the largest of some and a constant: the same bits without any bf16.
+TEST_F(StructureKernels, BrainFloatsAreHeldAsF32) {
+  const ElementType bf16 = ElementType::bf16;
+  std::mt19937 generator(3);
+  std::vector<float> wide(64);
+  for (float &value : wide) // all bits, so that ties and roundings up to the next exponent occur
+    value = llvm::bit_cast<float>(static_cast<uint32_t>(0x3f000000 + (generator() & 0xffffff)));
+  wide[0] = llvm::bit_cast<float>(0x3f808000u); // ties: down to even, up to even, up to infinity
+  wide[1] = llvm::bit_cast<float>(0x3f818000u);
+  wide[2] = llvm::bit_cast<float>(0x7f7fffffu);
+  wide[3] = -INFINITY;
+  ValueId x = input(Tensor::of<float>(f32, {8, 8}, wide));
+  ValueId narrow = input(convert(Tensor::of<float>(f32, {8, 8}, wide), bf16));
+  ValueId weight = b.constant("w", host::randomTensor(bf16, {8, 8}, 3));
+  auto map = [&](std::vector<ValueId> reads, BlockOpcode opcode, ElementType to) {
+    Kernel &kernel = b.kernel(KernelKind::Map, "map");
+    kernel.loops = {{8, false}, {8, false}};
+    std::vector<Register> operands;
+    for (ValueId id : reads) {
+      kernel.reads.push_back({id, loopsMap({0, 1}), {}});
+      kernel.body.inputs.push_back(b.graph.values[id].type);
+      operands.push_back(kernel.body.append(BlockOpcode::Input, b.graph.values[id].type, {}, operands.size()));
+    }
+    kernel.body.results = {kernel.body.append(opcode, to, operands)};
+    kernel.writes = {{result(to, {8, 8}), loopsMap({0, 1}), Combiner::None, {}, {}}};
+    return kernel.writes[0].value;
+  };
+  map({x}, BlockOpcode::Convert, bf16);
+  ValueId product = map({narrow, weight}, BlockOpcode::Multiply, bf16);
+  map({product}, BlockOpcode::Convert, f32);
+  map({product}, BlockOpcode::Bitcast, ElementType::u16);
+  Kernel &largest = b.kernel(KernelKind::Reduce, "max");
+  largest.loops = {{8, false}, {8, true}};
+  largest.reads = {{product, loopsMap({0, 1}), {}}};
+  largest.body.inputs = {bf16};
+  largest.body.results = {largest.body.append(BlockOpcode::Input, bf16, {}, 0)};
+  largest.writes = {
+      {result(bf16, {8}), loopsMap({0}), Combiner::Maximum, Scalar{bf16, bitsFromDouble(bf16, -1e9)}, std::nullopt}};
+  b.output(weight);
+
+  KernelGraph widened = widenBf16(b.graph);
+  ASSERT_EQ(b.graph.verify(), "");
+  ASSERT_EQ(widened.verify(), "");
+  for (const Value &value : widened.values)
+    EXPECT_NE(value.type, bf16);
+  auto right = llvm::cantFail(evaluate(b.graph, inputs));
+  inputs[1] = Tensor::borrow(ElementType::u16, {8, 8}, inputs[1].bytes(), std::make_shared<Tensor>(inputs[1]));
+  auto got = llvm::cantFail(evaluate(widened, inputs));
+  for (size_t i = 0; i < right.size(); ++i)
+    EXPECT_EQ(got[i].bytes(), right[i].bytes()) << "output " << i;
 }
 
 } // namespace

@@ -6,6 +6,7 @@
 #include "graph/KernelQueries.h"
 #include "graph/SplitZeroPoints.h"
 #include "graph/StructureKernels.h"
+#include "graph/WidenBf16.h"
 
 #include "llvm/ADT/STLExtras.h"
 
@@ -52,11 +53,12 @@ bool isMatrixProduct(const KernelGraph &graph, const Kernel &kernel) {
   return isByte(lhs) && isByte(rhs) && result == ElementType::i32;
 }
 
-KernelGraph lower(const KernelGraph &graph) {
-  return graph::splitZeroPoints(
-      graph::structureKernels(graph::dropEmpty(graph::unrollScans(graph)), [](auto &graph, auto &kernel) {
-        return isKnownMove(graph, kernel) || isRowPick(graph, kernel);
-      }));
+KernelGraph lower(const KernelGraph &original) {
+  KernelGraph graph = graph::dropEmpty(graph::unrollScans(original));
+  graph = graph::structureKernels(std::move(graph), [](const KernelGraph &graph, const Kernel &kernel) {
+    return isKnownMove(graph, kernel) || isRowPick(graph, kernel);
+  });
+  return graph::splitZeroPoints(graph::widenBf16(std::move(graph)));
 }
 
 } // namespace quadrille::tsp

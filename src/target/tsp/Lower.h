@@ -16,7 +16,8 @@ bool isRowPick(const graph::KernelGraph &graph, const graph::Kernel &kernel);
 bool isMatrixProduct(const graph::KernelGraph &graph, const graph::Kernel &kernel);
 
 // The graph, which has no composites: with loops unrolled, without kernels that write no element, with structured
-// kernels in the place of those with other indices that are computed, and with integer products without zero points.
+// kernels in the place of those with other indices that are computed, with f32 in the place of bf16, and with integer
+// products without zero points.
 graph::KernelGraph lower(const graph::KernelGraph &graph);
 
 } // namespace quadrille::tsp
