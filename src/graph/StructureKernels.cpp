@@ -44,6 +44,7 @@ KernelGraph structureKernels(KernelGraph graph, llvm::function_ref<bool(const Ke
       {"scatter_nd", structureScatterNd},  {"arg_reduce", structureArgReduce},
       {"top_k", structureOrder},           {"sort", structureOrder},
       {"cumulative", structureCumulative},
+      {"random_bits", structureRandomBits},
   };
   std::vector<Kernel> original = std::move(graph.kernels);
   graph.kernels.clear();

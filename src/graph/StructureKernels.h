@@ -14,8 +14,8 @@
 namespace quadrille::graph {
 
 // The graph with structured kernels (and reshapes) in place of every gather, gather_elements, gather_nd,
-// scatter_elements, scatter_nd, arg_reduce, top_k, sort and cumulative for which `keep` is false; random_bits and those
-// in the bodies of composites and scans stay. An index outside its extent gives zero bits, or changes nothing, where
+// scatter_elements, scatter_nd, arg_reduce, top_k, sort, cumulative and random_bits for which `keep` is false; those in
+// the bodies of composites and scans stay. An index outside its extent gives zero bits, or changes nothing, where
 // the kernel would be an error. Floating-point running sums of narrow types are taken in f32.
 KernelGraph structureKernels(KernelGraph graph, llvm::function_ref<bool(const KernelGraph &, const Kernel &)> keep);
 

@@ -24,4 +24,7 @@ void structureArgReduce(KernelRewriter &rewriter);
 void structureOrder(KernelRewriter &rewriter); // top_k and sort
 void structureCumulative(KernelRewriter &rewriter);
 
+// StructureRandom.cpp
+void structureRandomBits(KernelRewriter &rewriter);
+
 } // namespace quadrille::graph

@@ -213,6 +213,15 @@ TEST_F(StructureKernels, UnrolledScan) {
   expectTheSame(unrollScans(b.graph));
 }
 
+TEST_F(StructureKernels, RandomBits) {
+  auto u32 = ElementType::u32;
+  b.plain("random_bits", {}, {result(u32, {3, 7})}).attributes = {{"seed", int64_t(0x123456789abcdef)},
+                                                                  {"offset", int64_t(5)}};
+  b.plain("random_bits", {}, {result(u32, {9})}).attributes = {{"offset", (int64_t(1) << 34) - 3}};
+  b.plain("random_bits", {input(Tensor::of<int64_t>(i64, {}, {int64_t(-77)}))}, {result(u32, {6})});
+  expectTheSame();
+}
+
 TEST_F(StructureKernels, ValuesWithoutElementsAreNotTouched) {
   ValueId nothing = data(f32, {2, 0}), some = data(f32, {2, 3});
   auto over = [&](std::optional<Scalar> scalar, std::optional<Read> initial) { // sums of 2 rows of nothing

@@ -9,9 +9,9 @@ namespace {
 
 TEST(TspCompiler, SaysWhatItLacks) {
   graph::KernelGraph graph;
-  graph.nodes.push_back({"look", "Gather"});
+  graph.nodes.push_back({"look", "Look"});
   graph.values.push_back({"y", ElementType::u32, {2}, graph::ValueRole::Intermediate, {}, std::nullopt});
-  graph.kernels.emplace_back().operation = "random_bits";
+  graph.kernels.emplace_back().operation = "look_up";
   graph.kernels[0].writes.push_back({0, {}, graph::Combiner::None, std::nullopt, std::nullopt});
   graph.kernels[0].nodes = {0};
   graph.outputs = {0};
@@ -21,10 +21,10 @@ TEST(TspCompiler, SaysWhatItLacks) {
   auto plan = target::find("tsp")->plan(graph, *machine, {});
   ASSERT_FALSE(bool(plan));
   Reported reported = report(plan.takeError());
-  EXPECT_EQ(reported.message, "look: kernel 'random_bits' is not supported: 'random_bits' is not compiled yet");
+  EXPECT_EQ(reported.message, "look: kernel 'look_up' is not supported: 'look_up' is not compiled yet");
   EXPECT_EQ(reported.exitCode, 1);
   target::Support support = target::find("tsp")->supports(graph, graph.kernels[0], *machine);
-  EXPECT_EQ(support.reason, "'random_bits' is not compiled yet");
+  EXPECT_EQ(support.reason, "'look_up' is not compiled yet");
 }
 
 // A loop of a million iterations is refused before a kernel is made for each.
