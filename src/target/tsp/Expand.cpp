@@ -367,9 +367,11 @@ std::optional<Stages> splitIntoStages(const BlockExpression &expression, const A
         needed[i] = needed[i] && (end == count || !isFree(i));
       return needed;
     };
-    // The longest part that is one chain.
+    // The longest part that is one chain; every instruction of it takes a unit.
     std::optional<Part> best;
-    size_t end = count;
+    size_t end = begin;
+    for (int64_t units = 0; end < count && units <= machine.alus; ++end)
+      units += !isFree(end) && expression.instructions[end].opcode != BlockOpcode::RoundEven;
     for (; end > begin; --end) {
       if (end < count && isFree(end - 1))
         continue;
