@@ -585,9 +585,11 @@ llvm::Expected<RegionPointer> CompilerState::rowwiseOf(graph::ValueId id) {
   auto matrix = regionOf(id);
   if (!matrix)
     return matrix.takeError();
-  auto made = (*matrix)->pieces == 1 ? spreadElements(*matrix)
-                                     : route({*matrix}, Region::of(value.type, rows, vector, vector), 0,
-                                             [&](int64_t element) -> ElementOrigin { return {0, element / vector}; });
+  constexpr int64_t fewColumns = 4; // of which each has a tile of its own
+  auto made = (*matrix)->pieces == 1 && (*matrix)->columns > fewColumns
+                  ? spreadElements(*matrix)
+                  : route({*matrix}, Region::of(value.type, rows, vector, vector), 0,
+                          [&](int64_t element) -> ElementOrigin { return {0, element / vector}; });
   if (!made)
     return made.takeError();
   return known.rowwise = *made;
@@ -627,11 +629,12 @@ llvm::Expected<RegionPointer> CompilerState::matrixOfForms(graph::ValueId id) {
   auto zero = splatRegion(ElementType::u8, 0, {packed.get(), numbers->get(), to->get()}, std::nullopt);
   if (!zero)
     return zero.takeError();
-  gatherRows(*packed, **numbers, **zero, **to);
+  gatherRows(*packed, 0, **numbers, **zero, **to, 0, (*to)->rows * (*to)->pieces);
   return *to;
 }
 
-void CompilerState::gatherRows(Region &from, Region &numbers, Region &zero, Region &to) {
+void CompilerState::gatherRows(Region &from, int64_t fromPiece, Region &numbers, Region &zero, Region &to,
+                               int64_t toPiece, int64_t vectors) {
   // The numbers come from the other hemisphere; what they gather goes on outward and is turned round by the switch
   // unit.
   unsigned hemisphere = from.hemisphere;
@@ -640,7 +643,7 @@ void CompilerState::gatherRows(Region &from, Region &numbers, Region &zero, Regi
   int64_t bytes = from.bytes(), place = machine.switchCoordinate(hemisphere, away);
   constexpr int64_t runs = 4;
   placeInParts(
-      to.rows * to.pieces, to.rows * to.pieces,
+      vectors, vectors,
       [&](int64_t variant, int64_t first, int64_t count) {
         int64_t base = variant * machine.streams / runs, unit = variant % machine.distributors;
         Source map = streamOf(away, base + bytes);
@@ -648,9 +651,9 @@ void CompilerState::gatherRows(Region &from, Region &numbers, Region &zero, Regi
         addRead(movement, zero, 0, 0, 0, 0, streamOf(away, base + bytes + 1), in, count);
         for (int64_t byte = 0; byte < bytes; ++byte) {
           // Captured where the numbers pass, and at the switch unit in its cycle.
-          int64_t cycle = -machine.memoryGather - (place - coordinate(from, 0, byte, 0, away));
-          Step gather = access(Opcode::Gather, from, 0, byte, 0, 0, streamOf(away, base + byte), cycle, count);
-          setValue(gather.instruction, Member::Word2, from.wordsNeeded());
+          int64_t cycle = -machine.memoryGather - (place - coordinate(from, fromPiece, byte, 0, away));
+          Step gather = access(Opcode::Gather, from, fromPiece, byte, 0, 0, streamOf(away, base + byte), cycle, count);
+          setValue(gather.instruction, Member::Word2, from.rows);
           setValue(gather.instruction, Member::Small2, map.byte());
           movement.steps.push_back(std::move(gather));
           movement.regions.push_back(&from);
@@ -669,7 +672,7 @@ void CompilerState::gatherRows(Region &from, Region &numbers, Region &zero, Regi
                                                       {Member::Small2, streamOf(back, base).byte()}}),
                  0, count});
         for (int64_t byte = 0; byte < bytes; ++byte)
-          addWrite(movement, to, 0, byte, first, 1, streamOf(back, base + byte), out, count);
+          addWrite(movement, to, toPiece, byte, first, 1, streamOf(back, base + byte), out, count);
         return movement;
       },
       runs);

@@ -8,7 +8,6 @@
 #include "llvm/ADT/STLExtras.h"
 
 #include <cstring>
-#include <numeric>
 
 namespace quadrille::tsp {
 
@@ -57,54 +56,44 @@ llvm::Expected<RegionPointer> CompilerState::spreadElements(const RegionPointer 
   auto to = allocate(shape, {&from});
   if (!to)
     return to.takeError();
-  auto hemisphere = static_cast<unsigned>(matrixTurn++ % machine.hemispheres);
-  install(hemisphere, ones, ProductType::U8);
+  MatrixUnit unit{static_cast<unsigned>(matrixTurn++ % machine.hemispheres), 0};
+  install(unit, ones, ProductType::U8);
   for (int64_t byte = 0; byte < from.bytes(); ++byte)
     for (int64_t row = 0; row < rows;) {
       int64_t count = std::min(rows - row, machine.repeatMaximum + 1);
+      count = std::min(from.together(row, 1, count), (*to)->together(row, 1, count));
       ProductRun run;
       run.from = &from;
       run.fromByte = byte;
       run.fromRow = row;
       run.to = to->get();
       run.toByte = byte;
-      run.toBytes = 1;
       run.toRow = row;
       run.count = count;
       run.mode = static_cast<uint8_t>(AccumulateMode::Pass);
-      multiply(hemisphere, ProductType::U8, run);
+      multiply(unit, run);
       row += count;
     }
   return *to;
 }
 
-// Word numbers as memory takes them: for each piece and each index the row counted from `base`, below `rows`, in the
-// lanes that hold a number's bytes.
+// Word numbers as memory takes them: for each index the row counted from `base`, below `rows`, in the lanes that hold a
+// number's bytes.
 llvm::Expected<RegionPointer> CompilerState::wordNumbers(const RegionPointer &indices, int64_t extent, int64_t base,
-                                                         int64_t rows, int64_t pieces) {
-  int64_t vector = machine.vectorBytes(), count = indices->rows;
-  ElementType i32 = ElementType::i32;
-  // Where in its number each lane's byte stands, in bits, and the first word of each piece.
-  Tensor shifts = Tensor::zeros(i32, {1, vector}), firsts = Tensor::uninitialized(i32, {pieces, vector});
+                                                         int64_t rows) {
+  constexpr ElementType i32 = ElementType::i32;
+  int64_t vector = machine.vectorBytes();
+  // Where in its number each lane's byte stands, in bits.
+  Tensor shifts = Tensor::zeros(i32, {1, vector});
   for (int64_t lane = 0; lane < vector; ++lane)
     shifts.mutableData<int32_t>()[lane] = static_cast<int32_t>(lane % machine.lanes % machine.gatherAddressBytes * 8);
-  for (int64_t i = 0; i < pieces * vector; ++i)
-    firsts.mutableData<int32_t>()[i] = static_cast<int32_t>(i / vector * rows);
   auto shift = constantRegion("byte of a number", i32, 1, vector, std::move(shifts), {indices.get()});
   if (!shift)
     return shift.takeError();
-  auto first = constantRegion("first word", i32, pieces, vector, std::move(firsts), {indices.get(), shift->get()});
-  if (!first)
-    return first.takeError();
-  Operand index{indices, {}}, bits{*shift, std::vector<int64_t>(pieces * count)}, start{*first, {}};
-  for (int64_t row = 0; row < pieces * count; ++row) {
-    index.rows.push_back(row % count);
-    start.rows.push_back(row / count);
-  }
+  Operand bits{*shift, std::vector<int64_t>(indices->rows)};
   BlockExpression body;
-  body.inputs = {i32, i32, i32};
+  body.inputs = {i32, i32};
   Register given = body.append(BlockOpcode::Input, i32, {}, 0), places = body.append(BlockOpcode::Input, i32, {}, 1);
-  Register word = body.append(BlockOpcode::Input, i32, {}, 2);
   auto constant = [&](int64_t value) {
     return body.append(BlockOpcode::Constant, i32, {}, static_cast<uint32_t>(value));
   };
@@ -112,10 +101,9 @@ llvm::Expected<RegionPointer> CompilerState::wordNumbers(const RegionPointer &in
   number = body.append(BlockOpcode::Subtract, i32, {number, constant(base)});
   number = body.append(BlockOpcode::Maximum, i32, {number, constant(0)});
   number = body.append(BlockOpcode::Minimum, i32, {number, constant(rows - 1)});
-  number = body.append(BlockOpcode::Add, i32, {number, word});
   number = body.append(BlockOpcode::ShiftRight, i32, {number, places});
   body.results = {body.append(BlockOpcode::Convert, ElementType::u8, {number})};
-  auto made = stream(body, {index, bits, start}, pieces * count, vector);
+  auto made = stream(body, {wholeOf(indices), bits}, indices->rows, vector);
   if (!made)
     return made.takeError();
   return made->front();
@@ -138,38 +126,25 @@ llvm::Error CompilerState::pickRows(const Kernel &kernel) {
   auto indices = rowwiseOf(kernel.reads[1].value);
   if (!indices)
     return indices.takeError();
-  // A table that no bank holds is cut into parts of its rows, which are all asked.
+  auto whole = regionOf(table);
+  if (!whole)
+    return whole.takeError();
+  // Each segment of the table is asked for every index, and gives some row where another one has it.
   struct Part {
     int64_t base;
-    RegionPointer rows, picked;
+    RegionPointer picked;
   };
   std::vector<Part> parts;
-  Region whole = Region::of(data.type, extent, columns, machine.vectorBytes());
-  int64_t most = machine.words / whole.pieces;
-  if (regions[table] || extent <= most) {
-    auto region = regionOf(table);
-    if (!region)
-      return region.takeError();
-    parts.push_back({0, *region, nullptr});
-  } else {
-    for (int64_t base = 0; base < extent; base += most) {
-      int64_t rows = std::min(most, extent - base);
-      size_t width = byteWidth(data.type) * static_cast<size_t>(columns);
-      Tensor slice;
-      if (data.data.valid())
-        slice = Tensor::borrow(
-            data.type, {rows, columns},
-            data.data.bytes().slice(static_cast<size_t>(base) * width, static_cast<size_t>(rows) * width),
-            std::make_shared<Tensor>(data.data));
-      auto region = constantRegion(data.name, data.type, rows, columns, std::move(slice), {indices->get()});
-      if (!region)
-        return region.takeError();
-      parts.push_back({base, *region, nullptr});
+  for (int64_t segment = 0; segment < (*whole)->segments(); ++segment) {
+    Region from = **whole;
+    int64_t base = segment * from.rowsOfSegment(), slices = from.bytes();
+    if (from.segmentRows) {
+      from.slices.assign((*whole)->slices.begin() + segment * slices,
+                         (*whole)->slices.begin() + (segment + 1) * slices);
+      from.rows = std::min(from.segmentRows, from.rows - base);
     }
-  }
-  for (Part &part : parts) {
-    Region &from = *part.rows;
-    auto numbers = wordNumbers(*indices, extent, part.base, from.rows, from.pieces);
+    from.hemisphere = from.slices[0].hemisphere;
+    auto numbers = wordNumbers(*indices, extent, base, from.rows);
     if (!numbers)
       return numbers.takeError();
     unsigned opposite = from.hemisphere == west ? east : west;
@@ -185,8 +160,10 @@ llvm::Error CompilerState::pickRows(const Kernel &kernel) {
     auto zero = splatRegion(ElementType::u8, 0, {&from, numbers->get(), picked->get()}, std::nullopt);
     if (!zero)
       return zero.takeError();
-    gatherRows(from, **numbers, **zero, **picked);
-    part.picked = *picked;
+    for (int64_t piece = 0; piece < from.pieces; ++piece)
+      gatherRows(from, piece, **numbers, **zero, **picked, piece, count);
+    (*whole)->lastRead = std::max((*whole)->lastRead, from.lastRead);
+    parts.push_back({base, *picked});
   }
   if (parts.size() == 1) {
     regions[to] = parts[0].picked;
@@ -195,13 +172,11 @@ llvm::Error CompilerState::pickRows(const Kernel &kernel) {
   // Of parts that begin at or below the index the last one has it.
   BlockExpression body;
   Register number = 0, result = 0;
-  std::vector<int64_t> all(count);
-  std::iota(all.begin(), all.end(), 0);
-  std::vector<Operand> operands = {{*indices, all}};
+  std::vector<Operand> operands = {wholeOf(*indices)};
   body.inputs = {ElementType::i32};
   number = wrappedIndex(body, body.append(BlockOpcode::Input, ElementType::i32, {}, 0), extent);
   for (const Part &part : parts) {
-    operands.push_back({part.picked, all});
+    operands.push_back(wholeOf(part.picked));
     body.inputs.push_back(data.type);
     Register picked = body.append(BlockOpcode::Input, data.type, {}, body.inputs.size() - 1);
     if (part.base == 0) {

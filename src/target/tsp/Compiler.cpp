@@ -90,9 +90,7 @@ llvm::Expected<MachineGraph> machineGraph(const KernelGraph &original, const Arc
   }
   structureReshapes(graph);
   graph::dropUnused(graph);
-  graph::absorbMoves(graph, [&](const KernelGraph &of, const Kernel &kernel) {
-    return kernel.kind == KernelKind::Contract && whyNot(of, kernel, machine).empty();
-  });
+  graph::absorbMoves(graph, isMatrixProduct);
   // Longer ones seldom find units.
   graph::fuseElementwise(graph, static_cast<size_t>(machine.alus) / 2);
   narrowProductOperands(graph);

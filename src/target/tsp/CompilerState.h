@@ -257,8 +257,10 @@ private:
   // All lanes of each row, those beyond the columns too; the packed form of the results.
   llvm::Expected<RegionPointer> reduceLanes(const RegionPointer &terms, BlockOpcode operation);
   llvm::Expected<RegionPointer> unpackRows(const RegionPointer &packed, int64_t rows);
-  // Each superlane of a row of `to` from the row of `from` that `numbers` says. `zero`: a vector of zeros.
-  void gatherRows(Region &from, Region &numbers, Region &zero, Region &to);
+  // Each superlane of `vectors` rows of a piece of `to`, whose pieces follow each other, from the row of a piece of
+  // `from`, of one segment, that `numbers` says. `zero`: a vector of zeros.
+  void gatherRows(Region &from, int64_t fromPiece, Region &numbers, Region &zero, Region &to, int64_t toPiece,
+                  int64_t vectors);
   // Whether a value's elements are to be had in all lanes without moving the value's matrix, or cheaper than that; for
   // a result with so many columns.
   bool hasRowwise(graph::ValueId id, int64_t columns) const;
@@ -286,8 +288,7 @@ private:
   // CompileRows.cpp
   // Of a matrix of one piece: each of its elements, in row-major order, in every lane of a row.
   llvm::Expected<RegionPointer> spreadElements(const RegionPointer &matrix);
-  llvm::Expected<RegionPointer> wordNumbers(const RegionPointer &indices, int64_t extent, int64_t base, int64_t rows,
-                                            int64_t pieces);
+  llvm::Expected<RegionPointer> wordNumbers(const RegionPointer &indices, int64_t extent, int64_t base, int64_t rows);
   static Register wrappedIndex(BlockExpression &body, Register index, int64_t extent);
   llvm::Error pickRows(const graph::Kernel &kernel);
 

@@ -352,8 +352,8 @@ std::optional<TapPlan> planTaps(const KernelGraph &graph, const Kernel &kernel, 
           }
           rows.push_back(inside ? static_cast<int32_t>(row) : TapPlan::padding);
         }
-        if (llvm::all_of(rows, [](int32_t row) { return row < 0; }))
-          continue;
+        if (llvm::all_of(rows, [](int32_t row) { return row < 0; }) && (!lhs.padding || lhs.padding->bits == 0))
+          continue; // zeros add nothing
         plan.taps.push_back(std::move(taps));
         for (const Window &window : windowsOf(used, options))
           part.passes.push_back(
