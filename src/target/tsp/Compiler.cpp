@@ -183,8 +183,8 @@ llvm::Expected<ChipCode> CompilerState::finish() {
 }
 
 uint32_t CompilerState::nodeOf(size_t kernel) const {
-  const std::vector<uint32_t> &nodes = graph.kernels[kernel].nodes;
-  return nodes.empty() ? 0 : nodes.front();
+  bool hasNode = kernel < graph.kernels.size() && !graph.kernels[kernel].nodes.empty();
+  return hasNode ? graph.kernels[kernel].nodes.front() : 0;
 }
 
 llvm::Error CompilerState::kernel(const Kernel &kernel) {

@@ -84,6 +84,8 @@ std::optional<std::vector<ChipPart>> Partition::parts(int64_t chips) const {
     auto operator<=>(const Best &) const = default;
   };
   size_t kernels = graph.kernels.size();
+  if (kernels == 0)
+    return whole(graph);
   std::vector<Best> best(kernels + 1);
   best[0] = {0, 0};
   std::vector<std::vector<size_t>> cuts; // by round and kernel: where the last part begins; the kernel itself: no part
