@@ -73,22 +73,20 @@ llvm::Error CompilerState::receive(CompilerState &sender) {
   };
   std::vector<Arrival> arrivals;
   for (graph::ValueId value : part.arriving) {
-    auto from = sender.regionOf(value);
-    if (!from)
-      return from.takeError();
+    const RegionPointer &from = sender.regions[value];
     size_t needed = part.first;
     while (needed < part.end && !llvm::is_contained(graph::operandsOf(graph.kernels[needed]), value))
       ++needed;
-    auto known = llvm::find_if(arrivals, [&](const Arrival &arrival) { return arrival.from == *from; });
+    auto known = llvm::find_if(arrivals, [&](const Arrival &arrival) { return arrival.from == from; });
     if (known == arrivals.end()) {
-      Region shape = **from;
+      Region shape = *from;
       shape.ready = shape.writable = shape.lastRead = 0;
       shape.rowReady.clear();
       shape.copies.clear();
       auto region = allocate(std::move(shape), {});
       if (!region)
         return region.takeError();
-      known = arrivals.insert(arrivals.end(), {*from, *region, needed});
+      known = arrivals.insert(arrivals.end(), {from, *region, needed});
     }
     known->needed = std::min(known->needed, needed);
     regions[value] = known->to;

@@ -141,6 +141,10 @@ llvm::Error CompilerState::run() {
   for (size_t number : part.outputs)
     if (llvm::Error error = output(static_cast<uint32_t>(graph.inputs.size() + number), graph.outputs[number]))
       return error;
+  // Values that are there in other forms only become what the next chip is sent.
+  for (ValueId value : part.leaving)
+    if (auto region = regionOf(value); !region)
+      return region.takeError();
   for (Layout &layout : llvm::MutableArrayRef(code.layouts).drop_front(firstLayout))
     layout.chip = static_cast<uint16_t>(chip);
   return llvm::Error::success();
