@@ -238,6 +238,25 @@ llvm::Expected<BlockExpression> CompilerState::withLoopNumbers(const Kernel &ker
 }
 
 llvm::Error CompilerState::map(const Kernel &kernel) {
+  // Where several indices of other dimensions share a vector, all operands lie as the result does.
+  const graph::ValueId result = kernel.writes[0].value;
+  if (const Packing &packing = packings[result]; packing != plainPacking(graph.values[result].shape)) {
+    std::vector<Operand> operands;
+    for (const Read &read : kernel.reads) {
+      if (!graph::readsOwnElement(graph, kernel, read) || packings[read.value] != packing)
+        return internalError("operands of '" + kernel.operation + "' lie differently");
+      auto region = regionOf(read.value);
+      if (!region)
+        return region.takeError();
+      operands.push_back(wholeOf(*region));
+    }
+    auto made = stream(kernel.body, operands, operands[0].region->rows, lanesOf(packing),
+                       multiplied[result] && !isOutput[result]);
+    if (!made)
+      return made.takeError();
+    regions[result] = made->front();
+    return llvm::Error::success();
+  }
   auto packed = mapPacked(kernel);
   if (!packed)
     return packed.takeError();

@@ -105,6 +105,8 @@ llvm::Expected<RegionPointer> CompilerState::streamTaps(TapProduct &product) {
   shape.spread = shape.pieces > 1 && shape.pieces * shape.bytes() <= mostSpread;
   if (!product.isOutput && rows >= fewRows && shape.slicesNeeded() * 2 <= 2 * mostSpread)
     shape.segmentRows = (rows + 1) / 2;
+  if (shape.segmentRows && shape.wordsNeeded() > machine.words)
+    shape.segmentRows = 0; // as many as it needs
   if (product.isOutput)
     shape.spread = false;
   std::vector<const Region *> avoid = {product.lhs.get()};

@@ -10,6 +10,7 @@
 #include "target/tsp/CompilerState.h"
 #include "target/tsp/Lower.h"
 #include "target/tsp/Orient.h"
+#include "target/tsp/Pack.h"
 
 #include "llvm/ADT/STLExtras.h"
 
@@ -95,8 +96,7 @@ llvm::Expected<MachineGraph> machineGraph(const KernelGraph &original, const Arc
   graph::fuseElementwise(graph, static_cast<size_t>(machine.alus) / 2);
   narrowProductOperands(graph);
   result.ends = orientValues(graph);
-  for (const graph::Value &value : graph.values)
-    result.packings.push_back(plainPacking(value.shape));
+  result.packings = choosePackings(graph, machine);
   return result;
 }
 

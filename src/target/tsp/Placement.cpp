@@ -4,8 +4,6 @@
 
 #include "llvm/ADT/STLExtras.h"
 
-#include <limits>
-
 namespace quadrille::tsp {
 
 int64_t columnsOf(llvm::ArrayRef<int64_t> shape) {
@@ -56,49 +54,60 @@ Region Region::of(ElementType type, int64_t rows, int64_t columns, int64_t wides
   return region;
 }
 
-RegionPointer Placement::share(Region region) {
+std::optional<int64_t> Placement::addressIn(llvm::ArrayRef<SliceName> slices, uint8_t bank, int64_t words, bool again) {
+  int64_t address = 0;
+  for (bool moved = true; std::exchange(moved, false);)
+    for (SliceName slice : slices)
+      for (const Words &of : bankOf(slice, bank))
+        if ((of.live || !again) && of.begin < address + words && address < of.end) {
+          address = of.end;
+          moved = true;
+        }
+  return address + words <= machine.words ? std::optional(address) : std::nullopt;
+}
+
+RegionPointer Placement::take(Region region, std::vector<SliceName> slices, uint8_t bank, int64_t address) {
+  int64_t begin = address, end = address + region.wordsNeeded();
+  for (SliceName slice : slices) {
+    Bank &words = bankOf(slice, bank), kept;
+    for (const Words &of : words) {
+      if (of.end <= begin || end <= of.begin) {
+        kept.push_back(of);
+        continue;
+      }
+      // What was taken and never used hands on what was there before.
+      region.writable = std::max(region.writable, of.writable);
+      if (of.begin < begin)
+        kept.push_back({of.begin, begin, of.writable, false});
+      if (end < of.end)
+        kept.push_back({end, of.end, of.writable, false});
+    }
+    kept.push_back({begin, end, 0, true});
+    llvm::sort(kept, [](const Words &a, const Words &b) { return a.begin < b.begin; });
+    words = std::move(kept);
+  }
+  region.hemisphere = slices[0].hemisphere;
+  region.bank = bank;
+  region.address = address;
+  region.slices = std::move(slices);
   return {new Region(std::move(region)), [this](Region *unused) {
             unused->copies.clear();
-            spare.push_back(std::move(*unused));
+            int64_t writable = std::max({unused->lastRead + 1, unused->ready + 1, unused->writable});
+            for (SliceName slice : unused->slices)
+              for (Words &of : bankOf(slice, unused->bank))
+                if (of.live && of.begin == unused->address) {
+                  of.live = false;
+                  of.writable = writable;
+                }
             delete unused;
           }};
 }
 
-RegionPointer Placement::allocate(Region region, llvm::ArrayRef<const Region *> avoid,
-                                  std::optional<unsigned> hemisphere, bool anywhere, bool initial, Pool pool) {
+RegionPointer Placement::find(Region &region, llvm::ArrayRef<const Region *> avoid, std::optional<unsigned> hemisphere,
+                              bool anywhere, Pool pool, bool again) {
   auto count = static_cast<size_t>(region.slicesNeeded());
-  region.number = ++placed;
-  // Of what lies unused, what was used last longest ago: writing there waits least.
-  auto reuse = [&]() -> RegionPointer {
-    Region *best = nullptr;
-    auto freeFrom = [](const Region &old) { return std::max({old.lastRead + 1, old.ready + 1, old.writable}); };
-    for (Region &old : spare) {
-      bool sides = anywhere || llvm::all_of(old.slices, [&](SliceName slice) {
-                     return slice.hemisphere == hemisphere.value_or(old.slices[0].hemisphere);
-                   });
-      if (old.slices.size() != count || old.wordsNeeded() < region.wordsNeeded() || !sides ||
-          llvm::any_of(avoid, [&](const Region *other) { return other && old.sharesSlices(*other); }))
-        continue;
-      if (!best || freeFrom(old) < freeFrom(*best))
-        best = &old;
-    }
-    if (!best)
-      return nullptr;
-    region.hemisphere = best->slices[0].hemisphere;
-    region.slices = best->slices;
-    region.bank = best->bank;
-    region.address = best->address;
-    // What was taken and never used hands on what was there before.
-    region.writable = freeFrom(*best);
-    std::swap(*best, spare.back());
-    spare.pop_back();
-    return share(std::move(region));
-  };
-  bool scarce = used > machine.hemispheres * machine.slices * machine.banks * machine.words / 2;
-  if (scarce && !initial)
-    if (RegionPointer found = reuse())
-      return found;
-  // Both hemispheres and banks in turn; of the slices those with most room.
+  int64_t words = region.wordsNeeded();
+  // Both hemispheres and banks in turn.
   for (int64_t attempt = 0; attempt < machine.hemispheres * machine.banks; ++attempt) {
     int64_t number = turn++;
     auto side = static_cast<unsigned>(number % machine.hemispheres);
@@ -107,9 +116,6 @@ RegionPointer Placement::allocate(Region region, llvm::ArrayRef<const Region *> 
       side = *hemisphere;
       bank = static_cast<uint8_t>(number % machine.banks);
     }
-    auto top = [&](SliceName slice) -> int64_t & {
-      return next[(slice.hemisphere * machine.slices + slice.slice) * machine.banks + bank];
-    };
     std::vector<SliceName> slices;
     for (unsigned of = 0; of < machine.hemispheres; ++of)
       for (uint16_t slice = 0; slice < machine.slices && (anywhere || of == side); ++slice) {
@@ -118,46 +124,48 @@ RegionPointer Placement::allocate(Region region, llvm::ArrayRef<const Region *> 
             llvm::none_of(avoid, [&](const Region *other) { return other && llvm::is_contained(other->slices, name); }))
           slices.push_back(name);
       }
-    if (slices.size() < count)
-      continue;
-    // The inner slices for values, the outer ones for weights, while a bank has room.
-    auto rank = [&](SliceName name) {
-      bool outer = name.slice >= machine.slices / 2, full = top(name) + region.wordsNeeded() > machine.words;
-      return std::tuple(full, outer != (pool == Pool::Weights), top(name), name);
-    };
-    llvm::sort(slices, [&](SliceName a, SliceName b) { return rank(a) < rank(b); });
-    // Words below the first one are lost in slices that are less full. When there are few left, slices alike are best.
-    if (scarce) {
-      llvm::sort(slices, [&](SliceName a, SliceName b) { return std::pair(top(a), a) < std::pair(top(b), b); });
-      size_t best = 0;
-      int64_t least = std::numeric_limits<int64_t>::max();
-      for (size_t first = 0; first + count <= slices.size(); ++first) {
-        int64_t lost = 0, highest = top(slices[first + count - 1]);
-        for (SliceName slice : llvm::ArrayRef(slices).slice(first, count))
-          lost += highest - top(slice);
-        if (lost < least && highest + region.wordsNeeded() <= machine.words) {
-          least = lost;
-          best = first;
-        }
+    if (pool == Pool::Weights && !anywhere) {
+      // From the outermost slice inwards, always the same ones together, so that no words are lost between them.
+      llvm::sort(slices, [](SliceName a, SliceName b) { return a.slice > b.slice; });
+      for (size_t first = 0; first + count <= slices.size(); first += count) {
+        llvm::ArrayRef<SliceName> block = llvm::ArrayRef(slices).slice(first, count);
+        if (auto address = addressIn(block, bank, words, again))
+          return take(region, block.vec(), bank, *address);
       }
-      slices.erase(slices.begin(), slices.begin() + static_cast<ptrdiff_t>(best));
-    }
-    slices.resize(count);
-    int64_t address = 0;
-    for (SliceName slice : slices)
-      address = std::max(address, top(slice));
-    if (address + region.wordsNeeded() > machine.words)
       continue;
+    }
+    // From the inner half, if it has room; of the slices those with the lowest free words.
+    std::vector<std::tuple<bool, int64_t, SliceName>> ranked;
+    for (SliceName name : slices)
+      if (auto address = addressIn(name, bank, words, again))
+        ranked.emplace_back(name.slice >= machine.slices / 2, *address, name);
+    if (ranked.size() < count)
+      continue;
+    llvm::sort(ranked);
+    slices.clear();
+    for (size_t i = 0; i < count; ++i)
+      slices.push_back(std::get<2>(ranked[i]));
     llvm::sort(slices);
-    for (SliceName slice : slices)
-      used += address + region.wordsNeeded() - std::exchange(top(slice), address + region.wordsNeeded());
-    region.hemisphere = slices[0].hemisphere;
-    region.bank = bank;
-    region.address = address;
-    region.slices = std::move(slices);
-    return share(std::move(region));
+    if (auto address = addressIn(slices, bank, words, again))
+      return take(region, std::move(slices), bank, *address);
   }
-  return initial ? nullptr : reuse();
+  return nullptr;
+}
+
+RegionPointer Placement::allocate(Region region, llvm::ArrayRef<const Region *> avoid,
+                                  std::optional<unsigned> hemisphere, bool anywhere, bool initial, Pool pool) {
+  region.number = ++placed;
+  if (initial)
+    return find(region, avoid, hemisphere, anywhere, pool, /*again=*/false);
+  // Memory that was never used waits for nobody; but weights, which are still to come, need most of it.
+  bool scarce = used > machine.hemispheres * machine.slices * machine.banks * machine.words / 4;
+  for (bool again : {scarce, !scarce})
+    if (RegionPointer found = find(region, avoid, hemisphere, anywhere, pool, again)) {
+      if (!again)
+        used += region.slicesNeeded() * region.wordsNeeded();
+      return found;
+    }
+  return nullptr;
 }
 
 } // namespace quadrille::tsp

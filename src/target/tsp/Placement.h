@@ -60,7 +60,7 @@ using RegionPointer = std::shared_ptr<Region>;
 class Placement {
 public:
   explicit Placement(const Architecture &machine)
-      : machine(machine), next(machine.hemispheres * machine.slices * machine.banks) {}
+      : machine(machine), banks(machine.hemispheres * machine.slices * machine.banks) {}
 
   // For what the slices are meant as long as they have room: values near the vector unit, weights near the matrix unit.
   enum class Pool : uint8_t { Values, Weights };
@@ -74,12 +74,27 @@ public:
                          Pool pool = Pool::Values);
 
 private:
-  RegionPointer share(Region region);
+  // Words [begin, end) of a bank of a slice.
+  struct Words {
+    int64_t begin, end;
+    int64_t writable; // if nobody needs them any more: from when on they can be written
+    bool live;
+  };
+  using Bank = std::vector<Words>; // in order; what was never used is left out
+
+  Bank &bankOf(SliceName slice, uint8_t bank) {
+    return banks[(slice.hemisphere * machine.slices + slice.slice) * machine.banks + bank];
+  }
+  // The lowest address from which on `words` are free in all slices; nothing when there is none. `again`: words that
+  // were used before are free when nobody needs them.
+  std::optional<int64_t> addressIn(llvm::ArrayRef<SliceName> slices, uint8_t bank, int64_t words, bool again);
+  RegionPointer take(Region region, std::vector<SliceName> slices, uint8_t bank, int64_t address);
+  RegionPointer find(Region &region, llvm::ArrayRef<const Region *> avoid, std::optional<unsigned> hemisphere,
+                     bool anywhere, Pool pool, bool again);
 
   const Architecture &machine;
-  std::vector<Region> spare;
-  std::vector<int64_t> next; // by slice and bank: first word that was never used
-  int64_t used = 0;          // words of all slices
+  std::vector<Bank> banks; // by slice and bank
+  int64_t used = 0;        // words of values, dead ones too
   int64_t turn = 0;
   uint32_t placed = 0;
 };
