@@ -1,5 +1,6 @@
 // Elementwise kernels, and reductions as one elementwise step for each point of the reduced loops.
 #include "base/Error.h"
+#include "graph/CombineOf.h"
 #include "graph/KernelQueries.h"
 #include "numerics/Convert.h"
 #include "target/tsp/Compiler.h"
@@ -163,7 +164,8 @@ llvm::Expected<Operand> CompilerState::operandOf(const Kernel &kernel, const Rea
   bool byRows = columnsOf(from) == columns;
   for (size_t d = 0; d < from.size(); ++d) {
     auto [low, high] = reaches(d);
-    byRows &= low >= 0 && high < from[d];
+    // Rows beyond the value are rows of padding.
+    byRows &= (low >= 0 && high < from[d]) || (d != lastFrom && read.padding);
     if (!shape.empty() && columns > 1)
       byRows &= indices[d].steps[last] == (d == lastFrom ? 1 : 0);
     if (d == lastFrom)
@@ -177,14 +179,19 @@ llvm::Expected<Operand> CompilerState::operandOf(const Kernel &kernel, const Rea
   if (byRows) {
     for (auto [row, index] : llvm::enumerate(operand.rows)) {
       index = 0;
+      bool inside = true;
       for (size_t d = 0; d + 1 < from.size(); ++d) {
         int64_t at = indices[d].offset;
         for (size_t r = 0; r + 1 < shape.size(); ++r)
           at += indices[d].steps[r] * (static_cast<int64_t>(row) * columns / resultStrides[r] % shape[r]);
+        inside &= at >= 0 && at < from[d];
         index += at * strides[d] / columns;
       }
+      if (!inside)
+        index = -1;
     }
     operand.region = *region;
+    operand.paddingBits = read.padding ? read.padding->bits : 0;
     return operand;
   }
   auto routed = route({*region}, Region::of((*region)->type, rowsOf(shape), columns, machine.vectorBytes()),
@@ -251,7 +258,7 @@ llvm::Error CompilerState::map(const Kernel &kernel) {
       operands.push_back(wholeOf(*region));
     }
     auto made = stream(kernel.body, operands, operands[0].region->rows, lanesOf(packing),
-                       multiplied[result] && !isOutput[result]);
+                       isOutput[result] ? 0 : copiesOf[result]);
     if (!made)
       return made.takeError();
     regions[result] = made->front();
@@ -283,7 +290,7 @@ llvm::Error CompilerState::map(const Kernel &kernel) {
   if (!body)
     return body.takeError();
   const graph::ValueId written = kernel.writes[0].value;
-  auto results = stream(*body, operands, rowsOf(shape), columnsOf(shape), multiplied[written] && !isOutput[written]);
+  auto results = stream(*body, operands, rowsOf(shape), columnsOf(shape), isOutput[written] ? 0 : copiesOf[written]);
   if (!results)
     return results.takeError();
   for (auto [write, region] : llvm::zip(kernel.writes, *results))
@@ -308,23 +315,9 @@ llvm::Expected<std::vector<RegionPointer>> CompilerState::reduceRows(const Kerne
   for (auto [row, index] : llvm::enumerate(all))
     index = static_cast<int64_t>(row);
   std::vector<RegionPointer> sums(kernel.writes.size());
-  auto combine = [&](size_t result, const RegionPointer &with) -> llvm::Error {
-    if (!sums[result]) {
-      sums[result] = with;
-      return llvm::Error::success();
-    }
-    BlockExpression body = combining(*operationOf(kernel.writes[result].combiner), with->type);
-    auto combined = stream(body, {{sums[result], all}, {with, all}}, rows, columns);
-    if (!combined)
-      return combined.takeError();
-    sums[result] = combined->front();
-    return llvm::Error::success();
-  };
   for (auto [result, write] : llvm::enumerate(kernel.writes)) {
     ElementType type = graph.values[write.value].type;
-    uint64_t zero = 0;
-    bool neutral = write.initialScalar && write.combiner == graph::Combiner::Sum && write.initialScalar->bits == zero;
-    if (write.initialScalar && !neutral) {
+    if (write.initialScalar && write.initialScalar->bits != neutralBits(graph::combineOf(write.combiner), type)) {
       auto start = splatRegion(type, write.initialScalar->bits, {}, std::nullopt);
       if (!start)
         return start.takeError();
@@ -349,30 +342,67 @@ llvm::Expected<std::vector<RegionPointer>> CompilerState::reduceRows(const Kerne
       sums[result] = copied->front();
     }
   }
-  for (int64_t number = 0; number < points; ++number) {
-    std::vector<int64_t> point(kernel.loops.size());
-    int64_t left = number;
-    for (size_t loop = kernel.loops.size(); loop-- > 0;)
-      if (kernel.loops[loop].reduction) {
-        point[loop] = left % kernel.loops[loop].extent;
-        left /= kernel.loops[loop].extent;
-      }
+  // Several points at once: as many rows as can be read in one cycle.
+  int64_t most = 1;
+  for (const Read &read : kernel.reads)
+    if (const RegionPointer &region = regions[read.value])
+      most = std::max<int64_t>(most, 1 + static_cast<int64_t>(region->copies.size()));
+  for (int64_t number = 0; number < points;) {
+    BlockExpression body;
     std::vector<Operand> operands;
-    for (const Read &read : kernel.reads) {
-      auto operand = operandOf(kernel, read, point, shape);
-      if (!operand)
-        return operand.takeError();
-      operands.push_back(std::move(*operand));
+    std::vector<std::optional<Register>> results(sums.size());
+    auto combine = [&](size_t result, Register with) {
+      ElementType type = body.instructions[with].type;
+      results[result] = results[result]
+                            ? body.append(*operationOf(kernel.writes[result].combiner), type, {*results[result], with})
+                            : with;
+    };
+    for (auto [result, sum] : llvm::enumerate(sums))
+      if (sum) {
+        results[result] = body.append(BlockOpcode::Input, sum->type, {}, operands.size());
+        body.inputs.push_back(sum->type);
+        operands.push_back({sum, all});
+      }
+    for (int64_t end = std::min(points, number + most); number < end; ++number) {
+      std::vector<int64_t> point(kernel.loops.size());
+      int64_t left = number;
+      for (size_t loop = kernel.loops.size(); loop-- > 0;)
+        if (kernel.loops[loop].reduction) {
+          point[loop] = left % kernel.loops[loop].extent;
+          left /= kernel.loops[loop].extent;
+        }
+      std::vector<Operand> own;
+      for (const Read &read : kernel.reads) {
+        auto operand = operandOf(kernel, read, point, shape);
+        if (!operand)
+          return operand.takeError();
+        own.push_back(std::move(*operand));
+      }
+      auto term = withLoopNumbers(kernel, point, shape, own);
+      if (!term)
+        return term.takeError();
+      std::vector<Register> renamed;
+      for (const BlockInstruction &instruction : term->instructions) {
+        llvm::SmallVector<Register, 3> of;
+        for (unsigned i = 0; i < operandCount(instruction.opcode); ++i)
+          of.push_back(renamed[instruction.operands[i]]);
+        bool input = instruction.opcode == BlockOpcode::Input;
+        renamed.push_back(body.append(instruction.opcode, instruction.type, of,
+                                      instruction.immediate + (input ? body.inputs.size() : 0)));
+      }
+      for (auto [type, operand] : llvm::zip(term->inputs, own)) {
+        body.inputs.push_back(type);
+        operands.push_back(std::move(operand));
+      }
+      for (auto [result, reg] : llvm::enumerate(term->results))
+        combine(result, renamed[reg]);
     }
-    auto body = withLoopNumbers(kernel, point, shape, operands);
-    if (!body)
-      return body.takeError();
-    auto terms = stream(*body, operands, rows, columns);
-    if (!terms)
-      return terms.takeError();
-    for (auto [result, term] : llvm::enumerate(*terms))
-      if (llvm::Error error = combine(result, term))
-        return std::move(error);
+    for (const std::optional<Register> &result : results)
+      body.results.push_back(*result);
+    auto made = stream(body, operands, rows, columns);
+    if (!made)
+      return made.takeError();
+    sums = std::move(*made);
   }
   return sums;
 }
@@ -413,7 +443,7 @@ llvm::Expected<RegionPointer> CompilerState::copyOf(const RegionPointer &from, l
 
 llvm::Expected<std::vector<RegionPointer>> CompilerState::stream(const BlockExpression &body,
                                                                  const std::vector<Operand> &operands, int64_t rows,
-                                                                 int64_t columns, bool copied) {
+                                                                 int64_t columns, int64_t copies) {
   // The same expression comes again for each point of a reduction.
   auto [known, fresh] = stagesOf.try_emplace(body.print());
   std::string reason;
@@ -430,7 +460,8 @@ llvm::Expected<std::vector<RegionPointer>> CompilerState::stream(const BlockExpr
     std::vector<Operand> given;
     for (const Stage::Input &from : stage.inputs)
       given.push_back(from.read ? operands[*from.read] : Operand{made[from.stage][from.result], all, nullptr});
-    auto results = streamStage(stage.body, std::move(given), rows, columns, copied && &stage == &stages->list.back());
+    auto results =
+        streamStage(stage.body, std::move(given), rows, columns, &stage == &stages->list.back() ? copies : 0);
     if (!results)
       return results.takeError();
     made.push_back(std::move(*results));
@@ -441,16 +472,49 @@ llvm::Expected<std::vector<RegionPointer>> CompilerState::stream(const BlockExpr
   return results;
 }
 
+llvm::Error CompilerState::separate(llvm::MutableArrayRef<Operand> operands, std::vector<const Region *> &together) {
+  auto shares = [&](const Region &region) {
+    return llvm::any_of(together, [&](const Region *other) { return other->sharesSlices(region); });
+  };
+  for (Operand &operand : operands) {
+    if (!operand.region)
+      continue;
+    if (shares(*operand.region)) {
+      // A copy that there is already, or one more.
+      const std::vector<RegionPointer> &copies = operand.region->copies;
+      auto other = llvm::find_if(copies, [&](const RegionPointer &copy) { return !shares(*copy); });
+      if (other != copies.end()) {
+        operand.region = RegionPointer(operand.region, other->get());
+      } else {
+        auto copy = copyOf(operand.region, together, std::nullopt);
+        if (!copy)
+          return copy.takeError();
+        operand.region = *copy;
+      }
+    }
+    together.push_back(operand.region.get());
+  }
+  for (Operand &operand : operands)
+    if (operand.region && llvm::is_contained(operand.rows, -1)) {
+      auto splat = splatRegion(operand.region->type, operand.paddingBits, together, operand.region->hemisphere);
+      if (!splat)
+        return splat.takeError();
+      operand.padding = *splat;
+      together.push_back(splat->get());
+    }
+  return llvm::Error::success();
+}
+
 llvm::Expected<std::vector<RegionPointer>> CompilerState::streamStage(BlockExpression body,
                                                                       std::vector<Operand> operands, int64_t rows,
-                                                                      int64_t columns, bool copied) {
+                                                                      int64_t columns, int64_t copies) {
   // Reads of the same rows are one.
   std::vector<Operand> kept;
   std::vector<unsigned> numbers;
   std::vector<ElementType> types;
   for (auto [i, operand] : llvm::enumerate(operands)) {
     auto same = llvm::find_if(kept, [&, &operand = operand](const Operand &o) {
-      return o.region == operand.region && o.rows == operand.rows && o.padding == operand.padding;
+      return o.region == operand.region && o.rows == operand.rows && o.paddingBits == operand.paddingBits;
     });
     numbers.push_back(static_cast<unsigned>(same - kept.begin()));
     if (same == kept.end()) {
@@ -477,17 +541,9 @@ llvm::Expected<std::vector<RegionPointer>> CompilerState::streamStage(BlockExpre
   }
   for (Register &result : body.results)
     result = same[result];
-  // What is read in the same cycles lies in different slices.
   std::vector<const Region *> together;
-  for (Operand &operand : kept) {
-    if (llvm::any_of(together, [&](const Region *other) { return other->sharesSlices(*operand.region); })) {
-      auto copy = copyOf(operand.region, together, std::nullopt);
-      if (!copy)
-        return copy.takeError();
-      operand.region = *copy;
-    }
-    together.push_back(operand.region.get());
-  }
+  if (llvm::Error error = separate(kept, together))
+    return std::move(error);
   int64_t widest = machine.vectorBytes();
   for (const Operand &operand : kept)
     if (operand.region->columns == columns && operand.region->pieces > 1)
@@ -512,11 +568,10 @@ llvm::Expected<std::vector<RegionPointer>> CompilerState::streamStage(BlockExpre
       }
       if (!region)
         return region.takeError();
-      if (copied && !side) { // there may be no room for copies besides
-        addCopy(*region, clear);
-        for (const RegionPointer &copy : (*region)->copies)
-          clear.push_back(copy.get());
-      }
+      if (!side) // there may be no room for copies besides
+        addCopies(*region, clear, copies);
+      for (const RegionPointer &copy : (*region)->copies)
+        clear.push_back(copy.get());
       clear.push_back(region->get());
       results.push_back(*region);
     }

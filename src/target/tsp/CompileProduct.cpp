@@ -240,7 +240,7 @@ llvm::Error CompilerState::contract(const Kernel &kernel) {
   product.lhsType = typeOf(lhsValue.type);
   product.rhsType = typeOf(rhsValue.type);
   product.isOutput = direct && isOutput[result];
-  product.multiplied = direct && multiplied[result];
+  product.copies = direct ? copiesOf[result] : 0;
   // Tiles of a constant are made once; those of computed values for every use.
   Tensor factors;
   RegionPointer computed;
@@ -381,7 +381,7 @@ llvm::Error CompilerState::follow(const Kernel &follower, graph::ValueId result,
   }
   product.body.results = {renamed[follower.body.results[0]]};
   product.isOutput = isOutput[written];
-  product.multiplied = multiplied[written];
+  product.copies = copiesOf[written];
   return llvm::Error::success();
 }
 

@@ -76,14 +76,17 @@ CompilerState::epilogueOf(const TapProduct &product, MatrixUnit unit, const Regi
   return epilogue;
 }
 
-void CompilerState::addCopy(const RegionPointer &region, llvm::ArrayRef<const Region *> avoid) {
+void CompilerState::addCopies(const RegionPointer &region, llvm::ArrayRef<const Region *> avoid, int64_t count) {
   std::vector<const Region *> clear(avoid.begin(), avoid.end());
   clear.push_back(region.get());
   Region shape = Region::of(region->type, region->rows, region->columns, region->width);
   shape.spread = region->spread;
   shape.segmentRows = region->segmentRows;
-  if (RegionPointer copy = placement.allocate(shape, clear, region->hemisphere))
-    region->copies.push_back(copy);
+  for (int64_t number = 0; number < count; ++number)
+    if (RegionPointer copy = placement.allocate(shape, clear, region->hemisphere)) {
+      clear.push_back(copy.get());
+      region->copies.push_back(copy);
+    }
 }
 
 llvm::Expected<RegionPointer> CompilerState::streamTaps(TapProduct &product) {
@@ -112,21 +115,13 @@ llvm::Expected<RegionPointer> CompilerState::streamTaps(TapProduct &product) {
   std::vector<const Region *> avoid = {product.lhs.get()};
   for (const RegionPointer &copy : product.lhs->copies)
     avoid.push_back(copy.get());
-  // What is read in the same cycles lies in different slices.
-  for (Operand &operand : llvm::drop_begin(product.operands)) {
-    if (llvm::any_of(avoid, [&](const Region *other) { return other->sharesSlices(*operand.region); })) {
-      auto copy = copyOf(operand.region, avoid, std::nullopt);
-      if (!copy)
-        return copy.takeError();
-      operand.region = *copy;
-    }
-    avoid.push_back(operand.region.get());
-  }
+  if (llvm::Error error = separate(product.operands, avoid))
+    return std::move(error);
   auto result = allocate(shape, avoid);
   if (!result)
     return result.takeError();
-  if (product.multiplied && !product.isOutput)
-    addCopy(*result, avoid);
+  if (!product.isOutput)
+    addCopies(*result, avoid, product.copies);
   std::vector<Epilogue> epilogues;
   for (MatrixUnit unit : units) {
     auto epilogue = epilogueOf(product, unit, *result);

@@ -112,10 +112,16 @@ llvm::Error CompilerState::begin() {
     ++readers[graph.outputs[number]];
   for (ValueId value : graph.outputs)
     isOutput[value] = true;
-  for (const Kernel &each : graph.kernels)
+  for (const Kernel &each : graph.kernels) {
+    // Two planes read the operands of a product at the same time; of windows several rows are combined at once.
+    constexpr int64_t windowCopies = 2;
+    if (each.kind == graph::KernelKind::Window)
+      for (const graph::Read &read : each.reads)
+        copiesOf[read.value] = std::max(copiesOf[read.value], windowCopies);
     if (auto contraction = graph::inferContraction(graph, each))
       for (unsigned read : {contraction->lhs, contraction->rhs})
-        multiplied[each.reads[read].value] = true;
+        copiesOf[each.reads[read].value] = std::max<int64_t>(copiesOf[each.reads[read].value], 1);
+  }
   node = nodeOf(part.first);
   current = part.first;
   for (size_t number : part.inputs)

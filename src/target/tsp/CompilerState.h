@@ -22,6 +22,7 @@ struct Operand {
   RegionPointer region;      // null: it is on its stream without being read
   std::vector<int64_t> rows; // -1: the one of `padding`, which lies in the same hemisphere
   RegionPointer padding = nullptr;
+  uint64_t paddingBits = 0; // what it holds
 };
 
 // Rows of a region that are accessed one cycle after the other by one instruction.
@@ -115,9 +116,10 @@ struct TapProduct {
   std::function<llvm::Expected<std::vector<WeightBlocks>>(const TapPlan::Batch &batch, const TapPlan::Pass &pass,
                                                           int64_t firstColumn, int64_t width)>
       tilesOf;
-  BlockExpression body;                      // of the sums, which are its first input
-  std::vector<Operand> operands;             // of the body; the first is no region
-  bool isOutput = false, multiplied = false; // the result: of the program; other products read it
+  BlockExpression body;          // of the sums, which are its first input
+  std::vector<Operand> operands; // of the body; the first is no region
+  bool isOutput = false;         // the result, of the program
+  int64_t copies = 0;            // of the result
 };
 
 // A link from one chip to another: its number on each.
@@ -144,7 +146,7 @@ public:
                 ChipPart part, int64_t chip)
       : graph(from.graph), machine(machine), program(program), code(code), part(std::move(part)), chip(chip),
         timetable(machine), placement(machine), regions(graph.values.size()), forms(graph.values.size()),
-        readers(graph.values.size()), packings(from.packings), ends(from.ends), multiplied(graph.values.size()),
+        readers(graph.values.size()), packings(from.packings), ends(from.ends), copiesOf(graph.values.size()),
         isOutput(graph.values.size()) {}
 
   // Compiler.cpp. In this order.
@@ -198,12 +200,12 @@ private:
   // A read at a point of the reduction loops, as operand of a kernel whose result has `shape`.
   llvm::Expected<Operand> operandOf(const graph::Kernel &kernel, const graph::Read &read, llvm::ArrayRef<int64_t> point,
                                     const Shape &shape);
-  // The expression for every row; makes the regions of its results, with a copy of each if they are to be `copied`.
+  // The expression for every row; makes the regions of its results, with `copies` more of each.
   llvm::Expected<std::vector<RegionPointer>> stream(const BlockExpression &body, const std::vector<Operand> &operands,
-                                                    int64_t rows, int64_t columns, bool copied = false);
+                                                    int64_t rows, int64_t columns, int64_t copies = 0);
   // The same for an expression that is one chain.
   llvm::Expected<std::vector<RegionPointer>> streamStage(BlockExpression body, std::vector<Operand> operands,
-                                                         int64_t rows, int64_t columns, bool copied);
+                                                         int64_t rows, int64_t columns, int64_t copies);
   llvm::Expected<BlockExpression> withLoopNumbers(const graph::Kernel &kernel, llvm::ArrayRef<int64_t> point,
                                                   const Shape &shape, std::vector<Operand> &operands);
   llvm::Expected<RegionPointer> copyOf(const RegionPointer &from, llvm::ArrayRef<const Region *> avoid,
@@ -214,6 +216,9 @@ private:
                 int64_t count, int64_t shift) const;
   // How many rows from `row` on a group can take without too many instructions for its queues.
   int64_t rowsTogether(llvm::ArrayRef<Operand> operands, int64_t row, int64_t count) const;
+  // Operands that are read in the same cycles get slices of their own, by copies where they need them, apart from those
+  // that are read together with them already; and what they need of padding. All are added to `together`.
+  llvm::Error separate(llvm::MutableArrayRef<Operand> operands, std::vector<const Region *> &together);
   static Operand wholeOf(const RegionPointer &region) {
     Operand operand{region, std::vector<int64_t>(region->rows), nullptr};
     for (int64_t row = 0; row < region->rows; ++row)
@@ -320,8 +325,8 @@ private:
   // Streams rows of the first operand through the plan's tiles on all planes at once, and sums through the body; gives
   // the region of the result.
   llvm::Expected<RegionPointer> streamTaps(TapProduct &product);
-  // Gives a region that products read a copy, so that two planes can read it at the same time; without room none.
-  void addCopy(const RegionPointer &region, llvm::ArrayRef<const Region *> avoid);
+  // Gives a region copies, so that as many more can read it at the same time; without room fewer.
+  void addCopies(const RegionPointer &region, llvm::ArrayRef<const Region *> avoid, int64_t count);
   struct Epilogue;
   static constexpr int32_t absent = -2; // of a pass: a row that takes no part
   llvm::Expected<std::optional<Epilogue>> epilogueOf(const TapProduct &product, MatrixUnit unit,
@@ -399,7 +404,8 @@ private:
   std::vector<Packing> packings;           // by value
   std::vector<graph::Permutation> ends;    // orders of the dimensions of inputs, then of outputs
   std::vector<const graph::Kernel *> done; // kernels whose work others have done
-  std::vector<bool> multiplied, isOutput;  // by value: products read it; it is an output of the graph
+  std::vector<int64_t> copiesOf;           // by value: how many more are of use to those who read it
+  std::vector<bool> isOutput;              // by value: of the graph
 
   // What is known of a plane between two products.
   struct PlaneState {
