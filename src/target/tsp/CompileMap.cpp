@@ -10,6 +10,8 @@
 
 #include "llvm/ADT/STLExtras.h"
 
+#include <cstring>
+
 namespace quadrille::tsp {
 
 using graph::Kernel;
@@ -244,21 +246,71 @@ llvm::Expected<BlockExpression> CompilerState::withLoopNumbers(const Kernel &ker
   return body;
 }
 
+llvm::Expected<Operand> CompilerState::packedOperandOf(const Kernel &kernel, const Read &read) {
+  const graph::ValueId result = kernel.writes[0].value;
+  const Shape &shape = graph.values[result].shape;
+  const Packing &packing = packings[result];
+  if (packing == plainPacking(shape))
+    return operandOf(kernel, read, std::vector<int64_t>(kernel.loops.size()), shape);
+  const graph::Value &value = graph.values[read.value];
+  if (value.role != graph::ValueRole::Constant) {
+    if (!graph::readsOwnElement(graph, kernel, read) || packings[read.value] != packing)
+      return internalError("operands of '" + kernel.operation + "' lie differently");
+    auto region = regionOf(read.value);
+    if (!region)
+      return region.takeError();
+    return wholeOf(*region);
+  }
+  // A constant is laid out as the result lies; one row, if it has the same for all.
+  std::vector<int64_t> dimensions = dimensionsOf(kernel);
+  Shape strides = rowMajorStrides(value.shape);
+  std::vector<int64_t> steps(shape.size()); // elements of the constant
+  for (unsigned loop = 0; loop < kernel.loops.size(); ++loop)
+    if (dimensions[loop] >= 0)
+      steps[dimensions[loop]] += graph::strideAlong(read.map, strides, loop);
+  int64_t columns = lanesOf(packing), rows = elementCount(shape) / columns;
+  bool same = true;
+  for (size_t d = 0; d < shape.size(); ++d)
+    same &= steps[d] == 0 || packing[d] == shape[d] || shape[d] == 1;
+  Tensor data;
+  if (value.data.valid()) {
+    data = Tensor::uninitialized(value.type, {same ? 1 : rows, columns});
+    size_t width = byteWidth(value.type);
+    std::byte *to = data.mutableBytes();
+    for (int64_t row = 0; row < (same ? 1 : rows); ++row)
+      for (int64_t column = 0; column < columns; ++column, to += width) {
+        int64_t element = graph::baseOf(read.map, strides), rowLeft = row, columnLeft = column;
+        for (size_t d = shape.size(); d-- > 0;) {
+          int64_t outer = shape[d] / packing[d];
+          element += (rowLeft % outer * packing[d] + columnLeft % packing[d]) * steps[d];
+          rowLeft /= outer;
+          columnLeft /= packing[d];
+        }
+        std::memcpy(to, value.data.bytes().data() + static_cast<size_t>(element) * width, width);
+      }
+  }
+  auto region = constantRegion(value.name, value.type, same ? 1 : rows, columns, data, {});
+  if (!region)
+    return region.takeError();
+  Operand operand = wholeOf(*region);
+  if (same)
+    operand.rows.assign(rows, 0);
+  return operand;
+}
+
 llvm::Error CompilerState::map(const Kernel &kernel) {
   // Where several indices of other dimensions share a vector, all operands lie as the result does.
   const graph::ValueId result = kernel.writes[0].value;
   if (const Packing &packing = packings[result]; packing != plainPacking(graph.values[result].shape)) {
     std::vector<Operand> operands;
     for (const Read &read : kernel.reads) {
-      if (!graph::readsOwnElement(graph, kernel, read) || packings[read.value] != packing)
-        return internalError("operands of '" + kernel.operation + "' lie differently");
-      auto region = regionOf(read.value);
-      if (!region)
-        return region.takeError();
-      operands.push_back(wholeOf(*region));
+      auto operand = packedOperandOf(kernel, read);
+      if (!operand)
+        return operand.takeError();
+      operands.push_back(std::move(*operand));
     }
-    auto made = stream(kernel.body, operands, operands[0].region->rows, lanesOf(packing),
-                       isOutput[result] ? 0 : copiesOf[result]);
+    int64_t rows = elementCount(graph.values[result].shape) / lanesOf(packing);
+    auto made = stream(kernel.body, operands, rows, lanesOf(packing), isOutput[result] ? 0 : copiesOf[result]);
     if (!made)
       return made.takeError();
     regions[result] = made->front();

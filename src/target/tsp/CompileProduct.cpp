@@ -308,8 +308,7 @@ llvm::Expected<Register> CompilerState::addStart(const Kernel &kernel, TapProduc
   ElementType type = product.body.instructions[value].type, from;
   Register start;
   if (write.initial) {
-    auto operand =
-        operandOf(kernel, *write.initial, std::vector<int64_t>(kernel.loops.size()), graph.values[write.value].shape);
+    auto operand = packedOperandOf(kernel, *write.initial);
     if (!operand)
       return operand.takeError();
     from = operand->region->type;
@@ -360,7 +359,7 @@ llvm::Error CompilerState::follow(const Kernel &follower, graph::ValueId result,
       inputs.push_back(value);
       continue;
     }
-    auto operand = operandOf(follower, read, std::vector<int64_t>(follower.loops.size()), graph.values[written].shape);
+    auto operand = packedOperandOf(follower, read);
     if (!operand)
       return operand.takeError();
     ElementType type = operand->region->type;

@@ -200,6 +200,9 @@ private:
   // A read at a point of the reduction loops, as operand of a kernel whose result has `shape`.
   llvm::Expected<Operand> operandOf(const graph::Kernel &kernel, const graph::Read &read, llvm::ArrayRef<int64_t> point,
                                     const Shape &shape);
+  // The same for all loops at once, of a kernel without reductions or of what a product starts from, with a row for
+  // each row of the result as its packing has them.
+  llvm::Expected<Operand> packedOperandOf(const graph::Kernel &kernel, const graph::Read &read);
   // The expression for every row; makes the regions of its results, with `copies` more of each.
   llvm::Expected<std::vector<RegionPointer>> stream(const BlockExpression &body, const std::vector<Operand> &operands,
                                                     int64_t rows, int64_t columns, int64_t copies = 0);

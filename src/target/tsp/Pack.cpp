@@ -2,7 +2,10 @@
 
 #include "graph/KernelQueries.h"
 
+#include "llvm/ADT/EquivalenceClasses.h"
 #include "llvm/ADT/STLExtras.h"
+
+#include <map>
 
 namespace quadrille::tsp {
 
@@ -26,12 +29,7 @@ std::vector<int64_t> divisorsOf(int64_t number) {
   return divisors;
 }
 
-} // namespace
-
-std::vector<Packing> choosePackings(const KernelGraph &graph, const Architecture &machine) {
-  std::vector<Packing> packings;
-  for (const graph::Value &value : graph.values)
-    packings.push_back(plainPacking(value.shape));
+void packInputs(const KernelGraph &graph, const Architecture &machine, std::vector<Packing> &packings) {
   graph::Uses uses(graph);
   for (ValueId input : graph.inputs) {
     // An input that is read by a convolution, or only converted for one.
@@ -87,6 +85,129 @@ std::vector<Packing> choosePackings(const KernelGraph &graph, const Architecture
     for (ValueId value : values)
       packings[value] = best;
   }
+}
+
+// Values that lie alike: elementwise kernels lead from one to the other.
+struct Group {
+  std::vector<ValueId> values;
+  std::vector<size_t> products; // kernels that make or read them
+  bool packs = true;
+};
+
+std::vector<Group> groupsOf(const KernelGraph &graph, const Architecture &machine) {
+  llvm::EquivalenceClasses<ValueId> alike;
+  std::vector<bool> packs(graph.values.size()), constant(graph.values.size());
+  for (auto [id, value] : llvm::enumerate(graph.values)) {
+    alike.insert(static_cast<ValueId>(id));
+    constant[id] = value.role == graph::ValueRole::Constant;
+    packs[id] = value.role == graph::ValueRole::Intermediate && value.shape.size() >= 3 &&
+                2 * value.shape.back() <= machine.vectorBytes();
+  }
+  for (ValueId output : graph.outputs)
+    packs[output] = false;
+  std::vector<std::vector<size_t>> products(graph.values.size());
+  for (auto [k, kernel] : llvm::enumerate(graph.kernels)) {
+    auto fix = [&] {
+      for (ValueId operand : graph::operandsOf(kernel))
+        packs[operand] = false;
+      for (const graph::Write &write : kernel.writes)
+        packs[write.value] = false;
+    };
+    if (auto contraction = graph::inferContraction(graph, kernel)) {
+      const graph::Read &lhs = kernel.reads[contraction->lhs], &rhs = kernel.reads[contraction->rhs];
+      const graph::Write &write = kernel.writes[0];
+      if (!constant[rhs.value] || (write.initial && !constant[write.initial->value])) {
+        fix();
+        continue;
+      }
+      products[lhs.value].push_back(k);
+      products[write.value].push_back(k);
+      continue;
+    }
+    bool follows = graph::isElementwise(kernel) &&
+                   llvm::none_of(kernel.body.instructions, [](const BlockInstruction &instruction) {
+                     return instruction.opcode == BlockOpcode::LoopIndex;
+                   });
+    for (const graph::Read &read : kernel.reads)
+      follows &= constant[read.value] ? !read.padding : graph::readsOwnElement(graph, kernel, read);
+    if (!follows) {
+      fix();
+      continue;
+    }
+    for (const graph::Read &read : kernel.reads)
+      if (!constant[read.value])
+        alike.unionSets(read.value, kernel.writes[0].value);
+  }
+  std::map<ValueId, Group> groups;
+  for (ValueId id = 0; id < graph.values.size(); ++id) {
+    if (constant[id])
+      continue;
+    Group &group = groups[alike.getLeaderValue(id)];
+    group.values.push_back(id);
+    group.packs &= packs[id];
+    for (size_t k : products[id])
+      if (!llvm::is_contained(group.products, k))
+        group.products.push_back(k);
+  }
+  std::vector<Group> list;
+  for (auto &[leader, group] : groups)
+    if (group.packs && !group.products.empty())
+      list.push_back(std::move(group));
+  return list;
+}
+
+// Vectors of few channels use little of a tile: several places beside each other in one vector use more.
+void packChannels(const KernelGraph &graph, const Architecture &machine, std::vector<Packing> &packings) {
+  std::vector<Group> groups = groupsOf(graph, machine);
+  auto vectorsOf = [&](const Group &group) -> std::optional<int64_t> {
+    int64_t vectors = 0;
+    for (size_t k : group.products) {
+      const Kernel &kernel = graph.kernels[k];
+      auto contraction = graph::inferContraction(graph, kernel);
+      ValueId lhs = kernel.reads[contraction->lhs].value, result = kernel.writes[0].value;
+      bool floats = isFloat(graph.values[lhs].type);
+      TapOptions options{std::min(lanesOf(packings[lhs]), machine.vectorBytes()), machine.lanes,
+                         floats ? machine.f16Rows : machine.rows};
+      auto plan = planTaps(graph, kernel, *contraction, packings[lhs], packings[result], options);
+      if (!plan)
+        return std::nullopt;
+      vectors += plan->vectors() * ((plan->resultColumns + machine.vectorBytes() - 1) / machine.vectorBytes());
+    }
+    return vectors;
+  };
+  // Neighbours depend on each other: once more with what they chose.
+  for (int64_t round = 0; round < 2; ++round)
+    for (const Group &group : groups) {
+      const Shape &shape = graph.values[group.values[0]].shape;
+      size_t across = shape.size() - 2;
+      auto choose = [&](int64_t places) {
+        for (ValueId value : group.values)
+          packings[value][across] = places;
+      };
+      int64_t best = packings[group.values[0]][across];
+      std::optional<int64_t> fewest = vectorsOf(group);
+      for (int64_t places : divisorsOf(shape[across])) {
+        if (places * shape.back() > machine.vectorBytes())
+          break;
+        choose(places);
+        std::optional<int64_t> vectors = vectorsOf(group);
+        if (vectors && (!fewest || *vectors < *fewest)) {
+          fewest = vectors;
+          best = places;
+        }
+      }
+      choose(best);
+    }
+}
+
+} // namespace
+
+std::vector<Packing> choosePackings(const KernelGraph &graph, const Architecture &machine) {
+  std::vector<Packing> packings;
+  for (const graph::Value &value : graph.values)
+    packings.push_back(plainPacking(value.shape));
+  packChannels(graph, machine, packings);
+  packInputs(graph, machine, packings);
   return packings;
 }
 

@@ -132,7 +132,6 @@ RegionPointer Placement::find(Region &region, llvm::ArrayRef<const Region *> avo
         if (auto address = addressIn(block, bank, words, again))
           return take(region, block.vec(), bank, *address);
       }
-      continue;
     }
     // From the inner half, if it has room; of the slices those with the lowest free words.
     std::vector<std::tuple<bool, int64_t, SliceName>> ranked;
