@@ -126,22 +126,42 @@ llvm::Error CompilerState::pickRows(const Kernel &kernel) {
   auto indices = rowwiseOf(kernel.reads[1].value);
   if (!indices)
     return indices.takeError();
-  auto whole = regionOf(table);
-  if (!whole)
-    return whole.takeError();
-  // Each segment of the table is asked for every index, and gives some row where another one has it.
+  // A table that no bank holds is cut into parts of its rows, which lie in either hemisphere.
+  std::vector<std::pair<int64_t, RegionPointer>> tables; // by first row
+  int64_t most = machine.words / Region::of(data.type, extent, columns, machine.vectorBytes()).pieces;
+  if (regions[table] || data.role != graph::ValueRole::Constant || extent <= most) {
+    auto whole = regionOf(table);
+    if (!whole)
+      return whole.takeError();
+    tables.emplace_back(0, *whole);
+  } else {
+    for (int64_t base = 0; base < extent; base += most) {
+      int64_t rows = std::min(most, extent - base);
+      size_t width = byteWidth(data.type) * static_cast<size_t>(columns);
+      Tensor part;
+      if (data.data.valid())
+        part = Tensor::borrow(
+            data.type, {rows, columns},
+            data.data.bytes().slice(static_cast<size_t>(base) * width, static_cast<size_t>(rows) * width),
+            std::make_shared<Tensor>(data.data));
+      auto region = constantRegion(data.name, data.type, rows, columns, std::move(part), {indices->get()});
+      if (!region)
+        return region.takeError();
+      tables.emplace_back(base, *region);
+    }
+  }
+  // Each segment is asked for every index, and gives some row where another one has it.
   struct Part {
     int64_t base;
     RegionPointer picked;
   };
   std::vector<Part> parts;
-  for (int64_t segment = 0; segment < (*whole)->segments(); ++segment) {
-    Region from = **whole;
-    int64_t base = segment * from.rowsOfSegment(), slices = from.bytes();
+  auto pick = [&](int64_t first, const RegionPointer &whole, int64_t segment) -> llvm::Error {
+    Region from = *whole;
+    int64_t base = first + segment * from.rowsOfSegment(), slices = from.bytes();
     if (from.segmentRows) {
-      from.slices.assign((*whole)->slices.begin() + segment * slices,
-                         (*whole)->slices.begin() + (segment + 1) * slices);
-      from.rows = std::min(from.segmentRows, from.rows - base);
+      from.slices.assign(whole->slices.begin() + segment * slices, whole->slices.begin() + (segment + 1) * slices);
+      from.rows = std::min(from.segmentRows, from.rows - segment * from.segmentRows);
     }
     from.hemisphere = from.slices[0].hemisphere;
     auto numbers = wordNumbers(*indices, extent, base, from.rows);
@@ -162,9 +182,14 @@ llvm::Error CompilerState::pickRows(const Kernel &kernel) {
       return zero.takeError();
     for (int64_t piece = 0; piece < from.pieces; ++piece)
       gatherRows(from, piece, **numbers, **zero, **picked, piece, count);
-    (*whole)->lastRead = std::max((*whole)->lastRead, from.lastRead);
+    whole->lastRead = std::max(whole->lastRead, from.lastRead);
     parts.push_back({base, *picked});
-  }
+    return llvm::Error::success();
+  };
+  for (const auto &[first, whole] : tables)
+    for (int64_t segment = 0; segment < whole->segments(); ++segment)
+      if (llvm::Error error = pick(first, whole, segment))
+        return error;
   if (parts.size() == 1) {
     regions[to] = parts[0].picked;
     return llvm::Error::success();
