@@ -24,6 +24,82 @@ static void omitted(size_t total, size_t shown, const char *what, llvm::raw_ostr
     os << "  ... and " << total - shown << " more " << what << '\n';
 }
 
+static std::string share(double part, double whole) {
+  std::string text;
+  llvm::raw_string_ostream(text) << llvm::format("%.1f%%", whole > 0 ? 100 * part / whole : 0);
+  return text;
+}
+
+// Causes without a cycle have no row and no column.
+static void printAttribution(const Timeline &timeline, const Summary &summary, size_t rows, llvm::raw_ostream &os) {
+  const Attribution &attribution = timeline.attribution;
+  auto all = static_cast<double>(timeline.cycles.value) * static_cast<double>(attribution.devices.size());
+  if (all == 0)
+    return;
+  std::vector<Cycles> sums(attribution.causes.size());
+  for (const std::vector<Cycles> &device : attribution.devices)
+    for (size_t cause = 0; cause < sums.size(); ++cause)
+      sums[cause] += device[cause];
+  std::vector<size_t> causes;
+  for (size_t cause = 0; cause < sums.size(); ++cause)
+    if (sums[cause].value > 0)
+      causes.push_back(cause);
+  double peakCycles = 0;
+  std::vector<Attribution::Share> shares = attribution.kernels;
+  auto total = [](const Attribution::Share &of) {
+    Cycles sum;
+    for (Cycles each : of.cycles)
+      sum += each;
+    return sum;
+  };
+  for (const Attribution::Share &each : shares)
+    peakCycles += each.peakCycles;
+  llvm::sort(shares, [&](const Attribution::Share &a, const Attribution::Share &b) {
+    return total(a) != total(b) ? total(a) > total(b) : a.kernel < b.kernel;
+  });
+
+  Table table{"where the cycles went", {"cause", "cycles", "share"}, {}, ""};
+  for (size_t cause : causes)
+    table.rows.push_back({attribution.causes[cause], std::to_string(sums[cause].value),
+                          share(static_cast<double>(sums[cause].value), all)});
+  table.note = attribution.peakName + " at " + share(peakCycles, all) + " of the peak";
+  printTable(table, os);
+
+  if (attribution.devices.size() > 1) {
+    Table devices{"by device", {"device"}, {}, ""};
+    for (size_t cause : causes)
+      devices.columns.push_back(attribution.causes[cause]);
+    for (auto [number, cycles] : llvm::enumerate(attribution.devices)) {
+      std::vector<std::string> &row = devices.rows.emplace_back(1, std::to_string(number));
+      for (size_t cause : causes)
+        row.push_back(std::to_string(cycles[cause].value));
+    }
+    printTable(devices, os);
+  }
+
+  Table nodes{"by node", {"node", "cycles", "share"}, {}, ""};
+  for (size_t cause : causes)
+    nodes.columns.push_back(attribution.causes[cause]);
+  nodes.columns.insert(nodes.columns.end(), {attribution.peakName, "bytes", "first", "last"});
+  for (const Attribution::Share &each : llvm::ArrayRef(shares).take_front(rows)) {
+    auto cycles = static_cast<double>(total(each).value);
+    bool none = each.kernel == noKernel;
+    std::vector<std::string> &row = nodes.rows.emplace_back(1, none ? "(none)" : timeline.kernels[each.kernel].name);
+    row.push_back(std::to_string(total(each).value));
+    row.push_back(share(cycles, all));
+    for (size_t cause : causes)
+      row.push_back(std::to_string(each.cycles[cause].value));
+    row.push_back(share(each.peakCycles, cycles));
+    row.push_back(none ? "-" : scaled(timeline.kernels[each.kernel].bytes) + "B");
+    auto time = llvm::find_if(summary.kernels, [&](const KernelTime &of) { return of.kernel == each.kernel; });
+    bool timed = !none && time != summary.kernels.end();
+    row.push_back(timed ? std::to_string(time->begin.value) : "-");
+    row.push_back(timed ? std::to_string(time->end.value - 1) : "-");
+  }
+  printTable(nodes, os);
+  omitted(shares.size(), rows, "nodes", os);
+}
+
 void printProfile(const Timeline &timeline, llvm::raw_ostream &os, size_t rows) {
   Summary summary = summarize(timeline);
   os << timeline.model << " on " << timeline.machine << '\n';
@@ -82,6 +158,8 @@ void printProfile(const Timeline &timeline, llvm::raw_ostream &os, size_t rows) 
     }
     omitted(summary.kernels.size(), rows, "kernels", os);
   }
+
+  printAttribution(timeline, summary, rows, os);
 
   for (const Table &table : timeline.tables)
     printTable(table, os);

@@ -66,5 +66,52 @@ TEST(TextReport, WorkOfNoNodeIsNotKnown) {
                       "  work       not known: nothing is attributed to nodes of a model\n");
 }
 
+// What follows the line `title`, from its end to an empty line.
+std::string section(const std::string &text, const std::string &title) {
+  size_t begin = text.find("\n  " + title + "\n");
+  if (begin == std::string::npos)
+    return "";
+  begin += title.size() + 3;
+  return text.substr(begin, text.find("\n\n", begin) + 1 - begin);
+}
+
+TEST(TextReport, WhereTheCyclesWent) {
+  Timeline timeline;
+  timeline.machine = "unit";
+  timeline.clockHertz = 1e9;
+  timeline.cycles = Cycles(200);
+  timeline.kernels = {{"conv", "contract", "", {"Conv_0"}, 4000, 1000}, {"add", "map", "", {"Add_1"}, 10, 20}};
+  timeline.addTrack("plane");
+  timeline.spans = {{0, Cycles(50), Cycles(150), Category::Compute, 0, ""}};
+  // Two devices of 200 cycles.
+  timeline.attribution = {{"work", "sleep", "idle"},
+                          {{Cycles(110), Cycles(0), Cycles(90)}, {Cycles(10), Cycles(0), Cycles(190)}},
+                          {{noKernel, {Cycles(0), Cycles(0), Cycles(40)}, 0},
+                           {1, {Cycles(20), Cycles(0), Cycles(90)}, 0},
+                           {0, {Cycles(100), Cycles(0), Cycles(150)}, 50}},
+                          "planes"};
+  std::string text;
+  llvm::raw_string_ostream os(text);
+  printProfile(timeline, os, 2);
+  os << "\n\n";
+  EXPECT_EQ(section(text, "where the cycles went"), R"(
+  cause  cycles  share
+  work      120  30.0%
+  idle      280  70.0%
+  planes at 12.5% of the peak
+)");
+  EXPECT_EQ(section(text, "by device"), R"(
+  device  work  idle
+  0        110    90
+  1         10   190
+)");
+  EXPECT_EQ(section(text, "by node"), R"(
+  node  cycles  share  work  idle  planes    bytes  first  last
+  conv     250  62.5%   100   150   20.0%  1.00 kB     50   149
+  add      110  27.5%    20    90    0.0%     20 B      -     -
+  ... and 1 more nodes
+)");
+}
+
 } // namespace
 } // namespace quadrille::reports

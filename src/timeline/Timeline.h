@@ -72,6 +72,20 @@ struct Figures {
   std::string limitedBy;                              // what takes most of the cycles; "": not known
 };
 
+// Where the cycles of all devices went: each cycle of each device to one cause and at most one kernel, so that the sums
+// over causes and kernels are the timeline's cycles for each device. What the causes are is the target's to say.
+struct Attribution {
+  struct Share {
+    KernelId kernel = noKernel;
+    std::vector<Cycles> cycles; // by cause, summed over devices
+    double peakCycles = 0;      // that the kernel's multiplications would take at one device's peak
+  };
+  std::vector<std::string> causes;
+  std::vector<std::vector<Cycles>> devices; // by device and cause
+  std::vector<Share> kernels;               // those with cycles, in no particular order; cycles of none as noKernel's
+  std::string peakName;                     // of the unit whose peak is meant: "MXM"
+};
+
 struct Timeline {
   std::string machine, model;
   double clockHertz = 0; // device clock; 0 for a machine without one (the host)
@@ -83,6 +97,7 @@ struct Timeline {
   std::vector<Span> spans;
   std::vector<Counter> counters;
   std::vector<Table> tables;
+  Attribution attribution;                 // empty where the target does not say
   std::vector<std::string> assumedFigures; // machine figures with status assumed that `cycles` depends on
 
   TrackId addTrack(std::string name, std::optional<TrackId> parent = std::nullopt) {

@@ -154,6 +154,21 @@ TEST(Json, ParsesAndCarriesTheSummary) {
   EXPECT_EQ(root.getObject("summary")->getObject("categories")->getObject("stall")->getInteger("active_cycles"), 10);
 }
 
+TEST(Json, CarriesTheAttribution) {
+  Timeline timeline = sample();
+  timeline.attribution = {{"work", "idle"},
+                          {{Cycles(60), Cycles(40)}},
+                          {{1, {Cycles(60), Cycles(30)}, 1.5}, {noKernel, {Cycles(0), Cycles(10)}, 0}},
+                          "plane"};
+  auto parsed = llvm::json::parse(written(writeJson, timeline));
+  ASSERT_TRUE(bool(parsed)) << report(parsed.takeError()).message;
+  auto expected = llvm::json::parse(R"({"causes": ["work", "idle"], "devices": [[60, 40]], "peak_of": "plane",
+      "kernels": [{"kernel": 1, "cycles": [60, 30], "peak_cycles": 1.5},
+                  {"kernel": null, "cycles": [0, 10], "peak_cycles": 0}]})");
+  ASSERT_TRUE(bool(expected));
+  EXPECT_EQ(*parsed->getAsObject()->get("attribution"), *expected);
+}
+
 TEST(Writers, AreDeterministic) {
   EXPECT_EQ(written(writePerfetto, sample()), written(writePerfetto, sample()));
   EXPECT_EQ(written(writeJson, sample()), written(writeJson, sample()));

@@ -122,6 +122,30 @@ void writeSummary(llvm::json::OStream &json, const Timeline &timeline) {
   });
 }
 
+void writeAttribution(llvm::json::OStream &json, const Attribution &attribution) {
+  strings(json, "causes", attribution.causes);
+  auto cycles = [&](const std::vector<Cycles> &byCause) {
+    for (Cycles each : byCause)
+      json.value(each.value);
+  };
+  json.attributeArray("devices", [&] {
+    for (const std::vector<Cycles> &device : attribution.devices)
+      json.array([&] { cycles(device); });
+  });
+  json.attributeArray("kernels", [&] {
+    for (const Attribution::Share &share : attribution.kernels)
+      json.object([&] {
+        if (share.kernel == noKernel)
+          json.attribute("kernel", nullptr);
+        else
+          json.attribute("kernel", static_cast<int64_t>(share.kernel));
+        json.attributeArray("cycles", [&] { cycles(share.cycles); });
+        number(json, "peak_cycles", share.peakCycles);
+      });
+  });
+  json.attribute("peak_of", text(attribution.peakName));
+}
+
 } // namespace
 
 void writeJson(const Timeline &timeline, llvm::raw_ostream &os) {
@@ -185,6 +209,7 @@ void writeJson(const Timeline &timeline, llvm::raw_ostream &os) {
           json.attribute("note", text(table.note));
         });
     });
+    json.attributeObject("attribution", [&] { writeAttribution(json, timeline.attribution); });
     json.attributeArray("counters", [&] {
       for (const Counter &counter : timeline.counters)
         json.object([&] {

@@ -61,6 +61,10 @@ struct Architecture {
   static llvm::Expected<Architecture> from(llvm::StringRef machineYaml);
 
   int64_t vectorBytes() const { return superlanes * lanes; }
+  // Products of a chip in a cycle in which all its planes multiply.
+  int64_t productsPerCycle(bool f16) const {
+    return hemispheres * (f16 ? planes / tandem * f16Rows * f16Columns : planes * rows * columns);
+  }
   // Of the slices kept for the system, which hold the program's text.
   int64_t textBytes() const { return reservedSlices() * banks * words * vectorBytes(); }
   // Of the other slices of a chip.

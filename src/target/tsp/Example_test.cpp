@@ -20,14 +20,8 @@ namespace {
 
 using target::NamedTensors;
 
-program::Program example(const std::string &name) {
-  std::string path = std::string(QUADRILLE_SOURCE_DIR "/examples/tsp/") + name + ".tspasm";
-  auto file = MappedFile::open(path);
-  if (!file) {
-    ADD_FAILURE() << report(file.takeError()).message;
-    return {};
-  }
-  return assembleOrFail((*file)->text().str());
+program::Program assembledExample(const std::string &name) {
+  return assembleOrFail(example(name));
 }
 
 // Numerical Recipes' generator.
@@ -292,7 +286,7 @@ protected:
 };
 
 TEST_P(TspExample, GivesTheValuesInTheDerivedCycles) {
-  program::Program program = example(GetParam().name);
+  program::Program program = assembledExample(GetParam().name);
   EXPECT_EQ(firstFinding(program), "");
   for (uint64_t number : {0, 1, 2}) {
     NamedTensors inputs = GetParam().inputs(number);
@@ -307,7 +301,7 @@ TEST_P(TspExample, GivesTheValuesInTheDerivedCycles) {
 }
 
 TEST_P(TspExample, BurstsOrSingleIssuesMakeNoDifference) {
-  program::Program program = example(GetParam().name);
+  program::Program program = assembledExample(GetParam().name);
   target::RunResult together = run(program), single = run(program, true);
   EXPECT_EQ(together.timeline.cycles.value, single.timeline.cycles.value);
   ASSERT_EQ(together.outputs.size(), single.outputs.size());
@@ -324,7 +318,7 @@ TEST_P(TspExample, BurstsOrSingleIssuesMakeNoDifference) {
 }
 
 TEST_P(TspExample, ThreadsMakeNoDifference) {
-  program::Program program = example(GetParam().name);
+  program::Program program = assembledExample(GetParam().name);
   setThreadCount(1);
   target::RunResult one = run(program);
   setThreadCount(2);
@@ -336,7 +330,7 @@ TEST_P(TspExample, ThreadsMakeNoDifference) {
 }
 
 TEST_P(TspExample, RoundTripsThroughText) {
-  program::Program program = example(GetParam().name);
+  program::Program program = assembledExample(GetParam().name);
   std::string text;
   llvm::raw_string_ostream os(text);
   ASSERT_FALSE(bool(target::find("tsp")->disassemble(program, os)));
@@ -344,7 +338,7 @@ TEST_P(TspExample, RoundTripsThroughText) {
 }
 
 TEST_P(TspExample, NoMutationIsSilent) {
-  program::Program program = example(GetParam().name);
+  program::Program program = assembledExample(GetParam().name);
   target::MutateOptions options;
   options.count = 200;
   options.inputs = [](uint64_t number) -> llvm::Expected<NamedTensors> { return GetParam().inputs(number); };
@@ -364,7 +358,7 @@ INSTANTIATE_TEST_SUITE_P(All, TspExample, testing::ValuesIn(examples),
                          [](const auto &info) { return std::string(info.param.name); });
 
 TEST(TspExample_Matmul, AttributesItsWorkToTheNode) {
-  program::Program program = example("matmul");
+  program::Program program = assembledExample("matmul");
   auto estimate = target::find("tsp")->estimate(program);
   ASSERT_TRUE(bool(estimate));
   // 53 x 128 x 64 multiply-accumulates.

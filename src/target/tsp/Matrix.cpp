@@ -1,5 +1,7 @@
 #include "target/tsp/Matrix.h"
 
+#include "target/tsp/Observer.h"
+
 #include <cstring>
 
 namespace quadrille::tsp {
@@ -84,6 +86,7 @@ llvm::Expected<bool> Matrix::load(Plane &plane) {
                       context.channels.vectors(context, found[i]).at(k), machine.vectorBytes());
       }
     }
+    context.observer.executed(*work, work->done, count, found);
     work->done += count;
     plane.lastLoad = work->cycle(work->done - 1);
     plane.loads.dropEnded();
@@ -112,9 +115,11 @@ llvm::Expected<bool> Matrix::install(Plane &plane) {
     tile->lane = work->instruction->word[2];
     tile->weights = std::move(plane.buffer);
     tile->ready = capture + machine.install;
+    tile->by = work->burst.issue(work->done);
     plane.tiles.push_back(std::move(tile));
     plane.buffer.reset();
     plane.latched.assign(machine.rows, false);
+    context.observer.executed(*work, work->done, 1, {});
     ++work->done;
     plane.installs.dropEnded();
     progress = true;
@@ -181,7 +186,8 @@ llvm::Expected<bool> Matrix::activate(Plane &plane) {
       break;
     int64_t columns = f16 ? machine.f16Columns : machine.columns;
     context.observer.multiplied(*work, work->done, count,
-                                static_cast<double>(tile->rows) * static_cast<double>(columns));
+                                static_cast<double>(tile->rows) * static_cast<double>(columns), found, tile->by,
+                                second ? &second->by : nullptr);
     Products products{
         work->burst.cycles.part(work->done, count).shifted(machine.skew + machine.multiply), f16, work->burst, {}};
     products.by.first += work->done;
@@ -280,6 +286,7 @@ llvm::Expected<bool> Matrix::accumulate(Plane &plane) {
         sum = {};
       }
     }
+    context.observer.accumulated(*work, work->done, count, products.by);
     products.taken += count;
     if (products.taken == products.arrivals.count)
       plane.products.pop_front();

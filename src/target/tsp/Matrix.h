@@ -19,6 +19,7 @@ public:
 private:
   struct TimedTile : Tile {
     int64_t ready = 0; // cycle from which activations meet this tile
+    Issue by;          // its install
   };
   // The products of consecutive activations with one tile.
   struct Products {

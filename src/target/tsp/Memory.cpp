@@ -1,5 +1,6 @@
 #include "target/tsp/Memory.h"
 
+#include "target/tsp/Observer.h"
 #include "target/tsp/Occupancy.h"
 
 #include <cstring>
@@ -98,6 +99,7 @@ llvm::Expected<bool> Memory::step(Slice &slice) {
                                                : scatter(slice, *work, count, operand(0), operand(1));
     if (!executed)
       return executed.takeError();
+    context.observer.executed(*work, work->done, *executed, found);
     work->done += *executed;
     progress = true;
     slice.work.dropEnded();

@@ -52,6 +52,11 @@ public:
   // An output's word is needed until the end.
   void keep(int64_t chip, SliceName slice, uint8_t bank, int64_t address, int64_t end);
 
+  // When the word was last written as a whole (dispatch): 0 for what is there from the start.
+  int64_t writtenAt(int64_t chip, const QueueName &queue, uint8_t bank, int64_t address) const {
+    return banks[indexOf(chip, {queue.hemisphere, queue.index}, bank)][address].begin;
+  }
+
   // Call when the program has ended, once.
   void finish(int64_t cycles);
 

@@ -12,6 +12,7 @@
 
 #include <cmath>
 #include <cstdlib>
+#include <numeric>
 
 namespace quadrille::tsp {
 namespace {
@@ -32,6 +33,9 @@ Outcome outcome(const program::Program &program, const NamedTensors *inputs, boo
     EXPECT_EQ(why.exitCode, static_cast<int>(Fault::User)) << why.message;
     return {why.message, 0, {}, ""};
   }
+  // Each cycle of each chip has one cause.
+  for (const std::vector<Cycles> &chip : result->timeline.attribution.devices)
+    EXPECT_EQ(std::accumulate(chip.begin(), chip.end(), Cycles()), result->timeline.cycles);
   return {"", result->timeline.cycles.value, std::move(result->outputs), reportOf(std::move(result->timeline))};
 }
 

@@ -53,9 +53,11 @@ static Category categoryOf(const Instruction &instruction, const QueueName &queu
   return Category::Compute;
 }
 
-Recorder::Recorder(const program::Program &program, const Architecture &machine, const Queues &queues)
-    : program(program), machine(machine), queues(queues), lastSpan(queues.size()), issued(256), issuedBy(queues.size()),
-      windows(queues.chipCount()), drivenTimes(queues.chipCount() * channelCount(machine)),
+Recorder::Recorder(const program::Program &program, llvm::ArrayRef<Layout> layouts, const Architecture &machine,
+                   const Queues &queues, const Occupancy &occupancy)
+    : program(program), machine(machine), queues(queues), occupancy(occupancy),
+      causes(program, layouts, machine, queues, occupancy), lastSpan(queues.size()), issued(256),
+      issuedBy(queues.size()), windows(queues.chipCount()), drivenTimes(queues.chipCount() * channelCount(machine)),
       streams(queues.chipCount()) {
   timeline.machine = machine.machineName;
   timeline.model = program.model ? program.model->path : "";
@@ -93,6 +95,7 @@ timeline::KernelId Recorder::kernelOf(uint32_t node) {
 
 void Recorder::wait(uint32_t queue, int64_t begin, int64_t end) {
   timeline.spans.push_back({tracks[queue], Cycles(begin), Cycles(end), Category::Sync, timeline::noKernel, "sync"});
+  causes.wait(queue, end);
 }
 
 void Recorder::spend(Energy kind, const Progression &cycles, double amount) {
@@ -152,7 +155,9 @@ void Recorder::begin(const Work &work) {
   timeline.kernels[kernel].bytes += count * accessed;
 }
 
-void Recorder::multiplied(const Work &work, int64_t from, int64_t count, double products) {
+void Recorder::multiplied(const Work &work, int64_t from, int64_t count, double products,
+                          llvm::ArrayRef<Channels::Found> operands, const Issue &tile, const Issue *oddTile) {
+  causes.multiplied(work, from, count, products, operands, tile, oddTile);
   bool f16 = work.instruction->small[0] == static_cast<uint8_t>(ProductType::F16);
   spend(f16 ? ProductsF16 : ProductsI8, work.burst.cycles.part(from, count), products);
   if (auto kernel = kernels[work.burst.queue][work.burst.instruction]; kernel != timeline::noKernel)
@@ -248,7 +253,7 @@ void Recorder::addInstructions() {
 
 // A chip's window of time is all that a run takes of it, so the next run can follow as soon as that on the chip where
 // it is longest: every chip then does what it does for one run, so much later.
-void Recorder::addChips(const Occupancy &occupancy) {
+void Recorder::addChips() {
   if (windows.size() == 1)
     return;
   Table table{
@@ -347,7 +352,7 @@ void Recorder::addStreams(int64_t cycles) {
   timeline.tables.push_back(std::move(table));
 }
 
-void Recorder::addMemory(const Occupancy &occupancy) {
+void Recorder::addMemory() {
   Table table{"memory", {"slice", "words written", "needed at once", "of its words"}, {}, ""};
   std::vector<const Occupancy::SliceUse *> slices;
   for (const Occupancy::SliceUse &use : occupancy.slices())
@@ -448,18 +453,13 @@ void Recorder::addHost(const program::EntryPoint &entry) {
   timeline.tables.push_back(std::move(table));
 }
 
-void Recorder::addFigures(int64_t cycles, const Occupancy &occupancy) {
+void Recorder::addFigures(int64_t cycles) {
   auto chips = static_cast<double>(queues.chipCount());
   timeline::Figures &figures = timeline.figures;
   auto hemispheres = static_cast<double>(machine.hemispheres);
-  double products = 0; // of a chip in a cycle
-  if (program.precision == "f16")
-    products =
-        hemispheres * static_cast<double>(machine.planes / machine.tandem * machine.f16Rows * machine.f16Columns);
-  else if (program.precision == "i8" || program.precision == "u8")
-    products = hemispheres * static_cast<double>(machine.planes * machine.rows * machine.columns);
-  if (products > 0)
-    figures.peakOperations = 2 * products * machine.clockHertz * chips;
+  bool f16 = program.precision == "f16";
+  if (f16 || program.precision == "i8" || program.precision == "u8")
+    figures.peakOperations = 2 * static_cast<double>(machine.productsPerCycle(f16)) * machine.clockHertz * chips;
   figures.memoryBytes = chips * hemispheres * static_cast<double>(machine.slices * machine.banks * machine.words) *
                         static_cast<double>(machine.vectorBytes());
   int64_t instructions = 0;
@@ -471,6 +471,18 @@ void Recorder::addFigures(int64_t cycles, const Occupancy &occupancy) {
     peak += *llvm::max_element(needed.counts) * machine.vectorBytes();
   figures.memoryPeakBytes = static_cast<double>(peak);
   figures.energyJoules = totalJoules(cycles);
+  figures.limitedBy = largestCause();
+}
+
+// The cause of most of the cycles of all chips; of several the first. Empty without cycles.
+std::string Recorder::largestCause() const {
+  const timeline::Attribution &attribution = timeline.attribution;
+  std::vector<Cycles> sums(attribution.causes.size());
+  for (const std::vector<Cycles> &chip : attribution.devices)
+    for (auto [sum, cycles] : llvm::zip(sums, chip))
+      sum += cycles;
+  auto largest = llvm::max_element(sums);
+  return largest == sums.end() || largest->value == 0 ? "" : attribution.causes[largest - sums.begin()];
 }
 
 // Assumed figures of what the program does not use.
@@ -538,16 +550,18 @@ void Recorder::dropUnusedFigures() {
   });
 }
 
-timeline::Timeline Recorder::finish(int64_t cycles, const Occupancy &occupancy, const program::EntryPoint &entry) {
+timeline::Timeline Recorder::finish(int64_t cycles, const program::EntryPoint &entry) {
   timeline.cycles = Cycles(cycles);
   dropUnusedFigures();
-  addChips(occupancy);
+  timeline.attribution =
+      causes.finish(cycles, [&](uint32_t queue, uint32_t instruction) { return kernels[queue][instruction]; });
+  addChips();
   addUnits(cycles);
   addInstructions();
   addStreams(cycles);
-  addMemory(occupancy);
+  addMemory();
   addEnergy(cycles);
-  addFigures(cycles, occupancy);
+  addFigures(cycles);
   addHost(entry);
   addPower(cycles);
   return std::move(timeline);

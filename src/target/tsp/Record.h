@@ -1,8 +1,8 @@
 // What a run reports besides values: the timeline with its tracks, counters and tables.
 #pragma once
 
+#include "target/tsp/Causes.h"
 #include "target/tsp/Occupancy.h"
-#include "target/tsp/Work.h"
 #include "timeline/Timeline.h"
 
 #include <array>
@@ -28,14 +28,22 @@ private:
 
 class Recorder : public Observer {
 public:
-  Recorder(const program::Program &program, const Architecture &machine, const Queues &queues);
+  Recorder(const program::Program &program, llvm::ArrayRef<Layout> layouts, const Architecture &machine,
+           const Queues &queues, const Occupancy &occupancy);
 
   void wait(uint32_t queue, int64_t begin, int64_t end);
   void begin(const Work &work);
-  void multiplied(const Work &work, int64_t from, int64_t count, double products) override;
+  void executed(const Work &work, int64_t from, int64_t count, llvm::ArrayRef<Channels::Found> operands) override {
+    causes.executed(work, from, count, operands);
+  }
+  void multiplied(const Work &work, int64_t from, int64_t count, double products,
+                  llvm::ArrayRef<Channels::Found> operands, const Issue &tile, const Issue *oddTile) override;
+  void accumulated(const Work &work, int64_t from, int64_t count, const Burst &products) override {
+    causes.accumulated(work, from, count, products);
+  }
 
   // All that is known when the program has ended.
-  timeline::Timeline finish(int64_t cycles, const Occupancy &occupancy, const program::EntryPoint &entry);
+  timeline::Timeline finish(int64_t cycles, const program::EntryPoint &entry);
 
 private:
   enum Energy { ProductsI8, ProductsF16, Operations, MemoryBytes, StreamBytes, LinkBytes, energyCount };
@@ -46,13 +54,14 @@ private:
   void addCounter(const std::string &name, const std::string &unit, const Series &series, int64_t cycles);
   void addPower(int64_t cycles);
   void dropUnusedFigures();
-  void addChips(const Occupancy &occupancy);
+  void addChips();
   void addUnits(int64_t cycles);
   void addInstructions();
   void addStreams(int64_t cycles);
-  void addMemory(const Occupancy &occupancy);
+  void addMemory();
   void addEnergy(int64_t cycles);
-  void addFigures(int64_t cycles, const Occupancy &occupancy);
+  void addFigures(int64_t cycles);
+  std::string largestCause() const;
   double idleJoules(int64_t cycles) const;
   double totalJoules(int64_t cycles) const;
   void addHost(const program::EntryPoint &entry);
@@ -60,6 +69,8 @@ private:
   const program::Program &program;
   const Architecture &machine;
   const Queues &queues;
+  const Occupancy &occupancy;
+  Causes causes;
   timeline::Timeline timeline;
   std::vector<timeline::TrackId> tracks;
   std::vector<std::vector<timeline::KernelId>> kernels; // by queue and instruction

@@ -16,26 +16,6 @@ namespace {
 using timeline::Category;
 using timeline::Timeline;
 
-// A word of `slice`, a variable of its own for each: read from bank 0, or written to bank 1.
-std::string copyProgram(const std::string &queues, const std::string &head = "") {
-  return ".target tsp\n.machine groqcard\n" + head +
-         ".input \"x\" i8[320]\n.output \"y\" i8[320]\n.entry \"inference\" \"x\" -> \"y\"\n"
-         ".layout input \"x\" bank=0 address=0 slices=w0\n.axis dimension=0 extent=320 to=lane step=1\n"
-         ".layout output \"y\" bank=0 address=0 slices=e0\n.axis dimension=0 extent=320 to=lane step=1\n"
-         ".code \"inference\"\n.chip 0\n" +
-         queues;
-}
-
-Timeline estimateOf(const std::string &text) {
-  program::Program program = assembleOrFail(text);
-  EXPECT_EQ(firstFinding(program), "") << text;
-  auto estimate = target::find("tsp")->estimate(program);
-  if (estimate)
-    return std::move(*estimate);
-  ADD_FAILURE() << report(estimate.takeError()).message;
-  return {};
-}
-
 // The cells of a row behind its first, joined by '|'; empty when there is none.
 std::string row(const Timeline &timeline, const std::string &title, const std::string &name) {
   for (const timeline::Table &table : timeline.tables)

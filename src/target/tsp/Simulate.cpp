@@ -51,9 +51,9 @@ public:
             bool oneByOne)
       : program(program), code(loaded.code), machine(loaded.machine), entryPoint(program.entryPoints[entry]),
         inputs(inputs), oneByOne(oneByOne), queues(loaded.code.entries[entry]), channels(machine, queues.chipCount()),
-        recorder(program, machine, queues), context{machine, queues, channels, recorder, pool, inputs != nullptr},
-        occupancy(machine, queues.chipCount()), memory(context, queues.chipCount(), occupancy),
-        matrix(context, queues.chipCount()), units(context) {}
+        occupancy(machine, queues.chipCount()), recorder(program, code.layouts, machine, queues, occupancy),
+        context{machine, queues, channels, recorder, pool, inputs != nullptr},
+        memory(context, queues.chipCount(), occupancy), matrix(context, queues.chipCount()), units(context) {}
 
   llvm::Expected<target::RunResult> run(const target::RunOptions &options) {
     if (llvm::Error error = load())
@@ -99,7 +99,7 @@ public:
     if (llvm::Error error = store(result.outputs, cycles))
       return error;
     occupancy.finish(cycles);
-    result.timeline = recorder.finish(cycles, occupancy, entryPoint);
+    result.timeline = recorder.finish(cycles, entryPoint);
     return result;
   }
 
@@ -266,9 +266,9 @@ private:
   Queues queues;
   VectorPool pool; // outlives all that channels and units hold
   Channels channels;
+  Occupancy occupancy;
   Recorder recorder;
   Context context;
-  Occupancy occupancy;
   Memory memory;
   Matrix matrix;
   StreamUnits units;

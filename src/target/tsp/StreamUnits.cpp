@@ -1,5 +1,6 @@
 #include "target/tsp/StreamUnits.h"
 
+#include "target/tsp/Observer.h"
 #include "target/tsp/SwitchUnit.h"
 #include "target/tsp/VectorUnit.h"
 
@@ -94,6 +95,7 @@ llvm::Expected<bool> StreamUnits::step(WorkList &list) {
       break;
     if (llvm::Error error = execute(*work, count, found))
       return std::move(error);
+    context.observer.executed(*work, work->done, count, found);
     work->done += count;
     list.dropEnded();
     progress = true;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "base/Error.h"
+#include "base/File.h"
 #include "report/TextReport.h"
 #include "target/Target.h"
 #include "timeline/Write.h"
@@ -14,6 +15,15 @@
 #include <string>
 
 namespace quadrille::tsp {
+
+// The text of a program of examples/tsp.
+inline std::string example(const std::string &name) {
+  auto file = MappedFile::open(QUADRILLE_SOURCE_DIR "/examples/tsp/" + name + ".tspasm");
+  if (file)
+    return (*file)->text().str();
+  ADD_FAILURE() << report(file.takeError()).message;
+  return "";
+}
 
 inline program::Program assembleOrFail(const std::string &text) {
   auto program = target::find("tsp")->assemble(text, "test.tspasm");
@@ -38,6 +48,27 @@ inline std::string edit(std::string text, const std::string &from, const std::st
   at = at == std::string::npos ? at : text.find(from, at);
   EXPECT_NE(at, std::string::npos) << from;
   return at == std::string::npos ? text : text.replace(at, from.size(), to);
+}
+
+// A program for a card: input x is word 0 of bank 0 of slice west 0, output y that of east 0. `queues` is its code,
+// `head` what comes before the layouts.
+inline std::string copyProgram(const std::string &queues, const std::string &head = "") {
+  return ".target tsp\n.machine groqcard\n" + head +
+         ".input \"x\" i8[320]\n.output \"y\" i8[320]\n.entry \"inference\" \"x\" -> \"y\"\n"
+         ".layout input \"x\" bank=0 address=0 slices=w0\n.axis dimension=0 extent=320 to=lane step=1\n"
+         ".layout output \"y\" bank=0 address=0 slices=e0\n.axis dimension=0 extent=320 to=lane step=1\n"
+         ".code \"inference\"\n.chip 0\n" +
+         queues;
+}
+
+inline timeline::Timeline estimateOf(const std::string &text) {
+  program::Program program = assembleOrFail(text);
+  EXPECT_EQ(firstFinding(program), "") << text;
+  auto estimate = target::find("tsp")->estimate(program);
+  if (estimate)
+    return std::move(*estimate);
+  ADD_FAILURE() << report(estimate.takeError()).message;
+  return {};
 }
 
 inline std::string simulateError(const program::Program &program) {

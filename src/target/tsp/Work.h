@@ -61,19 +61,12 @@ struct Vectors {
 };
 
 class Channels;
+class Observer;
 
 // What shows only when the program has ended.
 struct LeftOver {
   Issue issue;
   std::string message;
-};
-
-// Who is told of work as it is executed.
-class Observer {
-public:
-  virtual ~Observer() = default;
-  // Issues [from, from + count) of the burst made that many products each.
-  virtual void multiplied(const Work &work, int64_t from, int64_t count, double products) = 0;
 };
 
 // What every unit works with.
