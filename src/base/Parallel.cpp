@@ -96,7 +96,8 @@ void setThreadCount(unsigned count) {
 unsigned threadCount() {
   if (requestedThreads != 0)
     return requestedThreads;
-  return std::max(1u, std::thread::hardware_concurrency());
+  static const unsigned cores = std::max(1u, std::thread::hardware_concurrency()); // asks the system each time
+  return cores;
 }
 
 void parallelFor(int64_t count, int64_t grain, llvm::function_ref<void(int64_t begin, int64_t end)> body) {

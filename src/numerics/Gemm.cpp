@@ -43,11 +43,15 @@ void run(GemmForm form, const GemmShape &s, const Operands &operands, int64_t bl
     return;
   }
 
-  // Rectangles shrink until every thread has work; no result depends on the cut.
+  // Rectangles shrink until every thread has work that is worth waking it for; no result depends on the cut.
+  constexpr double productsPerThread = 1 << 17;
+  double products =
+      static_cast<double>(s.batch) * static_cast<double>(s.m) * static_cast<double>(s.n) * static_cast<double>(s.k);
+  auto threads = static_cast<int64_t>(std::min<double>(threadCount(), products / productsPerThread));
   GemmBlocking blocking = blockingOf(form);
   auto pieces = [](int64_t n, int64_t size) { return (n + size - 1) / size; };
   auto tasks = [&] { return s.batch * pieces(s.m, blocking.rows) * pieces(s.n, blocking.columns); };
-  while (tasks() < threadCount()) {
+  while (tasks() < threads) {
     if (blocking.columns > 48 && s.n > blocking.columns / 2)
       blocking.columns /= 2;
     else if (blocking.rows > 32 && s.m > blocking.rows / 2)
