@@ -82,6 +82,10 @@ public:
     if (!verdict->legal())
       return mismatchError("the program to mutate is not legal: " + verdict->findings[0].where + ": " +
                            verdict->findings[0].message);
+    auto all = target.mutations(program);
+    if (!all)
+      return all.takeError();
+    mutations = std::move(*all);
     auto estimate = target.estimate(program, options.entryPoint);
     if (!estimate)
       return estimate.takeError();
@@ -95,7 +99,7 @@ public:
   }
 
   llvm::Expected<MutationResult> tryMutation(uint64_t seed) {
-    auto mutation = target.mutate(program, seed);
+    auto mutation = mutations->make(seed);
     if (!mutation)
       return mutation.takeError();
     if (mutation->program.payload() == program.payload())
@@ -121,7 +125,7 @@ private:
   }
 
   // Errors are those of the unmutated program, which cannot occur any more, and of the inputs.
-  llvm::Error classify(const Mutation &mutation, MutationResult &result) {
+  llvm::Error classify(Mutation &mutation, MutationResult &result) {
     auto verdict = target.check(mutation.program);
     if (!verdict) {
       fromError(verdict.takeError(), Outcome::Check, "check", result);
@@ -163,10 +167,12 @@ private:
       }
       Difference difference = differenceOf(run->outputs, **wanted);
       if (!difference.output.empty()) {
+        mutations->prove(mutation);
         wrongValue(mutation, inputs, *run, difference, result);
         return llvm::Error::success();
       }
     }
+    mutations->prove(mutation);
     equalOutputs(mutation, estimate->cycles, result);
     return llvm::Error::success();
   }
@@ -244,6 +250,7 @@ private:
   const MutateOptions &options;
   Cycles cycles, estimatedCycles;
   bool hasClock = false;
+  std::unique_ptr<Mutations> mutations;
   std::vector<NamedTensors> inputsOf, outputsOf;
 };
 

@@ -16,10 +16,25 @@ private:
   const program::Program &program;
 };
 
+class MutatedEachTime final : public Mutations {
+public:
+  MutatedEachTime(const Target &target, const program::Program &program) : target(target), program(program) {}
+  llvm::Expected<Mutation> make(uint64_t seed) override { return target.mutate(program, seed); }
+  void prove(Mutation &mutation) override {}
+
+private:
+  const Target &target;
+  const program::Program &program;
+};
+
 } // namespace
 
 llvm::Expected<std::unique_ptr<Executable>> Target::prepare(const program::Program &program) const {
   return std::make_unique<SimulatedEachTime>(*this, program);
+}
+
+llvm::Expected<std::unique_ptr<Mutations>> Target::mutations(const program::Program &program) const {
+  return std::make_unique<MutatedEachTime>(*this, program);
 }
 
 } // namespace quadrille::target

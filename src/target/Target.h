@@ -83,6 +83,16 @@ struct Mutation {
   std::string reason; // "no instruction reads this slot"; required for Benign
 };
 
+// The mutations of one program, made ready to be asked for many.
+class Mutations {
+public:
+  virtual ~Mutations() = default;
+  // Mutation number `seed`, as Target::mutate but for a proof of its effect.
+  virtual llvm::Expected<Mutation> make(uint64_t seed) = 0;
+  // Settles `effect` and `reason` of a mutation that has been made.
+  virtual void prove(Mutation &mutation) = 0;
+};
+
 // A program made ready to be executed many times.
 class Executable {
 public:
@@ -123,6 +133,9 @@ public:
 
   // The mutation number `seed` of the program: one field of one instruction changed, deterministically.
   virtual llvm::Expected<Mutation> mutate(const program::Program &program, uint64_t seed) const = 0;
+  // What `mutate` does for every mutation, done once, and proofs only where they are asked for: `program` must outlive
+  // the result. By default nothing is.
+  virtual llvm::Expected<std::unique_ptr<Mutations>> mutations(const program::Program &program) const;
 };
 
 // Registered targets; null when there is none of that name. A machine's architecture is its target's name.

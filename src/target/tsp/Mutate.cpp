@@ -116,65 +116,107 @@ std::string shown(const Site &site, int64_t value) {
   return site.shownAs ? site.shownAs->print(value) : std::to_string(value);
 }
 
+class MutationsOfProgram final : public target::Mutations {
+public:
+  MutationsOfProgram(const program::Program &program, Loaded loaded)
+      : program(program), loaded(std::move(loaded)), machine(this->loaded.machine) {
+    const Code &code = this->loaded.code;
+    for (size_t entry = 0; entry < code.entries.size(); ++entry)
+      for (size_t chip = 0; chip < code.entries[entry].chips.size(); ++chip)
+        for (size_t queue = 0; queue < code.entries[entry].chips[chip].queues.size(); ++queue) {
+          others.push_back({entry, chip, queue});
+          for (auto [index, instruction] : llvm::enumerate(code.entries[entry].chips[chip].queues[queue].instructions))
+            if (!formOf(instruction.opcode)->fields.empty())
+              instructions.push_back({entry, chip, queue, index});
+        }
+  }
+  bool empty() const { return instructions.empty() && others.empty() && loaded.code.layouts.empty(); }
+
+  // An instruction with fields nine times in ten, else a layout or the place of a queue; within it any field.
+  llvm::Expected<target::Mutation> make(uint64_t seed) override {
+    Code code = loaded.code;
+    Random random(seed);
+    random.next();
+    target::Mutation mutation;
+    while (true) {
+      size_t queuesAndLayouts = others.size() + code.layouts.size();
+      bool ofInstruction = queuesAndLayouts == 0 || (!instructions.empty() && random.below(10) != 0);
+      uint64_t number = random.below(ofInstruction ? instructions.size() : queuesAndLayouts);
+      std::vector<Site> sites;
+      if (ofInstruction)
+        sites = sitesAt(code, instructions[number], /*ofQueue=*/false);
+      else if (number < others.size())
+        sites = sitesAt(code, others[number], /*ofQueue=*/true);
+      else
+        sites = sitesOf(code.layouts[number - others.size()]);
+      const Site &site = sites[random.below(sites.size())];
+      int64_t value = another(random, site.value, site.lowest, site.highest);
+      if (!site.set(value))
+        continue;
+      mutation.description =
+          site.where + ": " + site.field + " " + shown(site, site.value) + " -> " + shown(site, value);
+      break;
+    }
+    mutation.program = program;
+    mutation.program.setPayload(code.encode());
+    return mutation;
+  }
+
+  void prove(target::Mutation &mutation) override {
+    auto mutated = Loaded::from(mutation.program);
+    if (!mutated) {
+      llvm::consumeError(mutated.takeError()); // not legal: nothing is proven
+      return;
+    }
+    if (!original)
+      original = digest(program, loaded.code, machine);
+    auto after = digest(mutation.program, mutated->code, machine);
+    if (!*original || !after || **original != *after)
+      return;
+    mutation.effect = target::MutationEffect::Benign;
+    mutation.reason = "every output byte comes from the same input bytes through the same operations";
+  }
+
+private:
+  struct Place {
+    size_t entry, chip, queue, instruction = 0;
+  };
+  std::vector<Site> sitesAt(Code &code, const Place &place, bool ofQueue) const {
+    EntryCode &entry = code.entries[place.entry];
+    Queue &queue = entry.chips[place.chip].queues[place.queue];
+    std::string where = "queue " + print(queue.name);
+    if (entry.chips.size() > 1)
+      where = "chip " + std::to_string(place.chip) + ", " + where;
+    if (code.entries.size() > 1)
+      where = "entry '" + program.entryPoints[place.entry].name + "', " + where;
+    return ofQueue ? sitesOfQueue(queue, where, machine)
+                   : sitesOfInstruction(queue.instructions[place.instruction],
+                                        where + ", instruction " + std::to_string(place.instruction), machine);
+  }
+  std::vector<Site> sitesOf(Layout &layout) const {
+    return sitesOfLayout(layout, "layout of '" + program.variables[layout.variable].name + "'", machine);
+  }
+
+  const program::Program &program;
+  Loaded loaded;
+  const Architecture &machine;
+  std::vector<Place> instructions, others; // others: queues; behind them come the layouts
+  std::optional<std::optional<std::vector<Digest>>> original;
+};
+
 } // namespace
 
-llvm::Expected<target::Mutation> mutate(const program::Program &program, uint64_t seed) {
+llvm::Expected<std::unique_ptr<target::Mutations>> mutations(const program::Program &program) {
   auto loaded = Loaded::from(program);
   if (!loaded)
     return loaded.takeError();
   if (auto verdict = check(program, loaded->code, loaded->machine); !verdict.legal())
     return userError("only a legal program can be mutated: " + verdict.findings.front().message,
                      {"", verdict.findings.front().where});
-  Code code = loaded->code;
-  const Architecture &machine = loaded->machine;
-  Random random(seed);
-  random.next();
-
-  // An instruction with fields nine times in ten, else a layout or the place of a queue; within it any field.
-  std::vector<std::function<std::vector<Site>()>> instructions, others;
-  for (auto &&[entryIndex, entry] : llvm::enumerate(code.entries))
-    for (auto &&[chipIndex, chip] : llvm::enumerate(entry.chips))
-      for (Queue &queue : chip.queues) {
-        std::string where = "queue " + print(queue.name);
-        if (entry.chips.size() > 1)
-          where = "chip " + std::to_string(chipIndex) + ", " + where;
-        if (code.entries.size() > 1)
-          where = "entry '" + program.entryPoints[entryIndex].name + "', " + where;
-        others.push_back([&queue, where, &machine] { return sitesOfQueue(queue, where, machine); });
-        for (auto &&[index, instruction] : llvm::enumerate(queue.instructions))
-          if (!formOf(instruction.opcode)->fields.empty())
-            instructions.push_back([&instruction, &machine, at = where + ", instruction " + std::to_string(index)] {
-              return sitesOfInstruction(instruction, at, machine);
-            });
-      }
-  for (Layout &layout : code.layouts)
-    others.push_back([&layout, &machine, where = "layout of '" + program.variables[layout.variable].name + "'"] {
-      return sitesOfLayout(layout, where, machine);
-    });
-  if (instructions.empty() && others.empty())
+  auto result = std::make_unique<MutationsOfProgram>(program, std::move(*loaded));
+  if (result->empty())
     return userError("the program has no instructions to mutate");
-
-  target::Mutation mutation;
-  while (true) {
-    auto &pool = others.empty() || (!instructions.empty() && random.below(10) != 0) ? instructions : others;
-    std::vector<Site> sites = pool[random.below(pool.size())]();
-    const Site &site = sites[random.below(sites.size())];
-    int64_t value = another(random, site.value, site.lowest, site.highest);
-    if (!site.set(value))
-      continue;
-    mutation.description = site.where + ": " + site.field + " " + shown(site, site.value) + " -> " + shown(site, value);
-    break;
-  }
-  mutation.program = program;
-  mutation.program.setPayload(code.encode());
-  auto before = digest(program, loaded->code, machine), after = digest(mutation.program, code, machine);
-  if (before && after) {
-    bool same = *before == *after;
-    mutation.effect = same ? target::MutationEffect::Benign : target::MutationEffect::Unknown;
-    if (same)
-      mutation.reason = "every output byte comes from the same input bytes through the same operations";
-  }
-  return mutation;
+  return result;
 }
 
 } // namespace quadrille::tsp

@@ -6,8 +6,8 @@
 
 namespace quadrille::tsp {
 
-// Mutation number `seed`. It is proven benign where the checker's own walk shows that every output byte still comes
-// from the same input bytes through the same operations.
-llvm::Expected<target::Mutation> mutate(const program::Program &program, uint64_t seed);
+// A mutation is proven benign where the checker's own walk shows that every output byte still comes from the same input
+// bytes through the same operations. User errors: a program that is not legal. It must outlive the result.
+llvm::Expected<std::unique_ptr<target::Mutations>> mutations(const program::Program &program);
 
 } // namespace quadrille::tsp

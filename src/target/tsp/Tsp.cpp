@@ -166,7 +166,17 @@ public:
   }
 
   llvm::Expected<Mutation> mutate(const program::Program &program, uint64_t seed) const override {
-    return tsp::mutate(program, seed);
+    auto all = mutations(program);
+    if (!all)
+      return all.takeError();
+    auto mutation = (*all)->make(seed);
+    if (mutation)
+      (*all)->prove(*mutation);
+    return mutation;
+  }
+
+  llvm::Expected<std::unique_ptr<Mutations>> mutations(const program::Program &program) const override {
+    return tsp::mutations(program);
   }
 };
 
