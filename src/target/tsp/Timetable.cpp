@@ -2,15 +2,27 @@
 
 #include "target/tsp/Progression.h"
 
+#include "llvm/ADT/DenseSet.h"
 #include "llvm/ADT/STLExtras.h"
 
 #include <cassert>
 
 namespace quadrille::tsp {
 
+Timetable::Timetable(const Architecture &machine)
+    : machine(machine), indices(std::max({machine.slices, machine.alus, machine.switchQueues, machine.planes})),
+      ports(std::max(machine.queuesPerSlice, machine.queuesPerPlane)) {}
+
 size_t Timetable::indexOf(const QueueName &queue) const {
-  auto [position, fresh] = numbers.try_emplace(queue, numbers.size());
-  return channelCount(machine) + position->second;
+  auto unit = static_cast<int64_t>(queue.unit);
+  return channelCount(machine) + ((unit * machine.hemispheres + queue.hemisphere) * indices + queue.index) * ports +
+         queue.port;
+}
+
+llvm::ArrayRef<Timetable::Use> Timetable::takenIn(size_t resource, int64_t bucket) const {
+  if (resource >= taken.size() || bucket >= static_cast<int64_t>(taken[resource].size()))
+    return {};
+  return taken[resource][bucket];
 }
 
 // A queue that is longer than its buffer cannot, for long, dispatch faster than fetches bring instructions: an
@@ -141,16 +153,15 @@ int64_t Timetable::earliest(llvm::ArrayRef<Step> group, int64_t from) const {
   for (bool again = true; again;) {
     again = false;
     for (const Use &use : uses)
-      for (int64_t bucket = (use.begin + start) / span; bucket <= (use.end - 1 + start) / span; ++bucket) {
-        auto found = taken.find({use.resource, bucket});
-        if (found == taken.end())
-          continue;
-        for (const Use &other : found->second)
+      for (int64_t bucket = bucketOf(use.begin + start); bucket <= bucketOf(use.end - 1 + start); ++bucket)
+        for (const Use &other : takenIn(use.resource, bucket)) {
+          if (other.begin >= use.end + start)
+            break; // ascending
           if (int64_t delay = delayBehind(use, start, other)) {
             start += delay;
             again = true;
           }
-      }
+        }
   }
   return start;
 }
@@ -159,8 +170,13 @@ void Timetable::place(llvm::ArrayRef<Step> group, int64_t start, uint32_t node) 
   for (Use use : usesOf(group)) {
     use.begin += start;
     use.end += start;
-    for (int64_t bucket = use.begin / span; bucket <= (use.end - 1) / span; ++bucket)
-      taken[{use.resource, bucket}].push_back(use);
+    int64_t lastBucket = bucketOf(use.end - 1);
+    taken.resize(std::max(taken.size(), use.resource + 1));
+    std::vector<std::vector<Use>> &buckets = taken[use.resource];
+    buckets.resize(std::max<size_t>(buckets.size(), lastBucket + 1));
+    for (int64_t bucket = bucketOf(use.begin); bucket <= lastBucket; ++bucket)
+      buckets[bucket].insert(
+          llvm::upper_bound(buckets[bucket], use, [](const Use &a, const Use &b) { return a.begin < b.begin; }), use);
   }
   for (Step step : group) {
     step.cycle += start;
@@ -235,38 +251,42 @@ void Timetable::emit(const QueueName &name, std::vector<Placed> steps, Queue &qu
 
 std::string Timetable::misread(llvm::ArrayRef<uint32_t> initial) const {
   struct Access {
+    int64_t word;  // of all banks
     int64_t cycle; // of a write: when a read first sees it
     bool write;
     uint32_t value, node;
   };
+  llvm::DenseSet<uint32_t> there(initial.begin(), initial.end());
+  std::vector<Access> accesses;
   for (const auto &[name, steps] : placed) {
     if (name.unit != UnitKind::Memory)
       continue;
-    std::map<std::pair<int, int64_t>, std::vector<Access>> words; // by bank and word
+    accesses.clear();
     for (const Placed &each : steps) {
-      Opcode opcode = each.step.instruction.op();
-      if (opcode != Opcode::Read && opcode != Opcode::Write)
+      const Instruction &instruction = each.step.instruction;
+      if (instruction.op() != Opcode::Read && instruction.op() != Opcode::Write)
         continue;
-      bool write = opcode == Opcode::Write;
+      bool write = instruction.op() == Opcode::Write;
       for (int64_t k = 0; k < each.step.count; ++k)
-        words[{each.step.instruction.small[0], each.step.instruction.word[0] + k * each.step.instruction.word[1]}]
-            .push_back({each.step.cycle + k * each.step.interval + (write ? machine.memoryWrite : 0), write,
-                        each.step.value, each.node});
+        accesses.push_back({instruction.small[0] * machine.words + instruction.word[0] + k * instruction.word[1],
+                            each.step.cycle + k * each.step.interval + (write ? machine.memoryWrite : 0), write,
+                            each.step.value, each.node});
     }
-    for (auto &[word, accesses] : words) {
-      llvm::stable_sort(accesses, [](const Access &a, const Access &b) {
-        return std::pair(a.cycle, !a.write) < std::pair(b.cycle, !b.write);
-      });
-      std::optional<uint32_t> holds;
-      for (const Access &access : accesses) {
-        if (access.write)
-          holds = access.value;
-        else if (holds ? *holds != access.value : !llvm::is_contained(initial, access.value))
-          return "value " + std::to_string(access.value) + " is read at cycle " + std::to_string(access.cycle) +
-                 " from " + print(name) + " bank " + std::to_string(word.first) + " word " +
-                 std::to_string(word.second) + " for node " + std::to_string(access.node) + ", where " +
-                 (holds ? "value " + std::to_string(*holds) + " lies" : std::string("nothing lies yet"));
-      }
+    llvm::stable_sort(accesses, [](const Access &a, const Access &b) {
+      return std::tuple(a.word, a.cycle, !a.write) < std::tuple(b.word, b.cycle, !b.write);
+    });
+    std::optional<uint32_t> holds;
+    for (size_t i = 0; i < accesses.size(); ++i) {
+      const Access &access = accesses[i];
+      if (i > 0 && accesses[i - 1].word != access.word)
+        holds.reset();
+      if (access.write)
+        holds = access.value;
+      else if (holds ? *holds != access.value : !there.contains(access.value))
+        return "value " + std::to_string(access.value) + " is read at cycle " + std::to_string(access.cycle) +
+               " from " + print(name) + " bank " + std::to_string(access.word / machine.words) + " word " +
+               std::to_string(access.word % machine.words) + " for node " + std::to_string(access.node) + ", where " +
+               (holds ? "value " + std::to_string(*holds) + " lies" : std::string("nothing lies yet"));
     }
   }
   return "";

@@ -24,7 +24,7 @@ struct Step {
 
 class Timetable {
 public:
-  explicit Timetable(const Architecture &machine) : machine(machine) {}
+  explicit Timetable(const Architecture &machine);
 
   // The earliest start from `from` on at which the group has its queues and streams to itself, from where each vector
   // is driven to where the group reads it last. Every stream that the group reads is driven by the group. Steps of the
@@ -65,15 +65,18 @@ private:
   int64_t spacing() const;
   std::vector<Use> usesOf(llvm::ArrayRef<Step> group) const;
   size_t indexOf(const QueueName &queue) const;
+  static int64_t bucketOf(int64_t cycle) { return std::max<int64_t>(cycle, 0) / span; }
+  llvm::ArrayRef<Use> takenIn(size_t resource, int64_t bucket) const;
   void emit(const QueueName &name, std::vector<Placed> steps, Queue &queue) const;
 
   static constexpr int64_t instructionsOfStep = 4; // idle time, itself, its Repeat, a share of the fetches
-  static constexpr int64_t span = 1024;            // cycles that one bucket of `taken` covers
+  static constexpr int64_t span = 256;             // cycles that one bucket of `taken` covers
   const Architecture &machine;
   int64_t begin = 0, behind = 0, placedSteps = 0;
-  std::map<std::pair<size_t, int64_t>, std::vector<Use>> taken; // by resource and begin / span .. end / span
+  int64_t indices, ports; // of queues, at most
+  // By resource and the buckets of begin .. end - 1, ascending in begin.
+  std::vector<std::vector<std::vector<Use>>> taken;
   std::map<QueueName, std::vector<Placed>> placed;
-  mutable std::map<QueueName, size_t> numbers;
 };
 
 } // namespace quadrille::tsp
