@@ -3,6 +3,7 @@
 #include "base/Error.h"
 #include "numerics/Convert.h"
 
+#include <cstring>
 #include <map>
 
 namespace quadrille::tsp {
@@ -58,11 +59,20 @@ SelectionRows::SelectionRows(const program::Program &program, llvm::ArrayRef<Lay
       size_t row = ones.size();
       ones.resize(row + wordsOfRow);
       std::byte marker = none;
-      for (size_t lane = 0; lane < word.size(); ++lane)
+      for (size_t lane = 0; lane < word.size(); ++lane) {
+        constexpr size_t together = 8;
+        if (uint64_t lanes = 0; lane % together == 0 && lane + together <= word.size()) {
+          std::memcpy(&lanes, &word[lane], together); // most are zeros
+          if (lanes == 0) {
+            lane += together - 1;
+            continue;
+          }
+        }
         if (word[lane] != none) {
           marker = word[lane];
           ones[row + lane / 64] |= uint64_t(1) << lane % 64;
         }
+      }
       markers.push_back(marker);
       size_t bank = bankOf(layout.chip, address);
       banks.resize(std::max(banks.size(), bank + 1));

@@ -6,6 +6,7 @@
 
 #include "llvm/Support/MathExtras.h"
 
+#include <algorithm>
 #include <deque>
 #include <memory>
 
@@ -139,8 +140,11 @@ public:
         cycle = std::min(cycle, work->nextCycle());
     return cycle;
   }
+  // After each execution: at most one has ended by it, mostly the first.
   void dropEnded() {
-    std::erase_if(list, [](const auto &work) { return work->ended(); });
+    auto ended = std::find_if(list.begin(), list.end(), [](const auto &work) { return work->ended(); });
+    if (ended != list.end())
+      list.erase(ended);
   }
 
 private:
