@@ -29,9 +29,10 @@ CompilerState::epilogueOf(const TapProduct &product, MatrixUnit unit, const Regi
   constexpr unsigned mostVariants = 4;
   Source sums = streamOf(machine.inward(unit.hemisphere), machine.resultStream(unit.plane));
   std::vector<Direction> directions = {machine.inward(unit.hemisphere)};
-  std::vector<const Region *> clear = {result.get()};
-  for (const RegionPointer &copy : result->copies)
-    clear.push_back(copy.get());
+  std::vector<const Region *> clear = {result.get(), product.lhs.get()};
+  for (const std::vector<RegionPointer> &copies : {result->copies, product.lhs->copies})
+    for (const RegionPointer &copy : copies)
+      clear.push_back(copy.get());
   for (const Operand &operand : llvm::drop_begin(product.operands)) {
     directions.push_back(inwardOf(*operand.region));
     clear.push_back(operand.region.get());
