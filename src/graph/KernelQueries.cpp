@@ -8,6 +8,14 @@ bool hasReduction(llvm::ArrayRef<Loop> loops) {
   return llvm::any_of(loops, [](const Loop &loop) { return loop.reduction; });
 }
 
+int64_t reductionPoints(const Kernel &kernel) {
+  int64_t points = 1;
+  for (const Loop &loop : kernel.loops)
+    if (loop.reduction)
+      points *= loop.extent;
+  return points;
+}
+
 bool hasNoPoints(llvm::ArrayRef<Loop> loops) {
   return llvm::any_of(loops, [](const Loop &loop) { return loop.extent == 0; });
 }

@@ -31,14 +31,6 @@ std::vector<int64_t> dimensionsOf(const Kernel &kernel) {
   return dimensions;
 }
 
-int64_t reductionPoints(const Kernel &kernel) {
-  int64_t points = 1;
-  for (const graph::Loop &loop : kernel.loops)
-    if (loop.reduction)
-      points *= loop.extent;
-  return points;
-}
-
 // Whether the vector unit can do the expression wherever its operands and results lie: they can be moved to where
 // this asks for them.
 std::string whyNoChain(BlockExpression body, const Architecture &machine) {
@@ -98,7 +90,7 @@ std::string whyNot(const KernelGraph &graph, const Kernel &kernel, const Archite
     return "";
   if (!graph::hasReduction(kernel.loops))
     return whyNoChain(kernel.body, machine);
-  if (reductionPoints(kernel) > mostReductionPoints)
+  if (graph::reductionPoints(kernel) > mostReductionPoints)
     return "reductions over more than " + std::to_string(mostReductionPoints) + " elements are not compiled yet";
   for (auto [i, write] : llvm::enumerate(kernel.writes)) {
     auto operation = operationOf(write.combiner);
@@ -112,7 +104,7 @@ std::string whyNot(const KernelGraph &graph, const Kernel &kernel, const Archite
 }
 
 llvm::Expected<Operand> CompilerState::operandOf(const Kernel &kernel, const Read &read, llvm::ArrayRef<int64_t> point,
-                                                 const Shape &shape) {
+                                                 const Shape &shape, bool mayMove) {
   const Shape &from = graph.values[read.value].shape;
   std::vector<int64_t> dimensions = dimensionsOf(kernel);
   // Index of each dimension: offset + sum over the result's dimensions.
@@ -147,7 +139,7 @@ llvm::Expected<Operand> CompilerState::operandOf(const Kernel &kernel, const Rea
     forAllLanes &= low >= 0 && high < from[d] && (columns == 1 || indices[d].steps[last] == 0);
   }
   if (forAllLanes && hasRowwise(read.value, columns)) {
-    auto rowwise = rowwiseOf(read.value);
+    auto rowwise = rowwiseOf(read.value, columns);
     if (!rowwise)
       return rowwise.takeError();
     Operand operand{*rowwise, std::vector<int64_t>(rowsOf(shape))};
@@ -196,6 +188,8 @@ llvm::Expected<Operand> CompilerState::operandOf(const Kernel &kernel, const Rea
     operand.paddingBits = read.padding ? read.padding->bits : 0;
     return operand;
   }
+  if (!mayMove)
+    return Operand();
   auto routed = route({*region}, Region::of((*region)->type, rowsOf(shape), columns, machine.vectorBytes()),
                       read.padding ? read.padding->bits : 0, [&](int64_t element) -> ElementOrigin {
                         int64_t index = 0;
@@ -359,104 +353,6 @@ llvm::Error CompilerState::reduce(const Kernel &kernel) {
   for (auto [write, region] : llvm::zip(kernel.writes, *results))
     regions[write.value] = region;
   return llvm::Error::success();
-}
-
-llvm::Expected<std::vector<RegionPointer>> CompilerState::reduceRows(const Kernel &kernel, const Shape &shape) {
-  int64_t rows = rowsOf(shape), columns = columnsOf(shape), points = reductionPoints(kernel);
-  std::vector<int64_t> all(rows);
-  for (auto [row, index] : llvm::enumerate(all))
-    index = static_cast<int64_t>(row);
-  std::vector<RegionPointer> sums(kernel.writes.size());
-  for (auto [result, write] : llvm::enumerate(kernel.writes)) {
-    ElementType type = graph.values[write.value].type;
-    if (write.initialScalar && write.initialScalar->bits != neutralBits(graph::combineOf(write.combiner), type)) {
-      auto start = splatRegion(type, write.initialScalar->bits, {}, std::nullopt);
-      if (!start)
-        return start.takeError();
-      // A splat has one row, for all rows.
-      BlockExpression body;
-      body.inputs = {type};
-      body.results = {body.append(BlockOpcode::Input, type, {}, 0)};
-      auto copied = stream(body, {{*start, std::vector<int64_t>(rows)}}, rows, columns);
-      if (!copied)
-        return copied.takeError();
-      sums[result] = copied->front();
-    } else if (write.initial) {
-      auto start = operandOf(kernel, *write.initial, std::vector<int64_t>(kernel.loops.size()), shape);
-      if (!start)
-        return start.takeError();
-      BlockExpression body;
-      body.inputs = {type};
-      body.results = {body.append(BlockOpcode::Input, type, {}, 0)};
-      auto copied = stream(body, {*start}, rows, columns);
-      if (!copied)
-        return copied.takeError();
-      sums[result] = copied->front();
-    }
-  }
-  // Several points at once: as many rows as can be read in one cycle.
-  int64_t most = 1;
-  for (const Read &read : kernel.reads)
-    if (const RegionPointer &region = regions[read.value])
-      most = std::max<int64_t>(most, 1 + static_cast<int64_t>(region->copies.size()));
-  for (int64_t number = 0; number < points;) {
-    BlockExpression body;
-    std::vector<Operand> operands;
-    std::vector<std::optional<Register>> results(sums.size());
-    auto combine = [&](size_t result, Register with) {
-      ElementType type = body.instructions[with].type;
-      results[result] = results[result]
-                            ? body.append(*operationOf(kernel.writes[result].combiner), type, {*results[result], with})
-                            : with;
-    };
-    for (auto [result, sum] : llvm::enumerate(sums))
-      if (sum) {
-        results[result] = body.append(BlockOpcode::Input, sum->type, {}, operands.size());
-        body.inputs.push_back(sum->type);
-        operands.push_back({sum, all});
-      }
-    for (int64_t end = std::min(points, number + most); number < end; ++number) {
-      std::vector<int64_t> point(kernel.loops.size());
-      int64_t left = number;
-      for (size_t loop = kernel.loops.size(); loop-- > 0;)
-        if (kernel.loops[loop].reduction) {
-          point[loop] = left % kernel.loops[loop].extent;
-          left /= kernel.loops[loop].extent;
-        }
-      std::vector<Operand> own;
-      for (const Read &read : kernel.reads) {
-        auto operand = operandOf(kernel, read, point, shape);
-        if (!operand)
-          return operand.takeError();
-        own.push_back(std::move(*operand));
-      }
-      auto term = withLoopNumbers(kernel, point, shape, own);
-      if (!term)
-        return term.takeError();
-      std::vector<Register> renamed;
-      for (const BlockInstruction &instruction : term->instructions) {
-        llvm::SmallVector<Register, 3> of;
-        for (unsigned i = 0; i < operandCount(instruction.opcode); ++i)
-          of.push_back(renamed[instruction.operands[i]]);
-        bool input = instruction.opcode == BlockOpcode::Input;
-        renamed.push_back(body.append(instruction.opcode, instruction.type, of,
-                                      instruction.immediate + (input ? body.inputs.size() : 0)));
-      }
-      for (auto [type, operand] : llvm::zip(term->inputs, own)) {
-        body.inputs.push_back(type);
-        operands.push_back(std::move(operand));
-      }
-      for (auto [result, reg] : llvm::enumerate(term->results))
-        combine(result, renamed[reg]);
-    }
-    for (const std::optional<Register> &result : results)
-      body.results.push_back(*result);
-    auto made = stream(body, operands, rows, columns);
-    if (!made)
-      return made.takeError();
-    sums = std::move(*made);
-  }
-  return sums;
 }
 
 llvm::Expected<RegionPointer> CompilerState::copyOf(const RegionPointer &from, llvm::ArrayRef<const Region *> avoid,
@@ -739,8 +635,8 @@ std::vector<RowRun> CompilerState::runsOf(const Operand &operand, int64_t row, i
 }
 
 int64_t CompilerState::rowsTogether(llvm::ArrayRef<Operand> operands, int64_t row, int64_t count) const {
-  // An instruction, its Repeat: half of what a buffer holds leaves room for the next ones.
-  int64_t most = machine.bufferBytes / machine.instructionBytes / 4;
+  // An instruction, its Repeat, perhaps an idle time: less than half of what a buffer holds, which may not be full.
+  int64_t most = machine.bufferBytes / machine.instructionBytes / 6;
   count = std::min(count, machine.repeatMaximum + 1);
   for (const Operand &operand : operands)
     if (operand.region)

@@ -257,7 +257,7 @@ llvm::Error CompilerState::contract(const Kernel &kernel) {
                         int64_t width) -> llvm::Expected<std::vector<WeightBlocks>> {
     std::vector<int64_t> elements = plan->elementsOf(batch, pass, firstColumn, width, options.vectorLanes);
     if (computed)
-      return routeWeights(computed, pass.height, [&](int64_t row, int64_t lane) -> ElementOrigin {
+      return routeWeights(computed, pass.height, width, [&](int64_t row, int64_t lane) -> ElementOrigin {
         int64_t element = lane < width ? elements[row * width + lane] : -1;
         return element < 0 ? ElementOrigin{} : ElementOrigin{0, element};
       });
@@ -492,8 +492,11 @@ llvm::Error CompilerState::finishProduct(const Kernel &kernel, llvm::ArrayRef<un
 }
 
 llvm::Expected<std::vector<WeightBlocks>>
-CompilerState::routeWeights(const RegionPointer &from, int64_t height,
+CompilerState::routeWeights(const RegionPointer &from, int64_t height, int64_t columns,
                             llvm::function_ref<ElementOrigin(int64_t row, int64_t lane)> originOf) {
+  auto spread = spreadWeights(from, height, columns, originOf);
+  if (!spread || !spread->empty())
+    return spread;
   // A matrix of whole blocks: line after line of a block in one row of the region, a slice for each; each byte plane of
   // the elements by itself.
   int64_t lines = machine.installRows, blocks = (height + lines - 1) / lines, vector = machine.vectorBytes();

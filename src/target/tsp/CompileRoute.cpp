@@ -14,6 +14,9 @@ using graph::Kernel;
 
 llvm::Expected<RegionPointer> CompilerState::route(llvm::ArrayRef<RegionPointer> sources, Region shape,
                                                    uint64_t padding, OriginOf originOf) {
+  auto moved = moveThroughSwitch(sources, shape, padding, originOf);
+  if (!moved || *moved)
+    return moved;
   return routeBytes(sources, std::move(shape), padding, 0, false, originOf);
 }
 

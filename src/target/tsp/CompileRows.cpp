@@ -52,7 +52,7 @@ llvm::Expected<RegionPointer> CompilerState::spreadElements(const RegionPointer 
     return alone.takeError();
   Region &from = *alone->front();
   Region shape = Region::of(matrix->type, rows, 1, vector);
-  shape.uniform = true;
+  shape.uniformLanes = vector;
   auto to = allocate(shape, {&from});
   if (!to)
     return to.takeError();
@@ -123,7 +123,7 @@ llvm::Error CompilerState::pickRows(const Kernel &kernel) {
   const graph::Value &data = graph.values[table];
   int64_t extent = data.shape[0], columns = columnsOf(data.shape),
           count = elementCount(graph.values[kernel.reads[1].value].shape);
-  auto indices = rowwiseOf(kernel.reads[1].value);
+  auto indices = rowwiseOf(kernel.reads[1].value, machine.vectorBytes());
   if (!indices)
     return indices.takeError();
   // A table that no bank holds is cut into parts of its rows, which lie in either hemisphere.
@@ -181,7 +181,7 @@ llvm::Error CompilerState::pickRows(const Kernel &kernel) {
     if (!zero)
       return zero.takeError();
     for (int64_t piece = 0; piece < from.pieces; ++piece)
-      gatherRows(from, piece, **numbers, **zero, **picked, piece, count);
+      gatherRows(from, piece, **numbers, 0, **zero, **picked, piece);
     whole->lastRead = std::max(whole->lastRead, from.lastRead);
     parts.push_back({base, *picked});
     return llvm::Error::success();

@@ -419,7 +419,7 @@ void CompilerState::place(const Group &group, int64_t start) {
   for (const Group::Touch &touch : group.touches) {
     const Step &step = group.steps[touch.step];
     int64_t first = start + step.cycle;
-    if (step.instruction.op() == Opcode::Read)
+    if (step.instruction.op() != Opcode::Write)
       touch.region->lastRead = std::max(touch.region->lastRead, first + step.count - 1);
     else
       for (int64_t k = 0; k < step.count; ++k)

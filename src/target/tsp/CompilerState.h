@@ -75,12 +75,6 @@ struct ProductRun {
   uint8_t mode = 0; // AccumulateMode
 };
 
-// Instructions that run together, and of which region's words the accesses to memory are; null: of no region.
-struct Movement {
-  std::vector<Step> steps;
-  std::vector<Region *> regions;
-};
-
 // When vectors are at a switch unit: in cycle `cycle`, counted as dispatches are.
 struct SwitchTiming {
   unsigned hemisphere = 0;
@@ -92,16 +86,32 @@ struct SwitchTiming {
 struct SpreadRows {
   ElementType type = ElementType::f32;
   int64_t rows = 0;
-  std::vector<RegionPointer> halves; // by hemisphere; a piece for each slice
+  std::vector<RegionPointer> halves; // by hemisphere, or one anywhere; a piece for each slice
 
-  // Hemisphere and piece; the word is bytes * (row / lanes) + byte.
+  // Which of `halves`, and its piece; the word is row / lanes, a byte plane of all rows after the other.
   std::pair<unsigned, int64_t> slice(int64_t row, int64_t byte, const Architecture &machine) const;
+};
+
+// A matrix whose lanes come from rows of another: lane l of row r is column `column[r]` of row `base[r] + l * step`.
+struct TransposedRead {
+  std::vector<int64_t> base, column;
+  int64_t step = 1, columns = 1; // columns: of the result
+};
+// Nothing when it is another matrix.
+std::optional<TransposedRead> transposedRead(const Region &from, int64_t rows, int64_t columns, OriginOf originOf);
+
+// A vector of a region whose lanes are brought into another order: lane l comes from lane `order[l]`.
+struct PermutedVector {
+  int64_t source, row, piece; // source: its number
+  int64_t word;               // of the result, counted piece by piece
+  std::vector<int64_t> order;
 };
 
 // Further forms of a value, of its elements in row-major order.
 struct LaneForms {
-  RegionPointer packed;  // element lanes * g + j is in lane j of every superlane of row g
-  RegionPointer rowwise; // each element has a row, in every lane of which it is
+  RegionPointer packed;   // element lanes * g + j is in lane j of each superlane of row g
+  RegionPointer rowwise;  // each element has a row, in all of whose lanes it is
+  int64_t superlanes = 0; // of the packed form: so many have the elements
 };
 
 // What a combiner does to two elements; nothing when that is not compiled.
@@ -197,9 +207,10 @@ private:
   // CompileMap.cpp
   llvm::Error map(const graph::Kernel &kernel);
   llvm::Error reduce(const graph::Kernel &kernel);
-  // A read at a point of the reduction loops, as operand of a kernel whose result has `shape`.
+  // A read at a point of the reduction loops, as operand of a kernel whose result has `shape`. Without a region when
+  // its elements would have to move between lanes and may not.
   llvm::Expected<Operand> operandOf(const graph::Kernel &kernel, const graph::Read &read, llvm::ArrayRef<int64_t> point,
-                                    const Shape &shape);
+                                    const Shape &shape, bool mayMove = true);
   // The same for all loops at once, of a kernel without reductions or of what a product starts from, with a row for
   // each row of the result as its packing has them.
   llvm::Expected<Operand> packedOperandOf(const graph::Kernel &kernel, const graph::Read &read);
@@ -230,56 +241,118 @@ private:
   }
   std::vector<RowRun> runsOf(const Operand &operand, int64_t row, int64_t count) const;
 
-  // A reduction, without what it starts from unless that is an operand, by one step for each point of its loops; of a
-  // kernel whose result has `shape`.
+  // CompileReduce.cpp
+  // A reduction over rows, of a kernel whose result has `shape`; of what it starts from only what its writes say.
   llvm::Expected<std::vector<RegionPointer>> reduceRows(const graph::Kernel &kernel, const Shape &shape);
+  // Element after element of the reduced loops, each for all rows of the result.
+  llvm::Expected<std::vector<RegionPointer>> reduceByPoint(const graph::Kernel &kernel, const Shape &shape);
+  // Row after row of the result, the elements of each one after the other. None: operands would have to move between
+  // lanes, there are no units for it where they lie, or it needs more instructions than can be fetched.
+  llvm::Expected<std::vector<RegionPointer>> reduceByRow(const graph::Kernel &kernel, const Shape &shape);
+  // Combines `terms` values of the expression for each of `rows` rows; the operands have rows for each of the terms.
+  // Null: it cannot be had so (reduceByRow).
+  llvm::Expected<RegionPointer> accumulate(BlockExpression body, std::vector<Operand> operands, BlockOpcode operation,
+                                           int64_t rows, int64_t terms, int64_t columns);
+  // Reads of the same rows become one, and what is read in the same cycles lies in different slices.
+  llvm::Error separateOperands(BlockExpression &body, std::vector<Operand> &operands);
+  static BlockExpression treeOf(BlockOpcode operation, ElementType type, size_t count);
 
-  // CompileLanes.cpp
-  void addRead(Movement &movement, Region &region, int64_t piece, int64_t byte, int64_t row, int64_t step,
+  // CompileSwitch.cpp
+  void addRead(Group &group, const Region &region, int64_t piece, int64_t byte, int64_t row, int64_t step,
                Source stream, SwitchTiming at, int64_t count) const;
-  void addWrite(Movement &movement, Region &region, int64_t piece, int64_t byte, int64_t row, int64_t step,
-                Source stream, SwitchTiming at, int64_t count) const;
-  void addUnit(Movement &movement, Step step) const;
-  // The units of a chain, and the writes of its results from a row on.
-  void addChain(Movement &movement, const Chain &chain, llvm::ArrayRef<RegionPointer> results, int64_t row,
-                int64_t count) const;
+  void addWrite(Group &group, Region &region, int64_t piece, int64_t byte, int64_t row, int64_t step, Source stream,
+                SwitchTiming at, int64_t count) const;
+  // Each superlane of a vector that is at a switch unit then from the row whose number it has in that vector of
+  // numbers.
+  void addGather(Group &group, Region &region, int64_t piece, int64_t byte, Source numbers, Source stream,
+                 SwitchTiming at, int64_t count) const;
+  void addNumbers(Group &group, const Region &region, int64_t row, int64_t step, Source stream, SwitchTiming at,
+                  int64_t count) const;
+  static Instruction switchInstruction(Opcode opcode, std::initializer_list<std::pair<Member, int64_t>> values);
   // The variant that can start first, at its earliest.
-  void placeMovement(llvm::ArrayRef<Movement> variants);
+  void placeFirst(llvm::ArrayRef<Group> variants);
   // `count` vectors, at most `most` at once and fewer where a slice would be read and written in one cycle.
   void placeInParts(int64_t count, int64_t most,
-                    llvm::function_ref<Movement(int64_t variant, int64_t first, int64_t count)> make, int64_t variants);
+                    llvm::function_ref<Group(int64_t variant, int64_t first, int64_t count)> make, int64_t variants);
   QueueName switchQueue(unsigned hemisphere, SwitchPart part, int64_t number) const;
   llvm::Expected<SpreadRows> allocateSpread(ElementType type, int64_t rows, llvm::ArrayRef<const Region *> avoid,
                                             llvm::ArrayRef<const Region *> avoidIfPossible);
-  llvm::Expected<SpreadRows> spreadRows(const RegionPointer &from, int64_t piece);
+  // Of `rows` rows, the next one `rowStep` further, to where memory is taken for them unless it is given.
+  llvm::Expected<SpreadRows> spreadRows(const RegionPointer &from, int64_t piece, int64_t firstRow, int64_t rowStep,
+                                        int64_t rows, SpreadRows to = {});
   // Row `lanes * g + i` of the result has in lane j of each superlane what row `lanes * g + j` had in lane i.
-  llvm::Expected<SpreadRows> transposeLanes(const SpreadRows &from);
+  llvm::Expected<SpreadRows> transposeLanes(const SpreadRows &from, llvm::ArrayRef<const Region *> avoid);
+  // CompileLanes.cpp
   // Of `lanes` rows each, which become one: in as many parts as a value has streams, still to be combined.
   llvm::Expected<std::vector<RegionPointer>> combineLanes(const SpreadRows &from, BlockOpcode operation);
-  // Where each lane's byte comes from, as the permuters take it.
-  llvm::Expected<RegionPointer> laneOrder(const std::vector<int64_t> &from);
-  llvm::Expected<RegionPointer> rotateSuperlanes(const RegionPointer &from, int64_t superlanes,
+  // Among the first `among` superlanes, each from the one `superlanes` further.
+  llvm::Expected<RegionPointer> rotateSuperlanes(const RegionPointer &from, int64_t superlanes, int64_t among,
                                                  llvm::ArrayRef<const Region *> avoid);
-  // Every superlane gets what all superlanes together have.
-  llvm::Expected<RegionPointer> combineSuperlanes(RegionPointer from, BlockOpcode operation);
-  // All lanes of each row, those beyond the columns too; the packed form of the results.
-  llvm::Expected<RegionPointer> reduceLanes(const RegionPointer &terms, BlockOpcode operation);
-  llvm::Expected<RegionPointer> unpackRows(const RegionPointer &packed, int64_t rows);
-  // Each superlane of `vectors` rows of a piece of `to`, whose pieces follow each other, from the row of a piece of
-  // `from`, of one segment, that `numbers` says. `zero`: a vector of zeros.
-  void gatherRows(Region &from, int64_t fromPiece, Region &numbers, Region &zero, Region &to, int64_t toPiece,
-                  int64_t vectors);
+  // Factors of a number of superlanes: a pass of rotations for each.
+  static std::vector<int64_t> rotationRadices(int64_t superlanes);
+  // How many superlanes are combined for so many columns.
+  int64_t superlanesFor(int64_t columns) const;
+  // Each of the first superlanes gets what these together have.
+  llvm::Expected<RegionPointer> combineSuperlanes(RegionPointer from, BlockOpcode operation, int64_t superlanes);
+  llvm::Expected<RegionPointer> widenPacked(RegionPointer packed, int64_t superlanes);
+  // All lanes of the first superlanes of each row, those beyond the columns too. The packed form of the results.
+  llvm::Expected<RegionPointer> reduceLanes(const RegionPointer &terms, BlockOpcode operation, int64_t superlanes);
+  std::optional<unsigned> laneLoopOf(const graph::Kernel &kernel) const;
+  llvm::Expected<std::vector<LaneForms>> reduceLastLanes(const graph::Kernel &kernel, unsigned loop);
+  llvm::Error reduceToForms(const graph::Kernel &kernel, unsigned loop);
+
+  // CompileForms.cpp
+  // Elements of the packed form in rows of their own.
+  llvm::Expected<RegionPointer> unpackRows(const RegionPointer &packed, int64_t rows, int64_t superlanes);
+  llvm::Error widen(LaneForms &known); // the packed form, to all superlanes
+  // Each superlane of the rows of a piece of `to` from the row of a piece of `from`, of one segment, that `numbers`
+  // says from its row `firstNumber` on. `zero`: a vector of zeros.
+  void gatherRows(Region &from, int64_t fromPiece, Region &numbers, int64_t firstNumber, Region &zero, Region &to,
+                  int64_t toPiece);
   // Whether a value's elements are to be had in all lanes without moving the value's matrix, or cheaper than that; for
   // a result with so many columns.
   bool hasRowwise(graph::ValueId id, int64_t columns) const;
-  llvm::Expected<RegionPointer> rowwiseOf(graph::ValueId id);
-  llvm::Expected<RegionPointer> packedOf(graph::ValueId id); // null: it is not in that form
+  // The same for all words of a matrix that is made; the row's number, little-endian, in the first lanes of a
+  // superlane.
+  llvm::Expected<RegionPointer> gatherSuperlanes(const RegionPointer &from, Tensor map, const Region &shape);
+  llvm::Expected<RegionPointer> rowwiseOf(graph::ValueId id, int64_t columns); // in so many lanes
+  llvm::Expected<RegionPointer> packedOf(graph::ValueId id);                   // null: it is not in that form
   llvm::Expected<RegionPointer> matrixOfForms(graph::ValueId id);
-  std::optional<unsigned> laneLoopOf(const graph::Kernel &kernel) const;
-  llvm::Expected<std::vector<RegionPointer>> reduceLastLanes(const graph::Kernel &kernel, unsigned loop);
-  llvm::Error reduceToForms(const graph::Kernel &kernel, unsigned loop);
   // An elementwise kernel of values in packed form; false: it is not one.
   llvm::Expected<bool> mapPacked(const graph::Kernel &kernel);
+
+  // CompileTranspose.cpp
+  // Row k, for the permuters of a hemisphere: each superlane from the one k further.
+  llvm::Expected<RegionPointer> superlaneRotations(unsigned hemisphere);
+  // Row c, for a gather of the hemisphere opposite to `hemisphere`: which row of a square each superlane of the
+  // result's row c takes, before it is rotated back.
+  llvm::Expected<RegionPointer> squareNumbers(int64_t columns, int64_t squares, unsigned hemisphere);
+  // `columns`: which of the rows' elements go to which row of the result's piece.
+  llvm::Error transposeBlock(const RegionPointer &from, int64_t fromPiece, int64_t firstRow, int64_t rowStep,
+                             int64_t rows, const RegionPointer &to, int64_t toPiece,
+                             llvm::ArrayRef<std::pair<int64_t, int64_t>> columns);
+  llvm::Expected<RegionPointer> transposed(const RegionPointer &from, const TransposedRead &read);
+
+  // CompileVectors.cpp
+  // A constant of where each lane comes from, as the permuters of a hemisphere take it.
+  llvm::Expected<RegionPointer> laneOrder(const std::vector<int64_t> &from, unsigned hemisphere,
+                                          llvm::ArrayRef<const Region *> avoid);
+  // Neighbours in the list that have the same order are moved together.
+  llvm::Error permuteVectors(llvm::ArrayRef<RegionPointer> sources, const RegionPointer &to,
+                             llvm::ArrayRef<PermutedVector> vectors);
+  // A matrix that the switch unit can put together: moved vectors, or a transposition. Null: neither.
+  llvm::Expected<RegionPointer> moveThroughSwitch(llvm::ArrayRef<RegionPointer> sources, const Region &shape,
+                                                  uint64_t padding, OriginOf originOf);
+  // A matrix each of whose vectors comes from one vector of the sources, or each superlane from one superlane; null: it
+  // is another matrix. `shape` is not spread.
+  llvm::Expected<RegionPointer> moveVectors(llvm::ArrayRef<RegionPointer> sources, const Region &shape,
+                                            uint64_t padding, OriginOf originOf);
+  // Tiles as routeWeights makes them, of whole rows that are spread; none: it is another tile.
+  llvm::Expected<std::vector<WeightBlocks>>
+  spreadWeights(const RegionPointer &from, int64_t height, int64_t columns,
+                llvm::function_ref<ElementOrigin(int64_t row, int64_t lane)> originOf);
+  // Puts padding where elements come from nowhere.
+  llvm::Expected<RegionPointer> padLanes(const RegionPointer &values, uint64_t padding, OriginOf originOf);
 
   // CompileRoute.cpp
   // A matrix put together from elements of others, by products with tiles of zeros and ones: `originOf` says from where
@@ -303,9 +376,10 @@ private:
   // CompileProduct.cpp
   llvm::Error contract(const graph::Kernel &kernel);
   llvm::Expected<WeightBlocks> weightsOf(const std::string &name, Tensor rows, int64_t height);
-  // A tile of values that are computed: from where each element of its rows comes.
+  // A tile of values that are computed: from where each element of its rows comes; zeros where they come from nowhere.
+  // Lanes beyond its columns hold anything.
   llvm::Expected<std::vector<WeightBlocks>>
-  routeWeights(const RegionPointer &from, int64_t height,
+  routeWeights(const RegionPointer &from, int64_t height, int64_t columns,
                llvm::function_ref<ElementOrigin(int64_t row, int64_t lane)> originOf);
   // Tiles of a constant: for each of `height` rows and `width` columns which element, or -1 for zero. `factors`: the
   // constant in the type of `bytes` that is multiplied, or invalid when its data is absent.
@@ -392,11 +466,13 @@ private:
   std::vector<RegionPointer> resident; // weights
   std::vector<int64_t> readers;        // by value: still to come
   std::vector<std::pair<std::pair<ElementType, uint64_t>, RegionPointer>> splats;
-  std::map<std::vector<int64_t>, WeightBlocks> laneMaps; // tiles that move lanes
-  std::map<std::vector<int64_t>, RegionPointer> laneOrders;
+  std::map<std::vector<int64_t>, WeightBlocks> laneMaps;                                      // tiles that move lanes
+  std::map<std::pair<std::vector<int64_t>, unsigned>, std::vector<RegionPointer>> laneOrders; // and by hemisphere
+  std::map<unsigned, RegionPointer> rotations;
+  std::map<std::tuple<int64_t, int64_t, unsigned>, RegionPointer> numbersOfSquares;
   std::map<int64_t, RegionPointer> ownLanes; // by columns: row j has true in lane j
   std::map<int64_t, WeightBlocks> onesTiles; // by rows
-  RegionPointer laneChoices; // row j: lane j for every lane of a superlane
+  RegionPointer laneChoices;                 // row j: lane j for every lane of a superlane
   // Tiles of constants: by value and a digest of which of its elements; one for each byte plane.
   std::map<std::tuple<graph::ValueId, uint64_t, uint64_t>, std::vector<WeightBlocks>> weightTiles;
   std::map<std::string, std::optional<Stages>> stagesOf; // by expression

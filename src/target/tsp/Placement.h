@@ -20,7 +20,7 @@ struct Region {
   int64_t rows = 1, columns = 1;
   int64_t pieces = 1, width = 1; // width: lanes of a piece
   bool spread = false;           // each piece has slices of its own; else they lie one behind the other
-  bool uniform = false;          // of one column, which every lane holds
+  int64_t uniformLanes = 0;      // of one column: how many lanes hold it; 0: only the first is known to
   int64_t segmentRows = 0;       // as many rows lie in the same slices, the next ones in others; 0: all of them
   unsigned hemisphere = 0;       // of its slices, if they are all in one
   std::vector<SliceName> slices; // by byte; spread: piece * bytes + byte; one list behind the other for segments

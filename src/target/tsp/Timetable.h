@@ -35,6 +35,9 @@ public:
   bool meetsItself(llvm::ArrayRef<Step> group) const;
   void place(llvm::ArrayRef<Step> group, int64_t start, uint32_t node);
 
+  // Cycles between the starts of two steps of a queue for which fetches keep up.
+  int64_t spacing() const;
+
   // Empty, or which read finds other words than those of its value: a mistake of the compiler that the checker, which
   // does not know values, cannot find. `initial` are values that lie in memory from the start.
   std::string misread(llvm::ArrayRef<uint32_t> initial) const;
@@ -62,7 +65,6 @@ private:
     Step step; // with its cycle counted from the start of the program
     uint32_t node;
   };
-  int64_t spacing() const;
   std::vector<Use> usesOf(llvm::ArrayRef<Step> group) const;
   size_t indexOf(const QueueName &queue) const;
   static int64_t bucketOf(int64_t cycle) { return std::max<int64_t>(cycle, 0) / span; }

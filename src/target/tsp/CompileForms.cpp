@@ -1,0 +1,293 @@
+// Forms of values besides their matrix: elements of which each has a row, and results of reductions over lanes as they
+// come.
+#include "base/Error.h"
+#include "graph/KernelQueries.h"
+#include "target/tsp/CompilerState.h"
+
+#include "llvm/ADT/STLExtras.h"
+
+#include <cstring>
+
+namespace quadrille::tsp {
+
+using graph::Kernel;
+
+llvm::Expected<RegionPointer> CompilerState::unpackRows(const RegionPointer &packed, int64_t rows, int64_t superlanes) {
+  int64_t lanes = machine.lanes, bytes = packed->bytes();
+  if (!laneChoices) {
+    Tensor choices = Tensor::uninitialized(ElementType::u8, {lanes, machine.vectorBytes()});
+    for (int64_t row = 0; row < lanes; ++row)
+      std::memset(choices.mutableBytes() + row * machine.vectorBytes(), static_cast<int>(row), machine.vectorBytes());
+    auto made = constantRegion("lane choice", ElementType::u8, lanes, machine.vectorBytes(), std::move(choices), {});
+    if (!made)
+      return made.takeError();
+    laneChoices = *made;
+  }
+  RegionPointer source = packed;
+  if (source->sharesSlices(*laneChoices)) {
+    auto copy = copyOf(source, {laneChoices.get()}, std::nullopt);
+    if (!copy)
+      return copy.takeError();
+    source = *copy;
+  }
+  Region shape = Region::of(packed->type, rows, 1, machine.vectorBytes());
+  shape.uniformLanes = superlanes * lanes;
+  auto to = allocate(shape, {source.get(), laneChoices.get()});
+  if (!to)
+    return to.takeError();
+  constexpr int64_t runs = 4;
+  // Row after row, so that the first are soon there.
+  for (int64_t square = 0; square * lanes < rows; ++square)
+    placeInParts(
+        std::min(lanes, rows - square * lanes), lanes,
+        [&](int64_t variant, int64_t first, int64_t count) {
+          auto hemisphere = static_cast<unsigned>(variant % machine.hemispheres);
+          int64_t base = variant / machine.hemispheres * machine.streams / runs, unit = variant % machine.distributors;
+          Direction away = machine.outward(hemisphere), back = machine.inward(hemisphere);
+          SwitchTiming in{hemisphere, 0}, out{hemisphere, machine.switchDistribute};
+          Group group;
+          for (int64_t byte = 0; byte < bytes; ++byte)
+            addRead(group, *source, 0, byte, square, 0, streamOf(away, base + byte), in, count);
+          addRead(group, *laneChoices, 0, 0, first, 1, streamOf(away, base + bytes), in, count);
+          group.steps.push_back(
+              {switchQueue(hemisphere, SwitchPart::Distributor, unit),
+               switchInstruction(Opcode::Distribute, {{Member::Small0, unit},
+                                                      {Member::Small1, streamOf(away, base).byte()},
+                                                      {Member::Byte0, streamOf(away, base + bytes).byte()},
+                                                      {Member::Byte1, bytes},
+                                                      {Member::Small2, streamOf(back, base).byte()}}),
+               0, count});
+          for (int64_t byte = 0; byte < bytes; ++byte)
+            addWrite(group, **to, 0, byte, square * lanes + first, 1, streamOf(back, base + byte), out, count);
+          return group;
+        },
+        machine.hemispheres * runs);
+  return *to;
+}
+
+bool CompilerState::hasRowwise(graph::ValueId id, int64_t columns) const {
+  const graph::Value &value = graph.values[id];
+  if (forms[id].packed || (forms[id].rowwise && forms[id].rowwise->uniformLanes >= columns) ||
+      (regions[id] && regions[id]->uniformLanes >= columns))
+    return true;
+  return columnsOf(value.shape) == 1 && columns > 1;
+}
+
+llvm::Expected<RegionPointer> CompilerState::rowwiseOf(graph::ValueId id, int64_t columns) {
+  LaneForms &known = forms[id];
+  const graph::Value &value = graph.values[id];
+  int64_t rows = elementCount(value.shape);
+  columns = std::min(columns, machine.vectorBytes());
+  if (known.rowwise && known.rowwise->uniformLanes >= columns)
+    return known.rowwise;
+  if (regions[id] && regions[id]->uniformLanes >= columns)
+    return known.rowwise = regions[id];
+  if (known.packed) {
+    if (columns > known.superlanes * machine.lanes)
+      if (llvm::Error error = widen(known))
+        return std::move(error);
+    auto unpacked = unpackRows(known.packed, rows, known.superlanes);
+    if (unpacked)
+      known.rowwise = *unpacked;
+    return unpacked;
+  }
+  int64_t vector = machine.vectorBytes();
+  if (value.role == graph::ValueRole::Constant) {
+    Tensor data;
+    if (value.data.valid()) {
+      data = Tensor::uninitialized(value.type, {rows, vector});
+      size_t width = byteWidth(value.type);
+      for (int64_t row = 0; row < rows; ++row)
+        for (int64_t lane = 0; lane < vector; ++lane)
+          std::memcpy(data.mutableBytes() + (row * vector + lane) * width, value.data.bytes().data() + row * width,
+                      width);
+    }
+    auto made = constantRegion(value.name, value.type, rows, vector, std::move(data), {});
+    if (made) {
+      (*made)->uniformLanes = vector;
+      known.rowwise = *made;
+    }
+    return made;
+  }
+  auto matrix = regionOf(id);
+  if (!matrix)
+    return matrix.takeError();
+  constexpr int64_t fewColumns = 4; // of which each has a tile of its own
+  auto made = (*matrix)->pieces == 1 && (*matrix)->columns > fewColumns
+                  ? spreadElements(*matrix)
+                  : route({*matrix}, Region::of(value.type, rows, vector, vector), 0,
+                          [&](int64_t element) -> ElementOrigin { return {0, element / vector}; });
+  if (!made)
+    return made.takeError();
+  (*made)->uniformLanes = vector;
+  return known.rowwise = *made;
+}
+
+llvm::Error CompilerState::widen(LaneForms &known) {
+  auto wide = widenPacked(known.packed, known.superlanes);
+  if (!wide)
+    return wide.takeError();
+  known.packed = *wide;
+  known.superlanes = machine.superlanes;
+  return llvm::Error::success();
+}
+
+llvm::Expected<RegionPointer> CompilerState::matrixOfForms(graph::ValueId id) {
+  const graph::Value &value = graph.values[id];
+  if (columnsOf(value.shape) == 1)
+    return rowwiseOf(id, 1);
+  int64_t rows = rowsOf(value.shape), columns = columnsOf(value.shape), lanes = machine.lanes;
+  Region shape = Region::of(value.type, rows, columns, machine.vectorBytes());
+  if (!forms[id].packed || (rows > 1 && columns % lanes != 0)) {
+    auto rowwise = rowwiseOf(id, 1);
+    if (!rowwise)
+      return rowwise.takeError();
+    return route({*rowwise}, shape, 0, [](int64_t element) -> ElementOrigin { return {0, element}; });
+  }
+  if (columns > forms[id].superlanes * lanes)
+    if (llvm::Error error = widen(forms[id]))
+      return std::move(error);
+  // Each superlane has its own row of the packed form: a memory slice gathers them.
+  Tensor map = Tensor::zeros(ElementType::u8, {rows * shape.pieces, machine.vectorBytes()});
+  for (int64_t row = 0; row < rows; ++row)
+    for (int64_t piece = 0; piece < shape.pieces; ++piece)
+      for (int64_t superlane = 0; superlane < machine.superlanes; ++superlane) {
+        int64_t column = piece * shape.width + superlane * lanes;
+        int64_t from = column < columns ? (row * columns + column) / lanes : 0;
+        std::byte *to = map.mutableBytes() + (piece * rows + row) * machine.vectorBytes() + superlane * lanes;
+        for (int64_t byte = 0; byte < machine.gatherAddressBytes; ++byte)
+          to[byte] = static_cast<std::byte>(from >> 8 * byte & 0xff);
+      }
+  return gatherSuperlanes(forms[id].packed, std::move(map), shape);
+}
+
+llvm::Expected<RegionPointer> CompilerState::gatherSuperlanes(const RegionPointer &from, Tensor map,
+                                                              const Region &shape) {
+  int64_t words = map.shape()[0];
+  auto numbers = constantRegion("numbers of rows", ElementType::u8, words, machine.vectorBytes(), std::move(map),
+                                {from.get()}, from->hemisphere == west ? east : west);
+  if (!numbers)
+    return numbers.takeError();
+  auto to = allocate(shape, {from.get(), numbers->get()});
+  if (!to)
+    return to.takeError();
+  auto zero = splatRegion(ElementType::u8, 0, {from.get(), numbers->get(), to->get()}, std::nullopt);
+  if (!zero)
+    return zero.takeError();
+  for (int64_t piece = 0; piece < (*to)->pieces; ++piece)
+    gatherRows(*from, 0, **numbers, piece * (*to)->rows, **zero, **to, piece);
+  return *to;
+}
+
+void CompilerState::gatherRows(Region &from, int64_t fromPiece, Region &numbers, int64_t firstNumber, Region &zero,
+                               Region &to, int64_t toPiece) {
+  // The numbers come from the other hemisphere; what they gather goes on outward and is turned round by the switch
+  // unit.
+  unsigned hemisphere = from.hemisphere;
+  Direction away = machine.outward(hemisphere), back = machine.inward(hemisphere);
+  SwitchTiming in{hemisphere, 0}, out{hemisphere, machine.switchDistribute};
+  int64_t bytes = from.bytes();
+  constexpr int64_t runs = 4;
+  placeInParts(
+      to.rows, to.rows,
+      [&](int64_t variant, int64_t first, int64_t count) {
+        int64_t base = variant * machine.streams / runs, unit = variant % machine.distributors;
+        Source map = streamOf(away, base + bytes);
+        Group group;
+        addRead(group, zero, 0, 0, 0, 0, streamOf(away, base + bytes + 1), in, count);
+        for (int64_t byte = 0; byte < bytes; ++byte)
+          addGather(group, from, fromPiece, byte, map, streamOf(away, base + byte), in, count);
+        addNumbers(group, numbers, firstNumber + first, 1, map, in, count);
+        group.steps.push_back(
+            {switchQueue(hemisphere, SwitchPart::Distributor, unit),
+             switchInstruction(Opcode::Distribute, {{Member::Small0, unit},
+                                                    {Member::Small1, streamOf(away, base).byte()},
+                                                    {Member::Byte0, streamOf(away, base + bytes + 1).byte()},
+                                                    {Member::Byte1, bytes},
+                                                    {Member::Byte2, (1 << bytes) - 1},
+                                                    {Member::Small2, streamOf(back, base).byte()}}),
+             0, count});
+        for (int64_t byte = 0; byte < bytes; ++byte)
+          addWrite(group, to, toPiece, byte, first, 1, streamOf(back, base + byte), out, count);
+        return group;
+      },
+      runs);
+}
+
+llvm::Expected<RegionPointer> CompilerState::packedOf(graph::ValueId id) {
+  const graph::Value &value = graph.values[id];
+  if (forms[id].packed || value.role != graph::ValueRole::Constant)
+    return forms[id].packed;
+  int64_t elements = elementCount(value.shape), lanes = machine.lanes, rows = (elements + lanes - 1) / lanes;
+  int64_t vector = machine.vectorBytes();
+  Tensor data;
+  if (value.data.valid()) {
+    data = Tensor::zeros(value.type, {rows, vector});
+    size_t width = byteWidth(value.type);
+    for (int64_t row = 0; row < rows; ++row)
+      for (int64_t lane = 0; lane < vector; ++lane)
+        if (int64_t element = row * lanes + lane % lanes; element < elements)
+          std::memcpy(data.mutableBytes() + (row * vector + lane) * width, value.data.bytes().data() + element * width,
+                      width);
+  }
+  auto made = constantRegion(value.name, value.type, rows, vector, std::move(data), {});
+  if (made)
+    forms[id] = {*made, forms[id].rowwise, machine.superlanes};
+  return made;
+}
+
+llvm::Expected<bool> CompilerState::mapPacked(const Kernel &kernel) {
+  if (!graph::isElementwise(kernel) || llvm::any_of(kernel.body.instructions, [](const BlockInstruction &instruction) {
+        return instruction.opcode == BlockOpcode::LoopIndex;
+      }))
+    return false;
+  const graph::Write &write = kernel.writes[0];
+  const Shape &shape = graph.values[write.value].shape;
+  int64_t elements = elementCount(shape);
+  // Whether elements are read in the order in which they are written, whatever the shapes.
+  auto inOrder = [&](const graph::Read &read) {
+    const Shape &from = graph.values[read.value].shape;
+    Shape strides = rowMajorStrides(from), resultStrides = rowMajorStrides(shape);
+    bool same = elementCount(from) == elements && graph::baseOf(read.map, strides) == 0;
+    for (unsigned loop = 0; loop < kernel.loops.size(); ++loop)
+      same &= kernel.loops[loop].extent == 1 ||
+              graph::strideAlong(read.map, strides, loop) == graph::strideAlong(write.map, resultStrides, loop);
+    return same;
+  };
+  if (kernel.body.isIdentity() && inOrder(kernel.reads[0]) &&
+      (forms[kernel.reads[0].value].packed || forms[kernel.reads[0].value].rowwise)) {
+    forms[write.value] = forms[kernel.reads[0].value];
+    return true;
+  }
+  bool any = false;
+  for (const graph::Read &read : kernel.reads) {
+    const graph::Value &value = graph.values[read.value];
+    bool constant = value.role == graph::ValueRole::Constant;
+    if (constant && elementCount(value.shape) == 1)
+      continue;
+    if (!inOrder(read) || !(constant || forms[read.value].packed))
+      return false;
+    any |= !constant;
+  }
+  if (!any)
+    return false;
+  int64_t rows = (elements + machine.lanes - 1) / machine.lanes;
+  std::vector<Operand> operands;
+  int64_t superlanes = machine.superlanes;
+  for (const graph::Read &read : kernel.reads) {
+    bool one = elementCount(graph.values[read.value].shape) == 1 && elements > 1;
+    auto region = one ? rowwiseOf(read.value, machine.vectorBytes()) : packedOf(read.value);
+    if (!region)
+      return region.takeError();
+    if (!one)
+      superlanes = std::min(superlanes, forms[read.value].superlanes);
+    operands.push_back(one ? Operand{*region, std::vector<int64_t>(rows), nullptr} : wholeOf(*region));
+  }
+  auto results = stream(kernel.body, operands, rows, machine.vectorBytes());
+  if (!results)
+    return results.takeError();
+  forms[write.value] = {results->front(), nullptr, superlanes};
+  return true;
+}
+
+} // namespace quadrille::tsp

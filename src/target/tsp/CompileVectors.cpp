@@ -1,0 +1,375 @@
+// Moves of whole vectors and whole superlanes: what the permuters can do in one pass, and, where a vector is put
+// together from superlanes of several, a gather behind them.
+#include "base/Error.h"
+#include "target/tsp/CompilerState.h"
+
+#include "llvm/ADT/STLExtras.h"
+
+#include <cstring>
+#include <set>
+
+namespace quadrille::tsp {
+
+namespace {
+
+// A vector of a source matrix.
+struct SourceVector {
+  int64_t source = -1, row = 0, piece = 0;
+  auto operator<=>(const SourceVector &) const = default;
+};
+
+// Where the lanes of one vector of the result come from.
+struct VectorOrigin {
+  std::vector<SourceVector> vectors; // by lane; source -1: from nowhere
+  std::vector<int64_t> lanes;
+  bool padded = false; // a lane among its columns is padding
+};
+
+VectorOrigin originOfVector(llvm::ArrayRef<RegionPointer> sources, const Region &shape, int64_t row, int64_t piece,
+                            OriginOf originOf, int64_t lanes) {
+  VectorOrigin result;
+  result.vectors.resize(lanes);
+  result.lanes.assign(lanes, -1);
+  int64_t width = std::min(shape.width, shape.columns - piece * shape.width);
+  for (int64_t lane = 0; lane < width; ++lane) {
+    ElementOrigin origin = originOf(row * shape.columns + piece * shape.width + lane);
+    if (origin.source < 0) {
+      result.padded = true;
+      continue;
+    }
+    const Region &from = *sources[origin.source];
+    int64_t column = origin.index % from.columns;
+    result.vectors[lane] = {origin.source, origin.index / from.columns, column / from.width};
+    result.lanes[lane] = column % from.width;
+  }
+  return result;
+}
+
+// One vector, each of whose lanes is taken at most once.
+bool comesFromOneVector(const VectorOrigin &origin) {
+  const SourceVector *only = nullptr;
+  std::vector<bool> taken(origin.lanes.size());
+  for (auto [lane, from] : llvm::enumerate(origin.lanes)) {
+    if (from < 0)
+      continue;
+    if ((only && origin.vectors[lane] != *only) || taken[from])
+      return false;
+    only = &origin.vectors[lane];
+    taken[from] = true;
+  }
+  return true;
+}
+
+// The lanes of each superlane from one superlane of one vector, in their order.
+bool comesFromSuperlanes(const VectorOrigin &origin, int64_t lanes) {
+  for (size_t first = 0; first < origin.lanes.size(); first += lanes) {
+    std::optional<std::pair<SourceVector, int64_t>> only;
+    for (size_t lane = first; lane < first + lanes; ++lane) {
+      if (origin.lanes[lane] < 0)
+        continue;
+      std::pair from(origin.vectors[lane], origin.lanes[lane] / lanes);
+      if ((only && *only != from) || origin.lanes[lane] % lanes != static_cast<int64_t>(lane - first))
+        return false;
+      only = from;
+    }
+  }
+  return true;
+}
+
+// The order of all lanes that has the given ones; lanes that nothing is said of take what is left.
+std::vector<int64_t> completed(std::vector<int64_t> order) {
+  std::vector<bool> taken(order.size());
+  for (int64_t from : order)
+    if (from >= 0)
+      taken[from] = true;
+  // A lane that nothing needs stays in its place where that is free.
+  for (auto [lane, from] : llvm::enumerate(order))
+    if (from < 0 && !taken[lane]) {
+      from = static_cast<int64_t>(lane);
+      taken[lane] = true;
+    }
+  size_t next = 0;
+  for (int64_t &from : order)
+    if (from < 0) {
+      while (taken[next])
+        ++next;
+      from = static_cast<int64_t>(next);
+      taken[next] = true;
+    }
+  return order;
+}
+
+} // namespace
+
+llvm::Expected<RegionPointer> CompilerState::laneOrder(const std::vector<int64_t> &from, unsigned hemisphere,
+                                                       llvm::ArrayRef<const Region *> avoid) {
+  std::vector<RegionPointer> &known = laneOrders[{from, hemisphere}];
+  for (const RegionPointer &region : known)
+    if (llvm::none_of(avoid, [&](const Region *other) { return other->sharesSlices(*region); }))
+      return region;
+  Tensor map = Tensor::uninitialized(ElementType::u16, {1, machine.vectorBytes()});
+  for (auto [lane, source] : llvm::enumerate(from))
+    map.mutableData<uint16_t>()[lane] = static_cast<uint16_t>(source);
+  auto made =
+      constantRegion("lane order", ElementType::u16, 1, machine.vectorBytes(), std::move(map), avoid, hemisphere);
+  if (made)
+    known.push_back(*made);
+  return made;
+}
+
+llvm::Error CompilerState::permuteVectors(llvm::ArrayRef<RegionPointer> sources, const RegionPointer &to,
+                                          llvm::ArrayRef<PermutedVector> vectors) {
+  constexpr int64_t runs = 4;
+  // Vectors in the same order whose places are at equal distances.
+  for (size_t begin = 0; begin < vectors.size();) {
+    const PermutedVector &first = vectors[begin];
+    size_t end = begin + 1;
+    auto step = [&](size_t i) {
+      return std::pair(vectors[i].row - vectors[i - 1].row, vectors[i].word - vectors[i - 1].word);
+    };
+    auto same = [&](const PermutedVector &other) {
+      return std::tie(other.source, other.piece, other.order) == std::tie(first.source, first.piece, first.order) &&
+             other.word / to->rows == first.word / to->rows;
+    };
+    while (end < vectors.size() && same(vectors[end]) && step(end) == step(begin + 1))
+      ++end;
+    auto [rowStep, wordStep] = end - begin > 1 ? step(begin + 1) : std::pair<int64_t, int64_t>();
+    std::vector<RegionPointer> orders;
+    RegionPointer source = sources[first.source];
+    for (unsigned hemisphere = 0; hemisphere < machine.hemispheres; ++hemisphere) {
+      auto order = laneOrder(first.order, hemisphere, {source.get(), to.get()});
+      if (!order)
+        return order.takeError();
+      orders.push_back(*order);
+    }
+    for (int64_t byte = 0; byte < to->bytes(); ++byte)
+      placeInParts(
+          static_cast<int64_t>(end - begin), machine.repeatMaximum,
+          [&, rowStep = rowStep, wordStep = wordStep](int64_t variant, int64_t from, int64_t count) {
+            auto hemisphere = static_cast<unsigned>((variant + byte) % machine.hemispheres);
+            int64_t base = variant / machine.hemispheres * machine.streams / runs;
+            Direction away = machine.outward(hemisphere), back = machine.inward(hemisphere);
+            SwitchTiming in{hemisphere, 0}, out{hemisphere, machine.switchShiftAcross};
+            Group group;
+            addRead(group, *source, first.piece, byte, first.row + from * rowStep, rowStep, streamOf(away, base + 2),
+                    in, count);
+            for (int64_t half = 0; half < 2; ++half)
+              addRead(group, *orders[hemisphere], 0, half, 0, 0, streamOf(away, base + half), in, count);
+            group.steps.push_back(
+                {switchQueue(hemisphere, SwitchPart::Permuter, 0),
+                 switchInstruction(Opcode::Permute, {{Member::Small0, 0},
+                                                     {Member::Small1, streamOf(away, base + 2).byte()},
+                                                     {Member::Byte0, streamOf(away, base).byte()},
+                                                     {Member::Small2, streamOf(back, base).byte()}}),
+                 0, count});
+            addWrite(group, *to, first.word / to->rows, byte, first.word % to->rows + from * wordStep, wordStep,
+                     streamOf(back, base), out, count);
+            return group;
+          },
+          machine.hemispheres * runs);
+    begin = end;
+  }
+  return llvm::Error::success();
+}
+
+llvm::Expected<RegionPointer> CompilerState::moveVectors(llvm::ArrayRef<RegionPointer> sources, const Region &shape,
+                                                         uint64_t padding, OriginOf originOf) {
+  constexpr size_t mostOrders = 256;
+  int64_t lanes = machine.lanes, vector = machine.vectorBytes();
+  std::vector<VectorOrigin> origins; // piece by piece, as the words lie
+  bool whole = true, bySuperlane = true, padded = false;
+  for (int64_t piece = 0; piece < shape.pieces; ++piece)
+    for (int64_t row = 0; row < shape.rows && (whole || bySuperlane); ++row) {
+      VectorOrigin origin = originOfVector(sources, shape, row, piece, originOf, vector);
+      whole = whole && comesFromOneVector(origin);
+      bySuperlane = bySuperlane && comesFromSuperlanes(origin, lanes);
+      padded |= origin.padded;
+      origins.push_back(std::move(origin));
+    }
+  if (!whole && !bySuperlane)
+    return RegionPointer();
+  std::vector<const Region *> clear;
+  for (const RegionPointer &source : sources)
+    clear.push_back(source.get());
+
+  // The vectors that are permuted: those of the result, or rotated ones of which the result's are gathered.
+  std::vector<PermutedVector> permuted;
+  std::map<std::pair<SourceVector, int64_t>, int64_t> rotated; // by vector and superlanes: its number
+  if (whole) {
+    for (auto [word, origin] : llvm::enumerate(origins)) {
+      SourceVector from{0, 0, 0}; // of nothing but padding: whatever there is
+      for (const SourceVector &each : origin.vectors)
+        if (each.source >= 0)
+          from = each;
+      permuted.push_back({from.source, from.row, from.piece, static_cast<int64_t>(word), completed(origin.lanes)});
+    }
+  } else {
+    for (const VectorOrigin &origin : origins)
+      for (int64_t lane = 0; lane < vector; ++lane)
+        if (origin.lanes[lane] >= 0) {
+          int64_t apart = (origin.lanes[lane] - lane + vector) / lanes % machine.superlanes;
+          rotated.try_emplace({origin.vectors[lane], apart}, 0);
+        }
+    for (auto [number, each] : llvm::enumerate(rotated)) {
+      each.second = static_cast<int64_t>(number);
+      auto &[from, apart] = each.first;
+      std::vector<int64_t> order(vector);
+      for (int64_t lane = 0; lane < vector; ++lane)
+        order[lane] = (lane + apart * lanes) % vector;
+      permuted.push_back({from.source, from.row, from.piece, each.second, std::move(order)});
+    }
+  }
+  std::set<std::vector<int64_t>> orders;
+  for (const PermutedVector &each : permuted)
+    orders.insert(each.order);
+  if (orders.size() > mostOrders)
+    return RegionPointer();
+  llvm::stable_sort(permuted, [](const PermutedVector &a, const PermutedVector &b) {
+    return std::tie(a.order, a.source, a.piece, a.row) < std::tie(b.order, b.source, b.piece, b.row);
+  });
+
+  auto count = static_cast<int64_t>(permuted.size());
+  Region made = whole ? shape : Region::of(shape.type, count, vector, vector);
+  auto target = allocate(made, clear);
+  if (!target)
+    return target.takeError();
+  // The orders need slices of their own on both sides, which matrices of many segments leave no room for.
+  for (unsigned hemisphere = 0; hemisphere < machine.hemispheres; ++hemisphere) {
+    std::set<SliceName> taken((*target)->slices.begin(), (*target)->slices.end());
+    for (const RegionPointer &source : sources)
+      taken.insert(source->slices.begin(), source->slices.end());
+    int64_t left = llvm::count(machine.reserved[hemisphere], false) -
+                   llvm::count_if(taken, [&](SliceName name) { return name.hemisphere == hemisphere; });
+    if (left < static_cast<int64_t>(byteWidth(ElementType::u16)))
+      return RegionPointer();
+  }
+  if (llvm::Error error = permuteVectors(sources, *target, permuted))
+    return std::move(error);
+  RegionPointer result = *target;
+  if (!whole) {
+    Tensor numbers = Tensor::zeros(ElementType::u8, {static_cast<int64_t>(origins.size()), vector});
+    for (auto [word, origin] : llvm::enumerate(origins))
+      for (int64_t lane = 0; lane < vector; ++lane)
+        if (origin.lanes[lane] >= 0) {
+          int64_t apart = (origin.lanes[lane] - lane + vector) / lanes % machine.superlanes;
+          int64_t number = rotated.at({origin.vectors[lane], apart});
+          for (int64_t byte = 0; byte < machine.gatherAddressBytes; ++byte)
+            numbers.mutableBytes()[static_cast<int64_t>(word) * vector + lane / lanes * lanes + byte] =
+                static_cast<std::byte>(number >> 8 * byte & 0xff);
+        }
+    auto gathered = gatherSuperlanes(result, std::move(numbers), shape);
+    if (!gathered)
+      return gathered.takeError();
+    result = *gathered;
+  }
+  return padded ? padLanes(result, padding, originOf) : result;
+}
+
+llvm::Expected<RegionPointer> CompilerState::moveThroughSwitch(llvm::ArrayRef<RegionPointer> sources,
+                                                               const Region &shape, uint64_t padding,
+                                                               OriginOf originOf) {
+  if (sources.size() == 1)
+    if (auto read = transposedRead(*sources[0], shape.rows, shape.columns, originOf))
+      return transposed(sources[0], *read);
+  return moveVectors(sources, shape, padding, originOf);
+}
+
+llvm::Expected<std::vector<WeightBlocks>>
+CompilerState::spreadWeights(const RegionPointer &from, int64_t height, int64_t columns,
+                             llvm::function_ref<ElementOrigin(int64_t row, int64_t lane)> originOf) {
+  int64_t vector = machine.vectorBytes();
+  // Rows of one piece at equal distances lie as they are wanted; others are brought together first.
+  auto elementOf = [&](int64_t row, int64_t lane) { return originOf(row, lane).index; };
+  int64_t first = elementOf(0, 0) / from->columns, piece = elementOf(0, 0) % from->columns / from->width;
+  int64_t step = height > 1 ? elementOf(1, 0) / from->columns - first : 1;
+  bool asItLies = true;
+  for (int64_t row = 0; row < height && asItLies; ++row)
+    for (int64_t lane = 0; lane < columns && asItLies; ++lane) {
+      ElementOrigin origin = originOf(row, lane);
+      asItLies = origin.source == 0 && origin.index / from->columns == first + row * step &&
+                 origin.index % from->columns == piece * from->width + lane;
+    }
+  RegionPointer rows = from;
+  if (!asItLies) {
+    auto moved = moveThroughSwitch({from}, Region::of(from->type, height, columns, vector), 0,
+                                   [&](int64_t element) { return originOf(element / columns, element % columns); });
+    if (!moved)
+      return moved.takeError();
+    if (!*moved)
+      return std::vector<WeightBlocks>();
+    rows = *moved;
+    first = piece = 0;
+    step = 1;
+  }
+  int64_t lines = machine.installRows, blocks = (height + lines - 1) / lines, bytes = rows->bytes();
+  if (lines != machine.lanes)
+    return std::vector<WeightBlocks>();
+  SpreadRows to;
+  to.type = rows->type;
+  to.rows = height;
+  Region shape;
+  shape.type = ElementType::u8;
+  shape.rows = blocks * bytes;
+  shape.columns = lines * vector;
+  shape.pieces = lines;
+  shape.width = vector;
+  shape.spread = true;
+  auto zero = splatRegion(ElementType::u8, 0, {rows.get()}, std::nullopt);
+  if (!zero)
+    return zero.takeError();
+  auto all = allocate(shape, {rows.get(), zero->get()}, std::nullopt, /*anywhere=*/true);
+  if (!all)
+    return all.takeError();
+  to.halves = {*all};
+  auto spread = spreadRows(rows, piece, first, step, height, to);
+  if (!spread)
+    return spread.takeError();
+  // A plane of bytes is a region whose slices stand in another order.
+  std::vector<WeightBlocks> result;
+  for (int64_t byte = 0; byte < bytes; ++byte) {
+    RegionPointer plane(new Region(**all), [whole = *all](Region *view) {
+      whole->lastRead = std::max(whole->lastRead, view->lastRead);
+      delete view;
+    });
+    for (int64_t line = 0; line < lines; ++line)
+      plane->slices[line] = (*all)->slices[to.slice(line, byte, machine).second];
+    result.push_back({plane, byte * blocks, height});
+  }
+  return result;
+}
+
+llvm::Expected<RegionPointer> CompilerState::padLanes(const RegionPointer &values, uint64_t padding,
+                                                      OriginOf originOf) {
+  // Which elements are values; one row is enough when all are alike.
+  int64_t rows = values->rows, columns = values->columns;
+  Tensor inside = Tensor::zeros(ElementType::boolean, {rows, columns});
+  bool alike = true;
+  for (int64_t element = 0; element < rows * columns; ++element) {
+    inside.mutableBytes()[element] = std::byte(originOf(element).source >= 0);
+    alike &= inside.bytes()[element] == inside.bytes()[element % columns];
+  }
+  if (alike) {
+    Tensor one = Tensor::uninitialized(ElementType::boolean, {1, columns});
+    std::memcpy(one.mutableBytes(), inside.bytes().data(), columns);
+    inside = std::move(one);
+  }
+  auto mask =
+      constantRegion("not padding", ElementType::boolean, alike ? 1 : rows, columns, std::move(inside), {values.get()});
+  if (!mask)
+    return mask.takeError();
+  BlockExpression body;
+  body.inputs = {values->type, ElementType::boolean};
+  Register value = body.append(BlockOpcode::Input, values->type, {}, 0);
+  Register taken = body.append(BlockOpcode::Input, ElementType::boolean, {}, 1);
+  Register other = body.append(BlockOpcode::Constant, values->type, {}, padding);
+  body.results = {body.append(BlockOpcode::Select, values->type, {taken, value, other})};
+  std::vector<int64_t> all(rows);
+  for (auto [row, index] : llvm::enumerate(all))
+    index = static_cast<int64_t>(row);
+  auto result = stream(body, {{values, all}, {*mask, alike ? std::vector<int64_t>(rows) : all}}, rows, columns);
+  if (!result)
+    return result.takeError();
+  return result->front();
+}
+
+} // namespace quadrille::tsp
