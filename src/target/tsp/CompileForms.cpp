@@ -191,22 +191,13 @@ void CompilerState::gatherRows(Region &from, int64_t fromPiece, Region &numbers,
   placeInParts(
       to.rows, to.rows,
       [&](int64_t variant, int64_t first, int64_t count) {
-        int64_t base = variant * machine.streams / runs, unit = variant % machine.distributors;
-        Source map = streamOf(away, base + bytes);
+        int64_t base = variant * machine.streams / runs;
+        Source map = streamOf(away, base + bytes + 1);
         Group group;
-        addRead(group, zero, 0, 0, 0, 0, streamOf(away, base + bytes + 1), in, count);
+        addTurn(group, zero, hemisphere, base, bytes, variant % machine.distributors, count);
         for (int64_t byte = 0; byte < bytes; ++byte)
           addGather(group, from, fromPiece, byte, map, streamOf(away, base + byte), in, count);
         addNumbers(group, numbers, firstNumber + first, 1, map, in, count);
-        group.steps.push_back(
-            {switchQueue(hemisphere, SwitchPart::Distributor, unit),
-             switchInstruction(Opcode::Distribute, {{Member::Small0, unit},
-                                                    {Member::Small1, streamOf(away, base).byte()},
-                                                    {Member::Byte0, streamOf(away, base + bytes + 1).byte()},
-                                                    {Member::Byte1, bytes},
-                                                    {Member::Byte2, (1 << bytes) - 1},
-                                                    {Member::Small2, streamOf(back, base).byte()}}),
-             0, count});
         for (int64_t byte = 0; byte < bytes; ++byte)
           addWrite(group, to, toPiece, byte, first, 1, streamOf(back, base + byte), out, count);
         return group;

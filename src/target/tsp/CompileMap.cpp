@@ -190,13 +190,22 @@ llvm::Expected<Operand> CompilerState::operandOf(const Kernel &kernel, const Rea
   }
   if (!mayMove)
     return Operand();
-  auto routed = route({*region}, Region::of((*region)->type, rowsOf(shape), columns, machine.vectorBytes()),
+  // Rows that are the same along a dimension move once, unless they would be read a few at a time.
+  Shape distinct = shape;
+  for (size_t r = 0; r + 1 < shape.size(); ++r) {
+    int64_t inner = resultStrides[r] / columns;
+    if ((inner == 1 ? shape[r] : inner) >= machine.lanes &&
+        llvm::all_of(indices, [&](const Linear &index) { return index.steps[r] == 0; }))
+      distinct[r] = 1;
+  }
+  Shape distinctStrides = rowMajorStrides(distinct);
+  auto routed = route({*region}, Region::of((*region)->type, rowsOf(distinct), columns, machine.vectorBytes()),
                       read.padding ? read.padding->bits : 0, [&](int64_t element) -> ElementOrigin {
                         int64_t index = 0;
                         for (size_t d = 0; d < from.size(); ++d) {
                           int64_t at = indices[d].offset;
                           for (size_t r = 0; r < shape.size(); ++r)
-                            at += indices[d].steps[r] * (element / resultStrides[r] % shape[r]);
+                            at += indices[d].steps[r] * (element / distinctStrides[r] % distinct[r]);
                           if (at < 0 || at >= from[d])
                             return {};
                           index += at * strides[d];
@@ -207,7 +216,9 @@ llvm::Expected<Operand> CompilerState::operandOf(const Kernel &kernel, const Rea
     return routed.takeError();
   operand.region = *routed;
   for (auto [row, index] : llvm::enumerate(operand.rows))
-    index = static_cast<int64_t>(row);
+    for (size_t r = 0; r + 1 < shape.size(); ++r)
+      if (distinct[r] > 1)
+        index += static_cast<int64_t>(row) * columns / resultStrides[r] % shape[r] * distinctStrides[r] / columns;
   return operand;
 }
 

@@ -54,6 +54,22 @@ void CompilerState::addNumbers(Group &group, const Region &region, int64_t row, 
        machine.switchCoordinate(at.hemisphere, stream.direction()), at.cycle - machine.memoryGather);
 }
 
+void CompilerState::addTurn(Group &group, const Region &zero, unsigned hemisphere, int64_t first, int64_t bytes,
+                            int64_t unit, int64_t count) const {
+  // A distributor that passes all its streams on; it wants a map all the same.
+  Direction away = machine.outward(hemisphere), back = machine.inward(hemisphere);
+  Source map = streamOf(away, first + bytes);
+  addRead(group, zero, 0, 0, 0, 0, map, {hemisphere, 0}, count);
+  group.steps.push_back({switchQueue(hemisphere, SwitchPart::Distributor, unit),
+                         switchInstruction(Opcode::Distribute, {{Member::Small0, unit},
+                                                                {Member::Small1, streamOf(away, first).byte()},
+                                                                {Member::Byte0, map.byte()},
+                                                                {Member::Byte1, bytes},
+                                                                {Member::Byte2, (1 << bytes) - 1},
+                                                                {Member::Small2, streamOf(back, first).byte()}}),
+                         0, count});
+}
+
 void CompilerState::placeFirst(llvm::ArrayRef<Group> variants) {
   const Group *best = nullptr;
   int64_t start = std::numeric_limits<int64_t>::max();
@@ -168,17 +184,7 @@ llvm::Expected<SpreadRows> CompilerState::spreadRows(const RegionPointer &from, 
       for (int64_t byte = 0; byte < bytes; ++byte)
         addRead(group, *from, piece, byte, firstRow + row * rowStep, lanes * rowStep, streamOf(away, base + byte), in,
                 count);
-      addRead(group, **zero, 0, 0, 0, 0, streamOf(away, base + bytes), in, count);
-      int64_t unit = variant % machine.distributors;
-      group.steps.push_back(
-          {switchQueue(hemisphere, SwitchPart::Distributor, unit),
-           switchInstruction(Opcode::Distribute, {{Member::Small0, unit},
-                                                  {Member::Small1, streamOf(away, base).byte()},
-                                                  {Member::Byte0, streamOf(away, base + bytes).byte()},
-                                                  {Member::Byte1, bytes},
-                                                  {Member::Byte2, (1 << bytes) - 1},
-                                                  {Member::Small2, streamOf(back, base).byte()}}),
-           0, count});
+      addTurn(group, **zero, hemisphere, base, bytes, variant % machine.distributors, count);
       for (int64_t byte = 0; byte < bytes; ++byte) {
         auto [half, slice] = to.slice(lane, byte, machine);
         addWrite(group, *to.halves[half], slice, 0, byte * groups + square, 1, streamOf(back, base + byte), out, count);

@@ -4,6 +4,7 @@
 #include "target/tsp/CompilerState.h"
 
 #include "llvm/ADT/STLExtras.h"
+#include "llvm/ADT/Sequence.h"
 
 #include <cstring>
 #include <set>
@@ -134,8 +135,34 @@ llvm::Error CompilerState::permuteVectors(llvm::ArrayRef<RegionPointer> sources,
     while (end < vectors.size() && same(vectors[end]) && step(end) == step(begin + 1))
       ++end;
     auto [rowStep, wordStep] = end - begin > 1 ? step(begin + 1) : std::pair<int64_t, int64_t>();
-    std::vector<RegionPointer> orders;
     RegionPointer source = sources[first.source];
+    int64_t piece = first.word / to->rows, row = first.word % to->rows;
+    if (llvm::equal(first.order, llvm::seq<int64_t>(0, machine.vectorBytes()))) {
+      // All bytes at once, past the permuters.
+      auto zero = splatRegion(ElementType::u8, 0, {source.get(), to.get()}, std::nullopt);
+      if (!zero)
+        return zero.takeError();
+      placeInParts(
+          static_cast<int64_t>(end - begin), machine.repeatMaximum,
+          [&, rowStep = rowStep, wordStep = wordStep](int64_t variant, int64_t from, int64_t count) {
+            auto hemisphere = static_cast<unsigned>(variant % machine.hemispheres);
+            int64_t base = variant / machine.hemispheres * machine.streams / runs;
+            Group group;
+            for (int64_t byte = 0; byte < to->bytes(); ++byte)
+              addRead(group, *source, first.piece, byte, first.row + from * rowStep, rowStep,
+                      streamOf(machine.outward(hemisphere), base + byte), {hemisphere, 0}, count);
+            addTurn(group, **zero, hemisphere, base, to->bytes(), variant % machine.distributors, count);
+            for (int64_t byte = 0; byte < to->bytes(); ++byte)
+              addWrite(group, *to, piece, byte, row + from * wordStep, wordStep,
+                       streamOf(machine.inward(hemisphere), base + byte), {hemisphere, machine.switchDistribute},
+                       count);
+            return group;
+          },
+          machine.hemispheres * runs);
+      begin = end;
+      continue;
+    }
+    std::vector<RegionPointer> orders;
     for (unsigned hemisphere = 0; hemisphere < machine.hemispheres; ++hemisphere) {
       auto order = laneOrder(first.order, hemisphere, {source.get(), to.get()});
       if (!order)
@@ -162,8 +189,7 @@ llvm::Error CompilerState::permuteVectors(llvm::ArrayRef<RegionPointer> sources,
                                                      {Member::Byte0, streamOf(away, base).byte()},
                                                      {Member::Small2, streamOf(back, base).byte()}}),
                  0, count});
-            addWrite(group, *to, first.word / to->rows, byte, first.word % to->rows + from * wordStep, wordStep,
-                     streamOf(back, base), out, count);
+            addWrite(group, *to, piece, byte, row + from * wordStep, wordStep, streamOf(back, base), out, count);
             return group;
           },
           machine.hemispheres * runs);

@@ -1,8 +1,8 @@
 // From kernels to a program: where values lie in memory (Placement.h), what each kernel becomes, and when it runs
 // (Timetable.h). An elementwise kernel streams rows through a chain of arithmetic units (Chain.h); a product installs
 // one tile of weights after the other and streams rows of its first operand through them; elements move between lanes
-// through the switch unit, or by products with tiles of zeros and ones. What is too large for one chip is cut into consecutive parts (Partition.h),
-// one for each chip.
+// through the switch unit, or by products with tiles of zeros and ones. What is too large for one chip is cut into
+// consecutive parts (Partition.h), one for each chip.
 #pragma once
 
 #include "graph/PermuteValues.h"

@@ -268,6 +268,10 @@ private:
                  SwitchTiming at, int64_t count) const;
   void addNumbers(Group &group, const Region &region, int64_t row, int64_t step, Source stream, SwitchTiming at,
                   int64_t count) const;
+  // `bytes` outward streams from `first` on go back inward on streams of the same numbers, at the group's start.
+  // `zero`: a vector of zeros.
+  void addTurn(Group &group, const Region &zero, unsigned hemisphere, int64_t first, int64_t bytes, int64_t unit,
+               int64_t count) const;
   static Instruction switchInstruction(Opcode opcode, std::initializer_list<std::pair<Member, int64_t>> values);
   // The variant that can start first, at its earliest.
   void placeFirst(llvm::ArrayRef<Group> variants);
