@@ -188,6 +188,51 @@ llvm::Expected<Operand> CompilerState::operandOf(const Kernel &kernel, const Rea
     operand.paddingBits = read.padding ? read.padding->bits : 0;
     return operand;
   }
+  auto originIn = [&](const Shape &of, const Shape &stridesOf, int64_t element) -> ElementOrigin {
+    int64_t index = 0;
+    for (size_t d = 0; d < from.size(); ++d) {
+      int64_t at = indices[d].offset;
+      for (size_t r = 0; r < shape.size(); ++r)
+        at += indices[d].steps[r] * (element / stridesOf[r] % of[r]);
+      if (at < 0 || at >= from[d])
+        return {};
+      index += at * strides[d];
+    }
+    return {0, index};
+  };
+  auto originOf = [&](int64_t element) { return originIn(shape, resultStrides, element); };
+  uint64_t padding = read.padding ? read.padding->bits : 0;
+  // A constant is laid out so when the program is made; one row, if it has the same for all.
+  if (const graph::Value &value = graph.values[read.value];
+      value.role == graph::ValueRole::Constant && value.data.valid()) {
+    int64_t rows = rowsOf(shape);
+    auto sameRow = [&](int64_t row) {
+      for (int64_t column = 0; column < columns; ++column)
+        if (originOf(row * columns + column).index != originOf(column).index ||
+            originOf(row * columns + column).source != originOf(column).source)
+          return false;
+      return true;
+    };
+    bool same = true;
+    for (int64_t row = 1; row < rows && same; ++row)
+      same = sameRow(row);
+    Tensor data = Tensor::uninitialized(value.type, {same ? 1 : rows, columns});
+    size_t width = byteWidth(value.type);
+    for (int64_t element = 0; element < data.elements(); ++element) {
+      ElementOrigin origin = originOf(element);
+      std::memcpy(data.mutableBytes() + element * width,
+                  origin.source < 0 ? reinterpret_cast<const std::byte *>(&padding)
+                                    : value.data.bytes().data() + origin.index * width,
+                  width);
+    }
+    auto made = constantRegion(value.name, value.type, same ? 1 : rows, columns, data, {});
+    if (!made)
+      return made.takeError();
+    operand = wholeOf(*made);
+    if (same)
+      operand.rows.assign(rows, 0);
+    return operand;
+  }
   if (!mayMove)
     return Operand();
   // Rows that are the same along a dimension move once, unless they would be read a few at a time.
@@ -199,19 +244,8 @@ llvm::Expected<Operand> CompilerState::operandOf(const Kernel &kernel, const Rea
       distinct[r] = 1;
   }
   Shape distinctStrides = rowMajorStrides(distinct);
-  auto routed = route({*region}, Region::of((*region)->type, rowsOf(distinct), columns, machine.vectorBytes()),
-                      read.padding ? read.padding->bits : 0, [&](int64_t element) -> ElementOrigin {
-                        int64_t index = 0;
-                        for (size_t d = 0; d < from.size(); ++d) {
-                          int64_t at = indices[d].offset;
-                          for (size_t r = 0; r < shape.size(); ++r)
-                            at += indices[d].steps[r] * (element / distinctStrides[r] % distinct[r]);
-                          if (at < 0 || at >= from[d])
-                            return {};
-                          index += at * strides[d];
-                        }
-                        return {0, index};
-                      });
+  auto routed = route({*region}, Region::of((*region)->type, rowsOf(distinct), columns, machine.vectorBytes()), padding,
+                      [&](int64_t element) { return originIn(distinct, distinctStrides, element); });
   if (!routed)
     return routed.takeError();
   operand.region = *routed;

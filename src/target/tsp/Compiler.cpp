@@ -115,10 +115,11 @@ llvm::Error CompilerState::begin() {
   for (const Kernel &each : graph.kernels) {
     // Two planes read the operands of a product at the same time; of windows several rows are combined at once.
     constexpr int64_t windowCopies = 2;
-    if (each.kind == graph::KernelKind::Window)
+    bool product = isMatrixProduct(graph, each);
+    if (each.kind == graph::KernelKind::Window || (each.kind == graph::KernelKind::Contract && !product))
       for (const graph::Read &read : each.reads)
         copiesOf[read.value] = std::max(copiesOf[read.value], windowCopies);
-    if (auto contraction = graph::inferContraction(graph, each))
+    if (auto contraction = product ? graph::inferContraction(graph, each) : std::nullopt)
       for (unsigned read : {contraction->lhs, contraction->rhs})
         copiesOf[each.reads[read].value] = std::max<int64_t>(copiesOf[each.reads[read].value], 1);
   }

@@ -44,6 +44,12 @@ bool isMatrixProduct(const KernelGraph &graph, const Kernel &kernel) {
   if (!contraction || contraction->lhsZeroPoint || contraction->rhsZeroPoint || contraction->lhsZeroConstant != 0 ||
       contraction->rhsZeroConstant != 0)
     return false;
+  // Channels that do not mix would each have a tile of their own with a column; the vector unit takes them side by
+  // side.
+  auto isLong = [&](unsigned loop) { return kernel.loops[loop].extent > 1; };
+  if (contraction->isConvolution() && llvm::none_of(contraction->k, isLong) && llvm::none_of(contraction->n, isLong) &&
+      llvm::any_of(contraction->batch, isLong) && isFloat(graph.values[kernel.writes[0].value].type))
+    return false;
   ElementType lhs = graph.values[kernel.reads[contraction->lhs].value].type;
   ElementType rhs = graph.values[kernel.reads[contraction->rhs].value].type;
   ElementType result = graph.values[kernel.writes[0].value].type;

@@ -3,6 +3,7 @@
 #include "graph/Contraction.h"
 #include "graph/KernelQueries.h"
 #include "numerics/Convert.h"
+#include "target/tsp/Lower.h"
 
 #include "llvm/ADT/EquivalenceClasses.h"
 #include "llvm/ADT/STLExtras.h"
@@ -57,6 +58,11 @@ void structureReshapes(KernelGraph &graph) {
 
 namespace {
 
+// The roles of the loops of what the matrix unit does.
+std::optional<Contraction> productOf(const KernelGraph &graph, const Kernel &kernel) {
+  return isMatrixProduct(graph, kernel) ? inferContraction(graph, kernel) : std::nullopt;
+}
+
 // The body where input `read` comes as `type` and is converted to what it was.
 void retypeInput(BlockExpression &body, size_t read, ElementType type) {
   BlockExpression result;
@@ -94,7 +100,7 @@ public:
   void run() {
     std::vector<bool> wanted(graph.values.size());
     for (const Kernel &kernel : graph.kernels)
-      if (auto contraction = inferContraction(graph, kernel))
+      if (auto contraction = productOf(graph, kernel))
         for (unsigned read : {contraction->lhs, contraction->rhs}) {
           const Value &value = graph.values[kernel.reads[read].value];
           if (value.type == ElementType::f32 && value.role != ValueRole::Constant)
@@ -128,7 +134,7 @@ private:
     if (!producer || isOutput[value])
       return false;
     const Kernel &kernel = graph.kernels[*producer];
-    if (inferContraction(graph, kernel) || isElementwise(kernel))
+    if (productOf(graph, kernel) || isElementwise(kernel))
       return true;
     return passesOn(kernel) && llvm::all_of(operandsOf(kernel), [&](ValueId operand) { return canNarrow(operand); });
   }
@@ -205,7 +211,7 @@ private:
       if (reader == graph.kernels.size())
         continue;
       Kernel &product = graph.kernels[reader];
-      auto contraction = inferContraction(graph, product);
+      auto contraction = productOf(graph, product);
       if (!contraction)
         continue;
       for (unsigned r : {contraction->lhs, contraction->rhs})
@@ -273,14 +279,18 @@ std::vector<Permutation> orientValues(KernelGraph &graph) {
                           firstOf[kernel.writes[0].value] + static_cast<unsigned>(d));
       continue;
     }
-    if (auto contraction = inferContraction(graph, kernel)) {
+    auto wish = [&](ValueId value, const AccessMap &map, llvm::ArrayRef<unsigned> loops) {
+      if (std::optional<unsigned> loop = longest(kernel, loops))
+        if (auto dimension = dimensionOf(value, map, *loop))
+          wishes[*dimension] += kernel.flops;
+    };
+    // Channels that do not mix lie side by side.
+    if (auto channels = kernel.kind == KernelKind::Contract ? inferContraction(graph, kernel) : std::nullopt;
+        channels && !isMatrixProduct(graph, kernel))
+      wish(kernel.writes[0].value, kernel.writes[0].map, channels->batch);
+    if (auto contraction = productOf(graph, kernel)) {
       const Read &lhs = kernel.reads[contraction->lhs], &rhs = kernel.reads[contraction->rhs];
       const Write &write = kernel.writes[0];
-      auto wish = [&](ValueId value, const AccessMap &map, llvm::ArrayRef<unsigned> loops) {
-        if (std::optional<unsigned> loop = longest(kernel, loops))
-          if (auto dimension = dimensionOf(value, map, *loop))
-            wishes[*dimension] += kernel.flops;
-      };
       wish(lhs.value, lhs.map, contraction->k);
       wish(write.value, write.map, contraction->n);
       if (graph.values[rhs.value].role == ValueRole::Constant)

@@ -1,6 +1,7 @@
 #include "target/tsp/Pack.h"
 
 #include "graph/KernelQueries.h"
+#include "target/tsp/Lower.h"
 
 #include "llvm/ADT/EquivalenceClasses.h"
 #include "llvm/ADT/STLExtras.h"
@@ -40,7 +41,8 @@ void packInputs(const KernelGraph &graph, const Architecture &machine, std::vect
       values.push_back(reader->writes[0].value);
       reader = readerOf(graph, uses, values.back());
     }
-    auto contraction = reader ? graph::inferContraction(graph, *reader) : std::nullopt;
+    auto contraction =
+        reader && isMatrixProduct(graph, *reader) ? graph::inferContraction(graph, *reader) : std::nullopt;
     if (!contraction || !contraction->isConvolution() || reader->reads[contraction->lhs].value != values.back())
       continue;
     const Shape &shape = graph.values[input].shape;
@@ -113,7 +115,8 @@ std::vector<Group> groupsOf(const KernelGraph &graph, const Architecture &machin
       for (const graph::Write &write : kernel.writes)
         packs[write.value] = false;
     };
-    if (auto contraction = graph::inferContraction(graph, kernel)) {
+    if (isMatrixProduct(graph, kernel)) {
+      auto contraction = graph::inferContraction(graph, kernel);
       const graph::Read &lhs = kernel.reads[contraction->lhs], &rhs = kernel.reads[contraction->rhs];
       const graph::Write &write = kernel.writes[0];
       if (!constant[rhs.value] || (write.initial && !constant[write.initial->value])) {
