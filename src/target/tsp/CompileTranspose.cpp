@@ -190,6 +190,14 @@ llvm::Error CompilerState::transposeBlock(const RegionPointer &from, int64_t fro
 }
 
 llvm::Expected<RegionPointer> CompilerState::transposed(const RegionPointer &from, const TransposedRead &read) {
+  // The rows of the result by the rows of the operand that lie in their lanes, and its piece that has their column.
+  auto rows = static_cast<int64_t>(read.base.size());
+  std::map<std::pair<int64_t, int64_t>, std::vector<std::pair<int64_t, int64_t>>> blocks;
+  for (int64_t row = 0; row < rows; ++row)
+    blocks[{read.base[row], read.column[row] / from->width}].emplace_back(read.column[row] % from->width, row);
+  constexpr size_t mostBlocks = 256; // each takes some hundred cycles
+  if (blocks.size() > mostBlocks)
+    return RegionPointer();
   std::vector<const Region *> clear = {from.get()};
   for (unsigned hemisphere = 0; hemisphere < machine.hemispheres; ++hemisphere) {
     auto maps = superlaneRotations(hemisphere);
@@ -197,14 +205,9 @@ llvm::Expected<RegionPointer> CompilerState::transposed(const RegionPointer &fro
       return maps.takeError();
     clear.push_back(maps->get());
   }
-  auto rows = static_cast<int64_t>(read.base.size());
   auto to = allocate(Region::of(from->type, rows, read.columns, machine.vectorBytes()), clear);
   if (!to)
     return to.takeError();
-  // The rows of the result by the rows of the operand that lie in their lanes, and its piece that has their column.
-  std::map<std::pair<int64_t, int64_t>, std::vector<std::pair<int64_t, int64_t>>> blocks;
-  for (int64_t row = 0; row < rows; ++row)
-    blocks[{read.base[row], read.column[row] / from->width}].emplace_back(read.column[row] % from->width, row);
   for (const auto &[block, columns] : blocks)
     for (int64_t piece = 0; piece < (*to)->pieces; ++piece) {
       int64_t first = piece * (*to)->width, count = std::min((*to)->width, read.columns - first);

@@ -295,8 +295,11 @@ llvm::Expected<RegionPointer> CompilerState::moveThroughSwitch(llvm::ArrayRef<Re
                                                                const Region &shape, uint64_t padding,
                                                                OriginOf originOf) {
   if (sources.size() == 1)
-    if (auto read = transposedRead(*sources[0], shape.rows, shape.columns, originOf))
-      return transposed(sources[0], *read);
+    if (auto read = transposedRead(*sources[0], shape.rows, shape.columns, originOf)) {
+      auto made = transposed(sources[0], *read);
+      if (!made || *made)
+        return made;
+    }
   return moveVectors(sources, shape, padding, originOf);
 }
 
