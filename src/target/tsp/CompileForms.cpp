@@ -93,16 +93,7 @@ llvm::Expected<RegionPointer> CompilerState::rowwiseOf(graph::ValueId id, int64_
   }
   int64_t vector = machine.vectorBytes();
   if (value.role == graph::ValueRole::Constant) {
-    Tensor data;
-    if (value.data.valid()) {
-      data = Tensor::uninitialized(value.type, {rows, vector});
-      size_t width = byteWidth(value.type);
-      for (int64_t row = 0; row < rows; ++row)
-        for (int64_t lane = 0; lane < vector; ++lane)
-          std::memcpy(data.mutableBytes() + (row * vector + lane) * width, value.data.bytes().data() + row * width,
-                      width);
-    }
-    auto made = constantRegion(value.name, value.type, rows, vector, std::move(data), {});
+    auto made = laidOut(value, rows, vector, 0, [](int64_t row, int64_t) { return row; });
     if (made) {
       (*made)->uniformLanes = vector;
       known.rowwise = *made;
@@ -211,17 +202,10 @@ llvm::Expected<RegionPointer> CompilerState::packedOf(graph::ValueId id) {
     return forms[id].packed;
   int64_t elements = elementCount(value.shape), lanes = machine.lanes, rows = (elements + lanes - 1) / lanes;
   int64_t vector = machine.vectorBytes();
-  Tensor data;
-  if (value.data.valid()) {
-    data = Tensor::zeros(value.type, {rows, vector});
-    size_t width = byteWidth(value.type);
-    for (int64_t row = 0; row < rows; ++row)
-      for (int64_t lane = 0; lane < vector; ++lane)
-        if (int64_t element = row * lanes + lane % lanes; element < elements)
-          std::memcpy(data.mutableBytes() + (row * vector + lane) * width, value.data.bytes().data() + element * width,
-                      width);
-  }
-  auto made = constantRegion(value.name, value.type, rows, vector, std::move(data), {});
+  auto made = laidOut(value, rows, vector, 0, [&](int64_t row, int64_t lane) {
+    int64_t element = row * lanes + lane % lanes;
+    return element < elements ? element : -1;
+  });
   if (made)
     forms[id] = {*made, forms[id].rowwise, machine.superlanes};
   return made;

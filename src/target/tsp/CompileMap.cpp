@@ -203,8 +203,7 @@ llvm::Expected<Operand> CompilerState::operandOf(const Kernel &kernel, const Rea
   auto originOf = [&](int64_t element) { return originIn(shape, resultStrides, element); };
   uint64_t padding = read.padding ? read.padding->bits : 0;
   // A constant is laid out so when the program is made; one row, if it has the same for all.
-  if (const graph::Value &value = graph.values[read.value];
-      value.role == graph::ValueRole::Constant && value.data.valid()) {
+  if (const graph::Value &value = graph.values[read.value]; value.role == graph::ValueRole::Constant) {
     int64_t rows = rowsOf(shape);
     auto sameRow = [&](int64_t row) {
       for (int64_t column = 0; column < columns; ++column)
@@ -216,16 +215,10 @@ llvm::Expected<Operand> CompilerState::operandOf(const Kernel &kernel, const Rea
     bool same = true;
     for (int64_t row = 1; row < rows && same; ++row)
       same = sameRow(row);
-    Tensor data = Tensor::uninitialized(value.type, {same ? 1 : rows, columns});
-    size_t width = byteWidth(value.type);
-    for (int64_t element = 0; element < data.elements(); ++element) {
-      ElementOrigin origin = originOf(element);
-      std::memcpy(data.mutableBytes() + element * width,
-                  origin.source < 0 ? reinterpret_cast<const std::byte *>(&padding)
-                                    : value.data.bytes().data() + origin.index * width,
-                  width);
-    }
-    auto made = constantRegion(value.name, value.type, same ? 1 : rows, columns, data, {});
+    auto made = laidOut(value, same ? 1 : rows, columns, padding, [&](int64_t row, int64_t column) {
+      ElementOrigin origin = originOf(row * columns + column);
+      return origin.source < 0 ? -1 : origin.index;
+    });
     if (!made)
       return made.takeError();
     operand = wholeOf(*made);
@@ -311,24 +304,16 @@ llvm::Expected<Operand> CompilerState::packedOperandOf(const Kernel &kernel, con
   bool same = true;
   for (size_t d = 0; d < shape.size(); ++d)
     same &= steps[d] == 0 || packing[d] == shape[d] || shape[d] == 1;
-  Tensor data;
-  if (value.data.valid()) {
-    data = Tensor::uninitialized(value.type, {same ? 1 : rows, columns});
-    size_t width = byteWidth(value.type);
-    std::byte *to = data.mutableBytes();
-    for (int64_t row = 0; row < (same ? 1 : rows); ++row)
-      for (int64_t column = 0; column < columns; ++column, to += width) {
-        int64_t element = graph::baseOf(read.map, strides), rowLeft = row, columnLeft = column;
-        for (size_t d = shape.size(); d-- > 0;) {
-          int64_t outer = shape[d] / packing[d];
-          element += (rowLeft % outer * packing[d] + columnLeft % packing[d]) * steps[d];
-          rowLeft /= outer;
-          columnLeft /= packing[d];
-        }
-        std::memcpy(to, value.data.bytes().data() + static_cast<size_t>(element) * width, width);
-      }
-  }
-  auto region = constantRegion(value.name, value.type, same ? 1 : rows, columns, data, {});
+  auto region = laidOut(value, same ? 1 : rows, columns, 0, [&](int64_t row, int64_t column) {
+    int64_t element = graph::baseOf(read.map, strides);
+    for (size_t d = shape.size(); d-- > 0;) {
+      int64_t outer = shape[d] / packing[d];
+      element += (row % outer * packing[d] + column % packing[d]) * steps[d];
+      row /= outer;
+      column /= packing[d];
+    }
+    return element;
+  });
   if (!region)
     return region.takeError();
   Operand operand = wholeOf(*region);
@@ -465,6 +450,42 @@ llvm::Expected<std::vector<RegionPointer>> CompilerState::stream(const BlockExpr
   return results;
 }
 
+std::vector<Operand> CompilerState::mergeReads(BlockExpression &body, llvm::ArrayRef<Operand> operands) {
+  std::vector<Operand> kept;
+  std::vector<unsigned> numbers;
+  std::vector<ElementType> types;
+  for (auto [i, operand] : llvm::enumerate(operands)) {
+    auto same = llvm::find_if(kept, [&, &operand = operand](const Operand &o) {
+      return o.region == operand.region && o.rows == operand.rows && o.paddingBits == operand.paddingBits;
+    });
+    numbers.push_back(static_cast<unsigned>(same - kept.begin()));
+    if (same == kept.end()) {
+      kept.push_back(operand);
+      types.push_back(body.inputs[i]);
+    }
+  }
+  body.inputs = types;
+  // Whoever has used another read of the same rows uses the first one: a second stream could not come from their
+  // slices.
+  std::vector<std::optional<Register>> first(kept.size());
+  std::vector<Register> same;
+  for (BlockInstruction &instruction : body.instructions) {
+    auto number = static_cast<Register>(same.size());
+    same.push_back(number);
+    for (Register &operand : instruction.operands)
+      operand = same[operand];
+    if (instruction.opcode != BlockOpcode::Input)
+      continue;
+    instruction.immediate = numbers[instruction.immediate];
+    std::optional<Register> &known = first[instruction.immediate];
+    same.back() = known.value_or(number);
+    known = same.back();
+  }
+  for (Register &result : body.results)
+    result = same[result];
+  return kept;
+}
+
 llvm::Error CompilerState::separate(llvm::MutableArrayRef<Operand> operands, std::vector<const Region *> &together) {
   auto shares = [&](const Region &region) {
     return llvm::any_of(together, [&](const Region *other) { return other->sharesSlices(region); });
@@ -498,42 +519,27 @@ llvm::Error CompilerState::separate(llvm::MutableArrayRef<Operand> operands, std
   return llvm::Error::success();
 }
 
+llvm::Expected<std::vector<RegionPointer>>
+CompilerState::constantsOf(const Chain &chain, std::vector<const Region *> avoid, unsigned hemisphere) {
+  std::vector<RegionPointer> constants;
+  for (const Chain::Input &input : chain.inputs) {
+    if (input.read) {
+      constants.push_back(nullptr);
+      continue;
+    }
+    auto splat = splatRegion(input.type, input.constant, avoid, hemisphere);
+    if (!splat)
+      return splat.takeError();
+    avoid.push_back(splat->get());
+    constants.push_back(*splat);
+  }
+  return constants;
+}
+
 llvm::Expected<std::vector<RegionPointer>> CompilerState::streamStage(BlockExpression body,
                                                                       std::vector<Operand> operands, int64_t rows,
                                                                       int64_t columns, int64_t copies) {
-  // Reads of the same rows are one.
-  std::vector<Operand> kept;
-  std::vector<unsigned> numbers;
-  std::vector<ElementType> types;
-  for (auto [i, operand] : llvm::enumerate(operands)) {
-    auto same = llvm::find_if(kept, [&, &operand = operand](const Operand &o) {
-      return o.region == operand.region && o.rows == operand.rows && o.paddingBits == operand.paddingBits;
-    });
-    numbers.push_back(static_cast<unsigned>(same - kept.begin()));
-    if (same == kept.end()) {
-      kept.push_back(operand);
-      types.push_back(body.inputs[i]);
-    }
-  }
-  body.inputs = types;
-  // Whoever has used another read of the same rows uses the first one: a second stream could not come from their
-  // slices.
-  std::vector<std::optional<Register>> first(kept.size());
-  std::vector<Register> same;
-  for (BlockInstruction &instruction : body.instructions) {
-    auto number = static_cast<Register>(same.size());
-    same.push_back(number);
-    for (Register &operand : instruction.operands)
-      operand = same[operand];
-    if (instruction.opcode != BlockOpcode::Input)
-      continue;
-    instruction.immediate = numbers[instruction.immediate];
-    std::optional<Register> &known = first[instruction.immediate];
-    same.back() = known.value_or(number);
-    known = same.back();
-  }
-  for (Register &result : body.results)
-    result = same[result];
+  std::vector<Operand> kept = mergeReads(body, operands);
   std::vector<const Region *> together;
   if (llvm::Error error = separate(kept, together))
     return std::move(error);
@@ -583,24 +589,13 @@ llvm::Expected<std::vector<RegionPointer>> CompilerState::streamStage(BlockExpre
       if (!chain)
         continue;
       Variant variant{std::move(*chain), {}};
-      std::vector<const Region *> others = clear;
-      bool room = true;
-      for (const Chain::Input &input : variant.chain.inputs) {
-        RegionPointer region;
-        if (!input.read && room) {
-          auto splat = splatRegion(input.type, input.constant, others, from);
-          if (splat) {
-            region = *splat;
-            others.push_back(region.get());
-          } else {
-            room = false;
-            reason = report(splat.takeError()).message;
-          }
-        }
-        variant.constants.push_back(region);
+      auto constantRegions = constantsOf(variant.chain, clear, from);
+      if (!constantRegions) {
+        reason = report(constantRegions.takeError()).message;
+        continue;
       }
-      if (room)
-        variants.push_back(std::move(variant));
+      variant.constants = std::move(*constantRegions);
+      variants.push_back(std::move(variant));
     }
     return llvm::Error::success();
   };

@@ -174,7 +174,6 @@ llvm::Error CompilerState::contract(const Kernel &kernel) {
   bool floats = isFloat(lhsValue.type);
   products = floats ? ElementType::f16 : ElementType::i8;
   ElementType factor = ElementType::f16, sumType = floats ? ElementType::f32 : ElementType::i32;
-  int64_t bytes = floats ? byteWidth(factor) : 1;
   auto typeOf = [&](ElementType type) {
     return floats ? ProductType::F16 : type == ElementType::u8 ? ProductType::U8 : ProductType::I8;
   };
@@ -242,26 +241,29 @@ llvm::Error CompilerState::contract(const Kernel &kernel) {
   product.isOutput = direct && isOutput[result];
   product.copies = direct ? copiesOf[result] : 0;
   // Tiles of a constant are made once; those of computed values for every use.
-  Tensor factors;
   RegionPointer computed;
-  if (rhsValue.role == graph::ValueRole::Constant) {
-    if (rhsValue.data.valid())
-      factors = floats ? quadrille::convert(rhsValue.data, factor) : rhsValue.data;
-  } else {
+  if (rhsValue.role != graph::ValueRole::Constant) {
     auto region = inFactors(rhs.value);
     if (!region)
       return region.takeError();
     computed = *region;
   }
+  std::map<std::tuple<const TapPlan::Batch *, const TapPlan::Pass *, int64_t>, std::vector<WeightBlocks>> constants;
   product.tilesOf = [&](const TapPlan::Batch &batch, const TapPlan::Pass &pass, int64_t firstColumn,
                         int64_t width) -> llvm::Expected<std::vector<WeightBlocks>> {
+    std::vector<WeightBlocks> &known = constants[{&batch, &pass, firstColumn}];
+    if (!known.empty())
+      return known;
     std::vector<int64_t> elements = plan->elementsOf(batch, pass, firstColumn, width, options.vectorLanes);
     if (computed)
       return routeWeights(computed, pass.height, width, [&](int64_t row, int64_t lane) -> ElementOrigin {
         int64_t element = lane < width ? elements[row * width + lane] : -1;
         return element < 0 ? ElementOrigin{} : ElementOrigin{0, element};
       });
-    return constantTiles(rhs.value, factors, bytes, elements, pass.height, width);
+    auto made = constantTiles(rhs.value, floats ? factor : rhsValue.type, elements, pass.height, width);
+    if (made)
+      known = *made;
+    return made;
   };
   product.body.inputs = {sumType};
   Register value = product.body.append(BlockOpcode::Input, sumType, {}, 0);
@@ -384,26 +386,34 @@ llvm::Error CompilerState::follow(const Kernel &follower, graph::ValueId result,
   return llvm::Error::success();
 }
 
-llvm::Expected<std::vector<WeightBlocks>> CompilerState::constantTiles(graph::ValueId id, const Tensor &factors,
-                                                                       int64_t bytes, llvm::ArrayRef<int64_t> elements,
-                                                                       int64_t height, int64_t width) {
+llvm::Expected<std::vector<WeightBlocks>> CompilerState::constantTiles(graph::ValueId id, ElementType factor,
+                                                                       llvm::ArrayRef<int64_t> elements, int64_t height,
+                                                                       int64_t width) {
   auto digest = llvm::xxh3_128bits({reinterpret_cast<const uint8_t *>(elements.data()), elements.size() * 8});
-  auto [known, fresh] = weightTiles.try_emplace({id, digest.low64, digest.high64});
+  auto [known, fresh] = weightTiles.try_emplace({id, width, digest.low64, digest.high64});
   if (!fresh)
     return known->second;
+  const graph::Value &value = graph.values[id];
+  Tensor factors;
+  if (value.data.valid()) {
+    Tensor chosen = Tensor::zeros(value.type, {height, width});
+    size_t each = byteWidth(value.type);
+    for (auto [i, element] : llvm::enumerate(elements))
+      if (element >= 0)
+        std::memcpy(chosen.mutableBytes() + i * each, value.data.bytes().data() + element * each, each);
+    factors = quadrille::convert(chosen, factor);
+  }
   int64_t vector = machine.vectorBytes();
+  auto bytes = static_cast<int64_t>(byteWidth(factor));
   for (int64_t byte = 0; byte < bytes; ++byte) {
     Tensor data;
     if (factors.valid()) {
       data = Tensor::zeros(ElementType::u8, {height, vector});
-      const std::byte *from = factors.bytes().data() + byte;
-      std::byte *to = data.mutableBytes();
       for (int64_t row = 0; row < height; ++row)
         for (int64_t column = 0; column < width; ++column)
-          if (int64_t element = elements[row * width + column]; element >= 0)
-            to[row * vector + column] = from[element * bytes];
+          data.mutableBytes()[row * vector + column] = factors.bytes()[(row * width + column) * bytes + byte];
     }
-    auto made = weightsOf(graph.values[id].name, data, height);
+    auto made = weightsOf(value.name, data, height);
     if (!made)
       return made.takeError();
     known->second.push_back(*made);

@@ -28,7 +28,7 @@ struct Accumulation {
 class PairSearch {
 public:
   PairSearch(Chain chain, BlockOpcode operation, ElementType type, Direction away, const Architecture &machine)
-      : chain(std::move(chain)), type(type), away(away), machine(machine) {
+      : chain(std::move(chain)), away(away), machine(machine) {
     BlockExpression both;
     both.inputs = {type, type};
     Register a = both.append(BlockOpcode::Input, type, {}, 0), b = both.append(BlockOpcode::Input, type, {}, 1);
@@ -110,7 +110,6 @@ private:
   }
 
   Chain chain;
-  ElementType type;
   Direction away;
   const Architecture &machine;
   std::optional<Instruction> combine;
@@ -156,52 +155,20 @@ BlockExpression CompilerState::treeOf(BlockOpcode operation, ElementType type, s
   return body;
 }
 
-llvm::Error CompilerState::separateOperands(BlockExpression &body, std::vector<Operand> &operands) {
-  std::vector<Operand> kept;
-  std::vector<unsigned> numbers;
-  std::vector<ElementType> types;
-  for (auto [i, operand] : llvm::enumerate(operands)) {
-    auto same = llvm::find_if(kept, [&, &operand = operand](const Operand &o) {
-      return o.region == operand.region && o.rows == operand.rows && o.padding == operand.padding;
-    });
-    numbers.push_back(static_cast<unsigned>(same - kept.begin()));
-    if (same == kept.end()) {
-      kept.push_back(operand);
-      types.push_back(body.inputs[i]);
-    }
-  }
-  body.inputs = types;
-  for (BlockInstruction &instruction : body.instructions)
-    if (instruction.opcode == BlockOpcode::Input)
-      instruction.immediate = numbers[instruction.immediate];
-  std::vector<const Region *> together;
-  for (Operand &operand : kept) {
-    if (llvm::any_of(together, [&](const Region *other) { return other->sharesSlices(*operand.region); })) {
-      auto copy = copyOf(operand.region, together, std::nullopt);
-      if (!copy)
-        return copy.takeError();
-      operand.region = *copy;
-    }
-    together.push_back(operand.region.get());
-  }
-  operands = std::move(kept);
-  return llvm::Error::success();
-}
-
 llvm::Expected<RegionPointer> CompilerState::accumulate(BlockExpression body, std::vector<Operand> operands,
                                                         BlockOpcode operation, int64_t rows, int64_t terms,
                                                         int64_t columns) {
-  if (llvm::Error error = separateOperands(body, operands))
+  operands = mergeReads(body, operands);
+  std::vector<const Region *> clear; // what is read in the same cycles
+  if (llvm::Error error = separate(operands, clear))
     return std::move(error);
   ElementType type = body.instructions[body.results[0]].type;
   // As many running results as an operation takes cycles, if they can be combined in one pass afterwards.
   constexpr int64_t mostRunning = 4;
   int64_t period = machine.vectorOperation, running = std::min(period, mostRunning);
-  std::vector<const Region *> clear;
   int64_t widest = machine.vectorBytes();
   std::vector<Direction> directions;
   for (const Operand &operand : operands) {
-    clear.push_back(operand.region.get());
     directions.push_back(inwardOf(*operand.region));
     if (operand.region->columns == columns && operand.region->pieces > 1)
       widest = operand.region->width;
@@ -241,18 +208,10 @@ llvm::Expected<RegionPointer> CompilerState::accumulate(BlockExpression body, st
     if (!found)
       continue;
     Variant variant{std::move(*found), {}};
-    std::vector<const Region *> others = clear;
-    for (const Chain::Input &input : variant.units.terms.inputs) {
-      RegionPointer region;
-      if (!input.read) {
-        auto splat = splatRegion(input.type, input.constant, others, side);
-        if (!splat)
-          return splat.takeError();
-        region = *splat;
-        others.push_back(region.get());
-      }
-      variant.constants.push_back(region);
-    }
+    auto constants = constantsOf(variant.units.terms, clear, side);
+    if (!constants)
+      return constants.takeError();
+    variant.constants = std::move(*constants);
     variants.push_back(std::move(variant));
   }
   if (variants.empty())

@@ -51,26 +51,16 @@ CompilerState::epilogueOf(const TapProduct &product, MatrixUnit unit, const Regi
     if (!known->second)
       continue;
     Epilogue::Variant variant{*known->second, {}, 0};
-    std::vector<const Region *> others = clear;
-    bool room = true;
-    for (const Chain::Input &input : variant.chain.inputs) {
-      RegionPointer constant;
-      if (!input.read && room) {
-        auto splat = splatRegion(input.type, input.constant, others, from);
-        if (splat) {
-          constant = *splat;
-          others.push_back(constant.get());
-        } else {
-          room = false;
-          llvm::consumeError(splat.takeError());
-        }
-      } else if (input.read == 0u) {
+    for (const Chain::Input &input : variant.chain.inputs)
+      if (input.read == 0u)
         variant.shift = machine.multiply + machine.accumulate - machine.matrixOutputCoordinate() - input.cycle;
-      }
-      variant.constants.push_back(constant);
+    auto constantRegions = constantsOf(variant.chain, clear, from);
+    if (!constantRegions) { // without room another variant has to do
+      llvm::consumeError(constantRegions.takeError());
+      continue;
     }
-    if (room)
-      epilogue.variants.push_back(std::move(variant));
+    variant.constants = std::move(*constantRegions);
+    epilogue.variants.push_back(std::move(variant));
   }
   if (epilogue.variants.empty())
     return std::nullopt;
@@ -107,7 +97,7 @@ llvm::Expected<RegionPointer> CompilerState::streamTaps(TapProduct &product) {
   Region shape = Region::of(type, rows, plan.resultColumns, machine.vectorBytes());
   constexpr int64_t mostSpread = 8, fewRows = 64; // slices; rows that are not worth it
   shape.spread = shape.pieces > 1 && shape.pieces * shape.bytes() <= mostSpread;
-  if (!product.isOutput && rows >= fewRows && shape.slicesNeeded() * 2 <= 2 * mostSpread)
+  if (!product.isOutput && rows >= fewRows && shape.slicesNeeded() <= mostSpread)
     shape.segmentRows = (rows + 1) / 2;
   if (shape.segmentRows && shape.wordsNeeded() > machine.words)
     shape.segmentRows = 0; // as many as it needs

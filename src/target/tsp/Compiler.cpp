@@ -346,6 +346,25 @@ llvm::Expected<RegionPointer> CompilerState::constantRegion(const std::string &n
   return *region;
 }
 
+llvm::Expected<RegionPointer>
+CompilerState::laidOut(const graph::Value &value, int64_t rows, int64_t columns, uint64_t padding,
+                       llvm::function_ref<int64_t(int64_t row, int64_t column)> elementOf) {
+  Tensor data;
+  if (value.data.valid()) {
+    data = Tensor::uninitialized(value.type, {rows, columns});
+    size_t width = byteWidth(value.type);
+    std::byte *to = data.mutableBytes();
+    for (int64_t row = 0; row < rows; ++row)
+      for (int64_t column = 0; column < columns; ++column, to += width) {
+        int64_t element = elementOf(row, column);
+        const std::byte *from = element < 0 ? reinterpret_cast<const std::byte *>(&padding)
+                                            : value.data.bytes().data() + static_cast<size_t>(element) * width;
+        std::memcpy(to, from, width);
+      }
+  }
+  return constantRegion(value.name, value.type, rows, columns, std::move(data), {});
+}
+
 llvm::Expected<RegionPointer> CompilerState::splatRegion(ElementType type, uint64_t bits,
                                                          llvm::ArrayRef<const Region *> avoid,
                                                          std::optional<unsigned> hemisphere) {

@@ -194,6 +194,9 @@ private:
   llvm::Expected<RegionPointer> constantRegion(const std::string &name, ElementType type, int64_t rows, int64_t columns,
                                                Tensor data, llvm::ArrayRef<const Region *> avoid,
                                                std::optional<unsigned> hemisphere = std::nullopt);
+  // A constant of the graph in another order: which of its elements, or -1 for `padding`, each place has.
+  llvm::Expected<RegionPointer> laidOut(const graph::Value &value, int64_t rows, int64_t columns, uint64_t padding,
+                                        llvm::function_ref<int64_t(int64_t row, int64_t column)> elementOf);
   llvm::Expected<RegionPointer> splatRegion(ElementType type, uint64_t bits, llvm::ArrayRef<const Region *> avoid,
                                             std::optional<unsigned> hemisphere);
   // Where a value lies; a constant is put into memory when it is first asked for.
@@ -230,9 +233,15 @@ private:
                 int64_t count, int64_t shift) const;
   // How many rows from `row` on a group can take without too many instructions for its queues.
   int64_t rowsTogether(llvm::ArrayRef<Operand> operands, int64_t row, int64_t count) const;
+  // Operands of which each is read once: those with the same rows become one, and so do the body's reads of them.
+  static std::vector<Operand> mergeReads(BlockExpression &body, llvm::ArrayRef<Operand> operands);
   // Operands that are read in the same cycles get slices of their own, by copies where they need them, apart from those
   // that are read together with them already; and what they need of padding. All are added to `together`.
   llvm::Error separate(llvm::MutableArrayRef<Operand> operands, std::vector<const Region *> &together);
+  // For each input of a chain the constant that it reads, in slices of a hemisphere that are not to be avoided; null
+  // for reads of operands.
+  llvm::Expected<std::vector<RegionPointer>> constantsOf(const Chain &chain, std::vector<const Region *> avoid,
+                                                         unsigned hemisphere);
   static Operand wholeOf(const RegionPointer &region) {
     Operand operand{region, std::vector<int64_t>(region->rows), nullptr};
     for (int64_t row = 0; row < region->rows; ++row)
@@ -253,8 +262,7 @@ private:
   // Null: it cannot be had so (reduceByRow).
   llvm::Expected<RegionPointer> accumulate(BlockExpression body, std::vector<Operand> operands, BlockOpcode operation,
                                            int64_t rows, int64_t terms, int64_t columns);
-  // Reads of the same rows become one, and what is read in the same cycles lies in different slices.
-  llvm::Error separateOperands(BlockExpression &body, std::vector<Operand> &operands);
+  // Inputs combined in pairs, and pairs of pairs.
   static BlockExpression treeOf(BlockOpcode operation, ElementType type, size_t count);
 
   // CompileSwitch.cpp
@@ -385,11 +393,10 @@ private:
   llvm::Expected<std::vector<WeightBlocks>>
   routeWeights(const RegionPointer &from, int64_t height, int64_t columns,
                llvm::function_ref<ElementOrigin(int64_t row, int64_t lane)> originOf);
-  // Tiles of a constant: for each of `height` rows and `width` columns which element, or -1 for zero. `factors`: the
-  // constant in the type of `bytes` that is multiplied, or invalid when its data is absent.
-  llvm::Expected<std::vector<WeightBlocks>> constantTiles(graph::ValueId id, const Tensor &factors, int64_t bytes,
-                                                          llvm::ArrayRef<int64_t> elements, int64_t height,
-                                                          int64_t width);
+  // Tiles of a constant, a plane for each byte of the type `factor` that is multiplied: for each of `height` rows and
+  // `width` columns which element, or -1 for zero.
+  llvm::Expected<std::vector<WeightBlocks>>
+  constantTiles(graph::ValueId id, ElementType factor, llvm::ArrayRef<int64_t> elements, int64_t height, int64_t width);
   // Adds to a product's body what its sums start from; returns the sum.
   llvm::Expected<Register> addStart(const graph::Kernel &kernel, TapProduct &product, Register value);
   // Adds an elementwise kernel that reads the product's result, which is `value` in the body.
@@ -477,8 +484,8 @@ private:
   std::map<int64_t, RegionPointer> ownLanes; // by columns: row j has true in lane j
   std::map<int64_t, WeightBlocks> onesTiles; // by rows
   RegionPointer laneChoices;                 // row j: lane j for every lane of a superlane
-  // Tiles of constants: by value and a digest of which of its elements; one for each byte plane.
-  std::map<std::tuple<graph::ValueId, uint64_t, uint64_t>, std::vector<WeightBlocks>> weightTiles;
+  // Tiles of constants: by value, width and a digest of which elements they have; one for each byte plane.
+  std::map<std::tuple<graph::ValueId, int64_t, uint64_t, uint64_t>, std::vector<WeightBlocks>> weightTiles;
   std::map<std::string, std::optional<Stages>> stagesOf; // by expression
   std::map<std::tuple<std::string, std::vector<Direction>, Direction, Direction, unsigned>, std::optional<Chain>>
       chainOf;

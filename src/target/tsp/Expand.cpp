@@ -27,29 +27,6 @@ public:
   }
 
 private:
-  static BlockExpression withoutUnused(const BlockExpression &whole) {
-    std::vector<bool> needed(whole.instructions.size());
-    for (Register result : whole.results)
-      needed[result] = true;
-    for (size_t i = whole.instructions.size(); i-- > 0;)
-      for (unsigned k = 0; needed[i] && k < operandCount(whole.instructions[i].opcode); ++k)
-        needed[whole.instructions[i].operands[k]] = true;
-    BlockExpression kept;
-    kept.inputs = whole.inputs;
-    std::vector<Register> place(whole.instructions.size());
-    for (auto [i, instruction] : llvm::enumerate(whole.instructions)) {
-      if (!needed[i])
-        continue;
-      place[i] = static_cast<Register>(kept.instructions.size());
-      kept.instructions.push_back(instruction);
-      for (unsigned k = 0; k < operandCount(instruction.opcode); ++k)
-        kept.instructions.back().operands[k] = place[instruction.operands[k]];
-    }
-    for (Register result : whole.results)
-      kept.results.push_back(place[result]);
-    return kept;
-  }
-
   // Whether some instruction rounds the value to a whole number.
   bool isRounded(const BlockInstruction &value) const {
     auto index = static_cast<Register>(&value - from.instructions.data());
@@ -293,6 +270,29 @@ Part partOf(const BlockExpression &whole, size_t begin, size_t end, const std::v
 }
 
 } // namespace
+
+BlockExpression withoutUnused(const BlockExpression &whole) {
+  std::vector<bool> needed(whole.instructions.size());
+  for (Register result : whole.results)
+    needed[result] = true;
+  for (size_t i = whole.instructions.size(); i-- > 0;)
+    for (unsigned k = 0; needed[i] && k < operandCount(whole.instructions[i].opcode); ++k)
+      needed[whole.instructions[i].operands[k]] = true;
+  BlockExpression kept;
+  kept.inputs = whole.inputs;
+  std::vector<Register> place(whole.instructions.size());
+  for (auto [i, instruction] : llvm::enumerate(whole.instructions)) {
+    if (!needed[i])
+      continue;
+    place[i] = static_cast<Register>(kept.instructions.size());
+    kept.instructions.push_back(instruction);
+    for (unsigned k = 0; k < operandCount(instruction.opcode); ++k)
+      kept.instructions.back().operands[k] = place[instruction.operands[k]];
+  }
+  for (Register result : whole.results)
+    kept.results.push_back(place[result]);
+  return kept;
+}
 
 BlockExpression expand(const BlockExpression &expression) {
   return Expander(expression).run();

@@ -10,6 +10,9 @@ namespace quadrille::tsp {
 // logarithms, powers, trigonometry and so on are expanded (FunctionBuilder.h says how exactly).
 BlockExpression expand(const BlockExpression &expression);
 
+// The same without instructions on which no result depends.
+BlockExpression withoutUnused(const BlockExpression &expression);
+
 // The same without instructions whose operands are all constants.
 BlockExpression foldConstants(const BlockExpression &expression);
 

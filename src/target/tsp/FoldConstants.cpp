@@ -38,27 +38,7 @@ BlockExpression foldConstants(const BlockExpression &expression) {
   }
   for (Register result : expression.results)
     folded.results.push_back(renamed[result]);
-  // Constants that only others needed are gone.
-  std::vector<bool> used(folded.instructions.size());
-  for (Register result : folded.results)
-    used[result] = true;
-  for (size_t i = folded.instructions.size(); i-- > 0;)
-    for (unsigned o = 0; used[i] && o < operandCount(folded.instructions[i].opcode); ++o)
-      used[folded.instructions[i].operands[o]] = true;
-  BlockExpression kept;
-  kept.inputs = folded.inputs;
-  std::vector<Register> moved(folded.instructions.size());
-  for (auto [i, instruction] : llvm::enumerate(folded.instructions)) {
-    if (!used[i])
-      continue;
-    llvm::SmallVector<Register, 3> operands;
-    for (unsigned o = 0; o < operandCount(instruction.opcode); ++o)
-      operands.push_back(moved[instruction.operands[o]]);
-    moved[i] = kept.append(instruction.opcode, instruction.type, operands, instruction.immediate);
-  }
-  for (Register result : folded.results)
-    kept.results.push_back(moved[result]);
-  return kept;
+  return withoutUnused(folded); // without constants that only others needed
 }
 
 } // namespace quadrille::tsp

@@ -40,7 +40,6 @@ void structureReshapes(KernelGraph &graph) {
     }
     if (!structured)
       continue;
-    kernel.operation = "reshape";
     kernel.kind = KernelKind::Move;
     kernel.attributes.clear();
     kernel.reads[0].map = map;
