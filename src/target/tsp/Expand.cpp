@@ -53,6 +53,71 @@ private:
     return doubleFromBits(instruction.type, instruction.immediate);
   }
 
+  const BlockInstruction &at(Register value) const { return from.instructions[value]; }
+
+  // Whether a float is always a whole number, or no number at all.
+  bool isWhole(Register value) const {
+    const BlockInstruction &instruction = at(value);
+    switch (instruction.opcode) {
+    case BlockOpcode::RoundEven:
+    case BlockOpcode::Floor:
+    case BlockOpcode::Ceil:
+    case BlockOpcode::Truncate:
+      return true;
+    case BlockOpcode::Constant: {
+      double known = doubleFromBits(instruction.type, instruction.immediate);
+      return known == std::trunc(known);
+    }
+    case BlockOpcode::Convert:
+      return isInteger(at(instruction.operands[0]).type);
+    case BlockOpcode::Add:
+    case BlockOpcode::Subtract:
+    case BlockOpcode::Minimum:
+    case BlockOpcode::Maximum:
+      return isWhole(instruction.operands[0]) && isWhole(instruction.operands[1]);
+    default:
+      return false;
+    }
+  }
+
+  // A float that is rounded to a whole number and has another one added to it, on the way to an integer of few bits, as
+  // quantisations do: what is to be rounded to the nearest integer.
+  std::optional<Register> roundedSum(Register value, ElementType into) {
+    const BlockInstruction &sum = at(value);
+    if (sum.opcode == BlockOpcode::RoundEven)
+      return values[sum.operands[0]];
+    constexpr double mostOffset = 65536, whole = 12582912; // 3 * 2^22: floats around it are the integers
+    if (sum.opcode != BlockOpcode::Add || sum.type != ElementType::f32 || bitWidth(into) > 16)
+      return std::nullopt;
+    for (unsigned i : {0u, 1u}) {
+      const BlockInstruction &rounded = at(sum.operands[i]);
+      std::optional<double> offset = constantOf(sum.operands[1 - i]);
+      if (rounded.opcode != BlockOpcode::RoundEven || !offset || *offset != std::trunc(*offset) ||
+          std::abs(*offset) > mostOffset)
+        continue;
+      Register x = values[rounded.operands[0]];
+      if (*offset == 0)
+        return x;
+      // Values that are too large for it stay larger than the integers are.
+      return subtract(sum.type, add(sum.type, x, constant(sum.type, whole)), constant(sum.type, whole - *offset));
+    }
+    return std::nullopt;
+  }
+
+  // A narrow integer from which a constant is taken away, as dequantisations do: the same in f32, where it is exact.
+  std::optional<Register> differenceInFloat(const BlockInstruction &difference) {
+    if (difference.opcode != BlockOpcode::Subtract || difference.type != ElementType::i32)
+      return std::nullopt;
+    const BlockInstruction &wide = at(difference.operands[0]);
+    std::optional<double> offset = constantOf(difference.operands[1]);
+    constexpr double mostOffset = 65536;
+    if (wide.opcode != BlockOpcode::Convert || !isInteger(at(wide.operands[0]).type) ||
+        bitWidth(at(wide.operands[0]).type) > 16 || !offset || std::abs(*offset) > mostOffset)
+      return std::nullopt;
+    Register value = convert(ElementType::f32, values[wide.operands[0]]);
+    return *offset == 0 ? value : subtract(ElementType::f32, value, constant(ElementType::f32, *offset));
+  }
+
   // A function of one f32.
   using Function = Register (FunctionBuilder::*)(Register);
   static Function floatFunction(BlockOpcode opcode) {
@@ -124,7 +189,7 @@ private:
   Register lower(const BlockInstruction &instruction) {
     ElementType t = instruction.type;
     auto operand = [&](unsigned i) { return values[instruction.operands[i]]; };
-    auto operandType = [&](unsigned i) { return from.instructions[instruction.operands[i]].type; };
+    auto operandType = [&](unsigned i) { return at(instruction.operands[i]).type; };
     bool floats = t == ElementType::f32 || t == ElementType::f16;
     bool fromFloats = operandCount(instruction.opcode) > 0 && isFloat(operandType(0));
     switch (instruction.opcode) {
@@ -166,11 +231,14 @@ private:
       if (fromFloats && isInteger(t)) {
         ElementType wide = operandType(0);
         // The unit's conversion rounds to nearest; a truncated value is whole.
-        Register whole = from.instructions[instruction.operands[0]].opcode == BlockOpcode::RoundEven
-                             ? operand(0)
-                             : truncate(wide, operand(0));
-        return emit(BlockOpcode::Convert, t, {emit(BlockOpcode::RoundEven, wide, {whole})});
+        std::optional<Register> whole = roundedSum(instruction.operands[0], t);
+        if (!whole)
+          whole = isWhole(instruction.operands[0]) ? operand(0) : truncate(wide, operand(0));
+        return emit(BlockOpcode::Convert, t, {emit(BlockOpcode::RoundEven, wide, {*whole})});
       }
+      if (t == ElementType::f32)
+        if (std::optional<Register> difference = differenceInFloat(at(instruction.operands[0])))
+          return *difference;
       break;
     case BlockOpcode::Sign:
       if (floats || t == ElementType::i32 || t == ElementType::i16 || t == ElementType::i8) {

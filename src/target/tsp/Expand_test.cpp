@@ -89,6 +89,35 @@ TEST(TspExpand, FunctionsAreAsCloseAsTheySay) {
   EXPECT_EQ(worst(BlockOpcode::RoundEven, [](double x) { return std::nearbyint(x); }), 0);
 }
 
+// convert_saturating(round_even(x) + offset), as QuantizeLinear does: what the reference makes of it, bit for bit, with
+// a few operations.
+TEST(TspExpand, QuantisationsAreExactAndShort) {
+  std::vector<float> values = spread();
+  for (int i = -2000; i <= 2000; ++i)
+    for (float beside : {-1.0f, 0.0f, 1.0f}) // ties and their neighbours
+      values.push_back(beside == 0 ? 0.5f * static_cast<float>(i)
+                                   : std::nextafter(0.5f * static_cast<float>(i), beside * INFINITY));
+  for (float special : {INFINITY, -INFINITY, NAN, 4194303.5f, -4194304.5f, 8388609.0f, -8388609.0f, 2147483648.0f})
+    values.push_back(special);
+  for (ElementType into : {ElementType::u8, ElementType::i8, ElementType::i16})
+    for (double offset : {0.0, 1.0, 123.0, 255.0, -128.0, -37.0}) {
+      BlockExpression quantised;
+      quantised.inputs = {ElementType::f32};
+      Register x = quantised.append(BlockOpcode::Input, ElementType::f32, {}, 0);
+      Register rounded = quantised.append(BlockOpcode::RoundEven, ElementType::f32, {x});
+      Register zero =
+          quantised.append(BlockOpcode::Constant, ElementType::f32, {}, bitsFromDouble(ElementType::f32, offset));
+      Register sum = quantised.append(BlockOpcode::Add, ElementType::f32, {rounded, zero});
+      Register narrow = quantised.append(BlockOpcode::ConvertSaturating, into, {sum});
+      quantised.results = {quantised.append(BlockOpcode::Convert, ElementType::f32, {narrow})};
+      BlockExpression expanded = expand(quantised);
+      EXPECT_LE(expanded.operationsPerElement(), offset == 0 ? 1u : 3u);
+      std::vector<float> got = evaluate(expanded, {values}), right = evaluate(quantised, {values});
+      for (size_t i = 0; i < values.size(); ++i)
+        EXPECT_EQ(got[i], right[i]) << values[i] << " + " << offset << " as " << nameOf(into).str();
+    }
+}
+
 // Of all arguments in [low, high] at equal steps.
 template <typename Right> double farthest(BlockOpcode opcode, double low, double high, const Right &right) {
   std::vector<float> values;
