@@ -142,6 +142,15 @@ def test_slices_and_padding_within_lanes(tmp_path, machine):
     np.testing.assert_array_equal(y, np.pad(x[:, 5:45], ((2, 0), (5, 1)), constant_values=7))
 
 
+@pytest.mark.parametrize("machine", ["unit-tsp", "groqcard"])
+def test_superlanes_of_more_vectors_than_a_bank_holds(tmp_path, machine):
+    """Vectors are gathered from two others: of 5000 rows twice what a bank of groqcard has words for."""
+    x = np.random.default_rng(4).integers(-99, 99, (5000, 32)).astype(np.float16)
+    nodes = [helper.make_node("Neg", ["x"], ["a"]), helper.make_node("Concat", ["a", "x", "a"], ["y"], axis=1)]
+    y, _ = run(tmp_path, machine, nodes, x, (5000, 96))
+    np.testing.assert_array_equal(y, np.concatenate([-x, x, -x], axis=1))
+
+
 # Indices that are computed: rows by memory's own gathers (of one vector, of several, of a table that no bank holds) or by
 # comparisons.
 @pytest.mark.parametrize("machine", ["unit-tsp", "groqcard"])

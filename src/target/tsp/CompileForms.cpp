@@ -129,7 +129,8 @@ llvm::Expected<RegionPointer> CompilerState::matrixOfForms(graph::ValueId id) {
     return rowwiseOf(id, 1);
   int64_t rows = rowsOf(value.shape), columns = columnsOf(value.shape), lanes = machine.lanes;
   Region shape = Region::of(value.type, rows, columns, machine.vectorBytes());
-  if (!forms[id].packed || (rows > 1 && columns % lanes != 0)) {
+  bool oneBank = forms[id].packed && forms[id].packed->segments() == 1 && rows * shape.pieces <= machine.words;
+  if (!oneBank || (rows > 1 && columns % lanes != 0)) {
     auto rowwise = rowwiseOf(id, 1);
     if (!rowwise)
       return rowwise.takeError();
@@ -149,29 +150,36 @@ llvm::Expected<RegionPointer> CompilerState::matrixOfForms(graph::ValueId id) {
         for (int64_t byte = 0; byte < machine.gatherAddressBytes; ++byte)
           to[byte] = static_cast<std::byte>(from >> 8 * byte & 0xff);
       }
-  return gatherSuperlanes(forms[id].packed, std::move(map), shape);
-}
-
-llvm::Expected<RegionPointer> CompilerState::gatherSuperlanes(const RegionPointer &from, Tensor map,
-                                                              const Region &shape) {
-  int64_t words = map.shape()[0];
-  auto numbers = constantRegion("numbers of rows", ElementType::u8, words, machine.vectorBytes(), std::move(map),
-                                {from.get()}, from->hemisphere == west ? east : west);
-  if (!numbers)
-    return numbers.takeError();
-  auto to = allocate(shape, {from.get(), numbers->get()});
+  auto to = allocate(shape, {forms[id].packed.get()});
   if (!to)
     return to.takeError();
-  auto zero = splatRegion(ElementType::u8, 0, {from.get(), numbers->get(), to->get()}, std::nullopt);
-  if (!zero)
-    return zero.takeError();
-  for (int64_t piece = 0; piece < (*to)->pieces; ++piece)
-    gatherRows(*from, 0, **numbers, piece * (*to)->rows, **zero, **to, piece);
+  if (llvm::Error error = gatherSuperlanes(forms[id].packed, std::move(map), *to, 0))
+    return std::move(error);
   return *to;
 }
 
-void CompilerState::gatherRows(Region &from, int64_t fromPiece, Region &numbers, int64_t firstNumber, Region &zero,
-                               Region &to, int64_t toPiece) {
+llvm::Error CompilerState::gatherSuperlanes(const RegionPointer &from, Tensor map, const RegionPointer &to,
+                                            int64_t firstWord) {
+  int64_t end = firstWord + map.shape()[0], vector = machine.vectorBytes();
+  auto zero = splatRegion(ElementType::u8, 0, {from.get(), to.get()}, std::nullopt);
+  if (!zero)
+    return zero.takeError();
+  for (int64_t word = firstWord; word < end;) {
+    int64_t count = std::min(end, (word / to->rows + 1) * to->rows) - word;
+    Tensor part = Tensor::uninitialized(ElementType::u8, {count, vector});
+    std::memcpy(part.mutableBytes(), map.bytes().data() + (word - firstWord) * vector, count * vector);
+    auto numbers = constantRegion("numbers of rows", ElementType::u8, count, vector, std::move(part),
+                                  {from.get(), to.get(), zero->get()}, from->hemisphere == west ? east : west);
+    if (!numbers)
+      return numbers.takeError();
+    gatherRows(*from, 0, **numbers, **zero, *to, word / to->rows, word % to->rows);
+    word += count;
+  }
+  return llvm::Error::success();
+}
+
+void CompilerState::gatherRows(Region &from, int64_t fromPiece, Region &numbers, Region &zero, Region &to,
+                               int64_t toPiece, int64_t toRow) {
   // The numbers come from the other hemisphere; what they gather goes on outward and is turned round by the switch
   // unit.
   unsigned hemisphere = from.hemisphere;
@@ -180,7 +188,7 @@ void CompilerState::gatherRows(Region &from, int64_t fromPiece, Region &numbers,
   int64_t bytes = from.bytes();
   constexpr int64_t runs = 4;
   placeInParts(
-      to.rows, to.rows,
+      numbers.rows, numbers.rows,
       [&](int64_t variant, int64_t first, int64_t count) {
         int64_t base = variant * machine.streams / runs;
         Source map = streamOf(away, base + bytes + 1);
@@ -188,9 +196,9 @@ void CompilerState::gatherRows(Region &from, int64_t fromPiece, Region &numbers,
         addTurn(group, zero, hemisphere, base, bytes, variant % machine.distributors, count);
         for (int64_t byte = 0; byte < bytes; ++byte)
           addGather(group, from, fromPiece, byte, map, streamOf(away, base + byte), in, count);
-        addNumbers(group, numbers, firstNumber + first, 1, map, in, count);
+        addNumbers(group, numbers, first, 1, map, in, count);
         for (int64_t byte = 0; byte < bytes; ++byte)
-          addWrite(group, to, toPiece, byte, first, 1, streamOf(back, base + byte), out, count);
+          addWrite(group, to, toPiece, byte, toRow + first, 1, streamOf(back, base + byte), out, count);
         return group;
       },
       runs);

@@ -85,7 +85,7 @@ llvm::Expected<RegionPointer> CompilerState::rotateSuperlanes(const RegionPointe
     return to.takeError();
   std::vector<PermutedVector> vectors;
   for (int64_t row = 0; row < from->rows; ++row)
-    vectors.push_back({0, row, 0, row, order});
+    vectors.push_back({0, row, 0, row, 0, &order});
   if (llvm::Error error = permuteVectors({from}, *to, vectors))
     return std::move(error);
   return *to;

@@ -181,7 +181,7 @@ llvm::Error CompilerState::pickRows(const Kernel &kernel) {
     if (!zero)
       return zero.takeError();
     for (int64_t piece = 0; piece < from.pieces; ++piece)
-      gatherRows(from, piece, **numbers, 0, **zero, **picked, piece);
+      gatherRows(from, piece, **numbers, **zero, **picked, piece, 0);
     whole->lastRead = std::max(whole->lastRead, from.lastRead);
     parts.push_back({base, *picked});
     return llvm::Error::success();

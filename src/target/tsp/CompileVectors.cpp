@@ -13,12 +13,6 @@ namespace quadrille::tsp {
 
 namespace {
 
-// A vector of a source matrix.
-struct SourceVector {
-  int64_t source = -1, row = 0, piece = 0;
-  auto operator<=>(const SourceVector &) const = default;
-};
-
 // Where the lanes of one vector of the result come from.
 struct VectorOrigin {
   std::vector<SourceVector> vectors; // by lane; source -1: from nowhere
@@ -129,7 +123,8 @@ llvm::Error CompilerState::permuteVectors(llvm::ArrayRef<RegionPointer> sources,
       return std::pair(vectors[i].row - vectors[i - 1].row, vectors[i].word - vectors[i - 1].word);
     };
     auto same = [&](const PermutedVector &other) {
-      return std::tie(other.source, other.piece, other.order) == std::tie(first.source, first.piece, first.order) &&
+      return std::tie(other.source, other.piece, other.orderNumber) ==
+                 std::tie(first.source, first.piece, first.orderNumber) &&
              other.word / to->rows == first.word / to->rows;
     };
     while (end < vectors.size() && same(vectors[end]) && step(end) == step(begin + 1))
@@ -137,7 +132,7 @@ llvm::Error CompilerState::permuteVectors(llvm::ArrayRef<RegionPointer> sources,
     auto [rowStep, wordStep] = end - begin > 1 ? step(begin + 1) : std::pair<int64_t, int64_t>();
     RegionPointer source = sources[first.source];
     int64_t piece = first.word / to->rows, row = first.word % to->rows;
-    if (llvm::equal(first.order, llvm::seq<int64_t>(0, machine.vectorBytes()))) {
+    if (llvm::equal(*first.order, llvm::seq<int64_t>(0, machine.vectorBytes()))) {
       // All bytes at once, past the permuters.
       auto zero = splatRegion(ElementType::u8, 0, {source.get(), to.get()}, std::nullopt);
       if (!zero)
@@ -164,7 +159,7 @@ llvm::Error CompilerState::permuteVectors(llvm::ArrayRef<RegionPointer> sources,
     }
     std::vector<RegionPointer> orders;
     for (unsigned hemisphere = 0; hemisphere < machine.hemispheres; ++hemisphere) {
-      auto order = laneOrder(first.order, hemisphere, {source.get(), to.get()});
+      auto order = laneOrder(*first.order, hemisphere, {source.get(), to.get()});
       if (!order)
         return order.takeError();
       orders.push_back(*order);
@@ -202,7 +197,10 @@ llvm::Expected<RegionPointer> CompilerState::moveVectors(llvm::ArrayRef<RegionPo
                                                          uint64_t padding, OriginOf originOf) {
   constexpr size_t mostOrders = 256;
   int64_t lanes = machine.lanes, vector = machine.vectorBytes();
-  std::vector<VectorOrigin> origins; // piece by piece, as the words lie
+  // Of the result's words, piece by piece: the vector that is permuted, or for each superlane where it comes from.
+  std::map<std::vector<int64_t>, int64_t> orders;
+  std::vector<PermutedVector> permuted;
+  std::vector<SuperlaneOrigin> superlanes;
   bool whole = true, bySuperlane = true, padded = false;
   for (int64_t piece = 0; piece < shape.pieces; ++piece)
     for (int64_t row = 0; row < shape.rows && (whole || bySuperlane); ++row) {
@@ -210,53 +208,30 @@ llvm::Expected<RegionPointer> CompilerState::moveVectors(llvm::ArrayRef<RegionPo
       whole = whole && comesFromOneVector(origin);
       bySuperlane = bySuperlane && comesFromSuperlanes(origin, lanes);
       padded |= origin.padded;
-      origins.push_back(std::move(origin));
+      if (whole) {
+        SourceVector from{0, 0, 0}; // of nothing but padding: whatever there is
+        for (const SourceVector &each : origin.vectors)
+          if (each.source >= 0)
+            from = each;
+        auto [order, fresh] = orders.try_emplace(completed(origin.lanes), static_cast<int64_t>(orders.size()));
+        permuted.push_back(
+            {from.source, from.row, from.piece, static_cast<int64_t>(permuted.size()), order->second, &order->first});
+        whole = orders.size() <= mostOrders;
+      }
+      for (int64_t first = 0; first < vector && bySuperlane; first += lanes) {
+        SuperlaneOrigin each;
+        for (int64_t lane = first; lane < first + lanes; ++lane)
+          if (origin.lanes[lane] >= 0)
+            each = {origin.vectors[lane], (origin.lanes[lane] - lane + vector) / lanes % machine.superlanes};
+        superlanes.push_back(each);
+      }
     }
   if (!whole && !bySuperlane)
     return RegionPointer();
   std::vector<const Region *> clear;
   for (const RegionPointer &source : sources)
     clear.push_back(source.get());
-
-  // The vectors that are permuted: those of the result, or rotated ones of which the result's are gathered.
-  std::vector<PermutedVector> permuted;
-  std::map<std::pair<SourceVector, int64_t>, int64_t> rotated; // by vector and superlanes: its number
-  if (whole) {
-    for (auto [word, origin] : llvm::enumerate(origins)) {
-      SourceVector from{0, 0, 0}; // of nothing but padding: whatever there is
-      for (const SourceVector &each : origin.vectors)
-        if (each.source >= 0)
-          from = each;
-      permuted.push_back({from.source, from.row, from.piece, static_cast<int64_t>(word), completed(origin.lanes)});
-    }
-  } else {
-    for (const VectorOrigin &origin : origins)
-      for (int64_t lane = 0; lane < vector; ++lane)
-        if (origin.lanes[lane] >= 0) {
-          int64_t apart = (origin.lanes[lane] - lane + vector) / lanes % machine.superlanes;
-          rotated.try_emplace({origin.vectors[lane], apart}, 0);
-        }
-    for (auto [number, each] : llvm::enumerate(rotated)) {
-      each.second = static_cast<int64_t>(number);
-      auto &[from, apart] = each.first;
-      std::vector<int64_t> order(vector);
-      for (int64_t lane = 0; lane < vector; ++lane)
-        order[lane] = (lane + apart * lanes) % vector;
-      permuted.push_back({from.source, from.row, from.piece, each.second, std::move(order)});
-    }
-  }
-  std::set<std::vector<int64_t>> orders;
-  for (const PermutedVector &each : permuted)
-    orders.insert(each.order);
-  if (orders.size() > mostOrders)
-    return RegionPointer();
-  llvm::stable_sort(permuted, [](const PermutedVector &a, const PermutedVector &b) {
-    return std::tie(a.order, a.source, a.piece, a.row) < std::tie(b.order, b.source, b.piece, b.row);
-  });
-
-  auto count = static_cast<int64_t>(permuted.size());
-  Region made = whole ? shape : Region::of(shape.type, count, vector, vector);
-  auto target = allocate(made, clear);
+  auto target = allocate(shape, clear);
   if (!target)
     return target.takeError();
   // The orders need slices of their own on both sides, which matrices of many segments leave no room for.
@@ -269,26 +244,73 @@ llvm::Expected<RegionPointer> CompilerState::moveVectors(llvm::ArrayRef<RegionPo
     if (left < static_cast<int64_t>(byteWidth(ElementType::u16)))
       return RegionPointer();
   }
-  if (llvm::Error error = permuteVectors(sources, *target, permuted))
+  if (whole) {
+    llvm::stable_sort(permuted, [](const PermutedVector &a, const PermutedVector &b) {
+      return std::tie(a.orderNumber, a.source, a.piece, a.row) < std::tie(b.orderNumber, b.source, b.piece, b.row);
+    });
+    if (llvm::Error error = permuteVectors(sources, *target, permuted))
+      return std::move(error);
+  } else if (llvm::Error error = gatherRotated(sources, *target, superlanes)) {
     return std::move(error);
-  RegionPointer result = *target;
-  if (!whole) {
-    Tensor numbers = Tensor::zeros(ElementType::u8, {static_cast<int64_t>(origins.size()), vector});
-    for (auto [word, origin] : llvm::enumerate(origins))
-      for (int64_t lane = 0; lane < vector; ++lane)
-        if (origin.lanes[lane] >= 0) {
-          int64_t apart = (origin.lanes[lane] - lane + vector) / lanes % machine.superlanes;
-          int64_t number = rotated.at({origin.vectors[lane], apart});
-          for (int64_t byte = 0; byte < machine.gatherAddressBytes; ++byte)
-            numbers.mutableBytes()[static_cast<int64_t>(word) * vector + lane / lanes * lanes + byte] =
-                static_cast<std::byte>(number >> 8 * byte & 0xff);
-        }
-    auto gathered = gatherSuperlanes(result, std::move(numbers), shape);
-    if (!gathered)
-      return gathered.takeError();
-    result = *gathered;
   }
-  return padded ? padLanes(result, padding, originOf) : result;
+  return padded ? padLanes(*target, padding, originOf) : *target;
+}
+
+llvm::Error CompilerState::gatherRotated(llvm::ArrayRef<RegionPointer> sources, const RegionPointer &to,
+                                         llvm::ArrayRef<SuperlaneOrigin> superlanes) {
+  int64_t lanes = machine.lanes, vector = machine.vectorBytes(), words = to->rows * to->pieces;
+  std::vector<const Region *> clear = {to.get()};
+  for (const RegionPointer &source : sources)
+    clear.push_back(source.get());
+  std::vector<std::vector<int64_t>> orders(machine.superlanes); // by the superlanes that vectors are rotated by
+  // What is gathered lies in one bank: as many words of the result at once as need no more than that.
+  for (int64_t first = 0; first < words;) {
+    std::map<std::pair<int64_t, SourceVector>, int64_t> rotated; // by superlanes and vector: its number
+    int64_t end = first;
+    for (; end < words && end < first + machine.words; ++end) {
+      std::vector<std::pair<int64_t, SourceVector>> added;
+      for (const SuperlaneOrigin &each : superlanes.slice(end * machine.superlanes, machine.superlanes))
+        if (each.vector.source >= 0 && rotated.try_emplace({each.apart, each.vector}, 0).second)
+          added.emplace_back(each.apart, each.vector);
+      if (static_cast<int64_t>(rotated.size()) > machine.words) {
+        for (const auto &each : added)
+          rotated.erase(each);
+        break;
+      }
+    }
+    std::vector<PermutedVector> permuted;
+    for (auto [number, each] : llvm::enumerate(rotated)) {
+      each.second = static_cast<int64_t>(number);
+      auto &[apart, from] = each.first;
+      std::vector<int64_t> &order = orders[apart];
+      for (int64_t lane = static_cast<int64_t>(order.size()); lane < vector; ++lane)
+        order.push_back((lane + apart * lanes) % vector);
+      permuted.push_back({from.source, from.row, from.piece, each.second, apart, &order});
+    }
+    auto count = std::max<int64_t>(static_cast<int64_t>(permuted.size()), 1);
+    auto from = allocate(Region::of(to->type, count, vector, vector), clear);
+    if (!from)
+      return from.takeError();
+    if (permuted.empty()) // nothing but padding: whatever there is
+      permuted.push_back({0, 0, 0, 0, 0, &orders[0]});
+    if (llvm::Error error = permuteVectors(sources, *from, permuted))
+      return error;
+    Tensor map = Tensor::zeros(ElementType::u8, {end - first, vector});
+    for (int64_t word = first; word < end; ++word)
+      for (int64_t superlane = 0; superlane < machine.superlanes; ++superlane) {
+        const SuperlaneOrigin &each = superlanes[word * machine.superlanes + superlane];
+        if (each.vector.source < 0)
+          continue;
+        int64_t number = rotated.at({each.apart, each.vector});
+        std::byte *at = map.mutableBytes() + (word - first) * vector + superlane * lanes;
+        for (int64_t byte = 0; byte < machine.gatherAddressBytes; ++byte)
+          at[byte] = static_cast<std::byte>(number >> 8 * byte & 0xff);
+      }
+    if (llvm::Error error = gatherSuperlanes(*from, std::move(map), to, first))
+      return error;
+    first = end;
+  }
+  return llvm::Error::success();
 }
 
 llvm::Expected<RegionPointer> CompilerState::moveThroughSwitch(llvm::ArrayRef<RegionPointer> sources,

@@ -100,11 +100,24 @@ struct TransposedRead {
 // Nothing when it is another matrix.
 std::optional<TransposedRead> transposedRead(const Region &from, int64_t rows, int64_t columns, OriginOf originOf);
 
-// A vector of a region whose lanes are brought into another order: lane l comes from lane `order[l]`.
+// A vector of one of several matrices.
+struct SourceVector {
+  int64_t source = -1, row = 0, piece = 0;
+  auto operator<=>(const SourceVector &) const = default;
+};
+
+// A vector whose lanes are brought into another order: lane l comes from lane `(*order)[l]`.
 struct PermutedVector {
   int64_t source, row, piece; // source: its number
   int64_t word;               // of the result, counted piece by piece
-  std::vector<int64_t> order;
+  int64_t orderNumber;        // of vectors with the same order the same
+  const std::vector<int64_t> *order;
+};
+
+// Where a superlane of a vector comes from: of that vector the one `apart` further, or from nowhere.
+struct SuperlaneOrigin {
+  SourceVector vector;
+  int64_t apart = 0;
 };
 
 // Further forms of a value, of its elements in row-major order.
@@ -317,16 +330,16 @@ private:
   // Elements of the packed form in rows of their own.
   llvm::Expected<RegionPointer> unpackRows(const RegionPointer &packed, int64_t rows, int64_t superlanes);
   llvm::Error widen(LaneForms &known); // the packed form, to all superlanes
-  // Each superlane of the rows of a piece of `to` from the row of a piece of `from`, of one segment, that `numbers`
-  // says from its row `firstNumber` on. `zero`: a vector of zeros.
-  void gatherRows(Region &from, int64_t fromPiece, Region &numbers, int64_t firstNumber, Region &zero, Region &to,
-                  int64_t toPiece);
+  // Each superlane of the rows from `toRow` on of a piece of `to` from the row of a piece of `from`, of one segment,
+  // that `numbers` says, a row for each. `zero`: a vector of zeros.
+  void gatherRows(Region &from, int64_t fromPiece, Region &numbers, Region &zero, Region &to, int64_t toPiece,
+                  int64_t toRow);
   // Whether a value's elements are to be had in all lanes without moving the value's matrix, or cheaper than that; for
   // a result with so many columns.
   bool hasRowwise(graph::ValueId id, int64_t columns) const;
-  // The same for all words of a matrix that is made; the row's number, little-endian, in the first lanes of a
-  // superlane.
-  llvm::Expected<RegionPointer> gatherSuperlanes(const RegionPointer &from, Tensor map, const Region &shape);
+  // The words of a matrix from `firstWord` on, counted piece by piece, that `map` has a row for: the row's number in
+  // `from`, of one segment, little-endian in the first lanes of each superlane.
+  llvm::Error gatherSuperlanes(const RegionPointer &from, Tensor map, const RegionPointer &to, int64_t firstWord);
   llvm::Expected<RegionPointer> rowwiseOf(graph::ValueId id, int64_t columns); // in so many lanes
   llvm::Expected<RegionPointer> packedOf(graph::ValueId id);                   // null: it is not in that form
   llvm::Expected<RegionPointer> matrixOfForms(graph::ValueId id);
@@ -359,6 +372,9 @@ private:
   // is another matrix. `shape` is not spread.
   llvm::Expected<RegionPointer> moveVectors(llvm::ArrayRef<RegionPointer> sources, const Region &shape,
                                             uint64_t padding, OriginOf originOf);
+  // A matrix whose words have superlanes from these places.
+  llvm::Error gatherRotated(llvm::ArrayRef<RegionPointer> sources, const RegionPointer &to,
+                            llvm::ArrayRef<SuperlaneOrigin> superlanes);
   // Tiles as routeWeights makes them, of whole rows that are spread; none: it is another tile.
   llvm::Expected<std::vector<WeightBlocks>>
   spreadWeights(const RegionPointer &from, int64_t height, int64_t columns,
