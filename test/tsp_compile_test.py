@@ -151,6 +151,42 @@ def test_superlanes_of_more_vectors_than_a_bank_holds(tmp_path, machine):
     np.testing.assert_array_equal(y, np.concatenate([-x, x, -x], axis=1))
 
 
+# Products read what lies side by side as parts: more channels than a tile has rows, less, and parts of different widths; two
+# readers of one concatenation. Whole numbers, whose sums f32 holds exactly.
+@pytest.mark.parametrize("machine", ["unit-tsp", "groqcard"])
+def test_convolutions_of_concatenated_channels(tmp_path, machine):
+    random = np.random.default_rng(7)
+    x = random.integers(-9, 9, (1, 40, 6, 5)).astype(np.float32)
+    w, v = random.integers(-3, 3, (7, 120, 3, 3)).astype(np.float32), random.integers(-3, 3, (7, 120, 1, 1)).astype(np.float32)
+    b = random.integers(-9, 9, 7).astype(np.float32)
+    nodes = [helper.make_node("Neg", ["x"], ["n"]), helper.make_node("Slice", ["x", "starts", "ends", "axes"], ["s"]),
+             helper.make_node("Concat", ["x", "n", "s", "n"], ["c"], axis=1),
+             helper.make_node("Conv", ["c", "w", "b"], ["p"], pads=[1, 1, 1, 1]), helper.make_node("Relu", ["p"], ["r"]),
+             helper.make_node("Conv", ["c", "v"], ["q"]), helper.make_node("Add", ["r", "q"], ["y"])]
+    w, v = (np.pad(each, ((0, 0), (0, 3), (0, 0), (0, 0)), constant_values=2) for each in (w, v)) # 40 + 40 + 3 + 40
+    y, _ = run(tmp_path, machine, nodes, x, (1, 7, 6, 5),
+               [("w", w), ("v", v), ("b", b), ("starts", np.array([11])), ("ends", np.array([14])), ("axes", np.array([1]))])
+    c = np.concatenate([x, -x, x[:, 11:14], -x], axis=1)[0]
+    padded = np.pad(c, ((0, 0), (1, 1), (1, 1)))
+    p = sum(np.einsum("oc,chw->ohw", w[:, :, i, j], padded[:, i:i + 6, j:j + 5]) for i in range(3) for j in range(3))
+    right = np.maximum(p + b[:, None, None], 0) + np.einsum("oc,chw->ohw", v[:, :, 0, 0], c)
+    np.testing.assert_array_equal(y[0], right)
+
+
+# The patches of a vision transformer: places become one dimension, and channels come last; a dimension of one besides.
+@pytest.mark.parametrize("machine", ["unit-tsp", "groqcard"])
+def test_patches_of_an_image(tmp_path, machine):
+    random = np.random.default_rng(8)
+    x = random.integers(-9, 9, (2, 3, 32, 48)).astype(np.float32)
+    w = random.integers(-3, 3, (24, 3, 16, 16)).astype(np.float32)
+    nodes = [helper.make_node("Conv", ["x", "w"], ["p"], strides=[16, 16]),
+             helper.make_node("Reshape", ["p", "merged"], ["m"]), helper.make_node("Transpose", ["m"], ["y"], perm=[1, 3, 0, 2])]
+    y, cycles = run(tmp_path, machine, nodes, x, (1, 6, 2, 24), [("w", w), ("merged", np.array([2, 1, 24, 6]))])
+    patches = x.reshape(2, 3, 2, 16, 3, 16)
+    right = np.einsum("bchiwj,ocij->bohw", patches, w).reshape(2, 1, 24, 6).transpose(1, 3, 0, 2)
+    np.testing.assert_array_equal(y, right)
+
+
 # Indices that are computed: rows by memory's own gathers (of one vector, of several, of a table that no bank holds) or by
 # comparisons.
 @pytest.mark.parametrize("machine", ["unit-tsp", "groqcard"])

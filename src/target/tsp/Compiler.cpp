@@ -11,6 +11,7 @@
 #include "target/tsp/Lower.h"
 #include "target/tsp/Orient.h"
 #include "target/tsp/Pack.h"
+#include "target/tsp/SaveMoves.h"
 
 #include "llvm/ADT/STLExtras.h"
 
@@ -89,7 +90,9 @@ llvm::Expected<MachineGraph> machineGraph(const KernelGraph &original, const Arc
       if (write.initialScalar)
         narrow(write.initialScalar->type, write.initialScalar->bits);
   }
+  transposeBeforeMerging(graph);
   structureReshapes(graph);
+  multiplyPartsApart(graph);
   graph::dropUnused(graph);
   graph::absorbMoves(graph, isMatrixProduct);
   // Longer ones seldom find units.

@@ -119,10 +119,14 @@ std::vector<Group> groupsOf(const KernelGraph &graph, const Architecture &machin
       auto contraction = graph::inferContraction(graph, kernel);
       const graph::Read &lhs = kernel.reads[contraction->lhs], &rhs = kernel.reads[contraction->rhs];
       const graph::Write &write = kernel.writes[0];
-      if (!constant[rhs.value] || (write.initial && !constant[write.initial->value])) {
+      bool startsAlike = write.initial && !constant[write.initial->value] && write.initial->map == write.map &&
+                         graph.values[write.initial->value].shape == graph.values[write.value].shape;
+      if (!constant[rhs.value] || (write.initial && !constant[write.initial->value] && !startsAlike)) {
         fix();
         continue;
       }
+      if (startsAlike)
+        alike.unionSets(write.initial->value, write.value);
       products[lhs.value].push_back(k);
       products[write.value].push_back(k);
       continue;

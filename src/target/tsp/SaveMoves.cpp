@@ -1,0 +1,230 @@
+#include "target/tsp/SaveMoves.h"
+
+#include "graph/Contraction.h"
+#include "graph/KernelQueries.h"
+#include "target/tsp/Lower.h"
+
+#include "llvm/ADT/STLExtras.h"
+
+#include <cstring>
+
+namespace quadrille::tsp {
+
+using namespace graph;
+
+namespace {
+
+// The loop of each dimension of a value that a transposition reads or writes; nothing where it has no loop or another
+// access.
+std::optional<unsigned> loopOf(const DimensionAccess &access) {
+  bool single = access.offset == 0 && access.terms.size() == 1 && access.terms[0].second == 1;
+  return single ? std::optional(access.terms[0].first) : std::nullopt;
+}
+
+bool isTransposition(const KernelGraph &graph, const Kernel &kernel) {
+  if (!kernel.structured() || kernel.reads.size() != 1 || !isElementwise(kernel) || !kernel.body.isIdentity() ||
+      kernel.reads[0].padding)
+    return false;
+  const Shape &from = graph.values[kernel.reads[0].value].shape, &to = graph.values[kernel.writes[0].value].shape;
+  std::vector<bool> read(kernel.loops.size());
+  for (auto [extent, access] : llvm::zip(from, kernel.reads[0].map)) {
+    std::optional<unsigned> loop = loopOf(access);
+    if (!loop && extent != 1)
+      return false;
+    if (loop && (read[*loop] || kernel.loops[*loop].extent != extent))
+      return false;
+    if (loop)
+      read[*loop] = true;
+  }
+  for (auto [loop, isRead] : llvm::zip(kernel.loops, read))
+    if (loop.extent != 1 && !isRead)
+      return false;
+  return elementCount(from) == elementCount(to);
+}
+
+// Which dimensions of `from` become each dimension of `to`, those of extent 1 left out; none when it is another reshape
+// or nothing is merged.
+std::vector<std::vector<size_t>> mergedDimensions(llvm::ArrayRef<int64_t> from, llvm::ArrayRef<int64_t> to) {
+  std::vector<std::vector<size_t>> groups(to.size());
+  size_t next = 0;
+  bool merges = false;
+  for (auto [d, extent] : llvm::enumerate(to)) {
+    for (int64_t product = 1; product < extent; ++next) {
+      if (next == from.size() || from[next] == 0)
+        return {};
+      product *= from[next];
+      if (product > extent || extent % product != 0)
+        return {};
+      if (from[next] != 1)
+        groups[d].push_back(next);
+    }
+    merges |= groups[d].size() > 1;
+  }
+  return merges ? groups : std::vector<std::vector<size_t>>();
+}
+
+} // namespace
+
+void transposeBeforeMerging(KernelGraph &graph) {
+  Uses uses(graph);
+  for (size_t number = 0; number < graph.kernels.size(); ++number) {
+    if (!isReshape(graph.kernels[number]))
+      continue;
+    ValueId from = graph.kernels[number].reads[0].value, merged = graph.kernels[number].writes[0].value;
+    llvm::ArrayRef<size_t> readers = uses.readers[merged];
+    if (readers.size() != 1 || readers[0] == graph.kernels.size() || !isTransposition(graph, graph.kernels[readers[0]]))
+      continue;
+    std::vector<std::vector<size_t>> groups = mergedDimensions(graph.values[from].shape, graph.values[merged].shape);
+    if (groups.empty())
+      continue;
+    Kernel &reshape = graph.kernels[number], &transposition = graph.kernels[readers[0]];
+    // The transposition of the dimensions before they are merged: a loop for each, in the order of the result.
+    Value between = graph.values[merged];
+    between.shape.clear();
+    Kernel before = transposition;
+    before.loops.clear();
+    before.reads[0].value = from;
+    before.reads[0].map.assign(graph.values[from].shape.size(), {});
+    before.writes[0].map.clear();
+    for (const DimensionAccess &access : transposition.writes[0].map) {
+      std::optional<unsigned> loop = loopOf(access);
+      if (!loop)
+        continue;
+      for (auto [d, of] : llvm::enumerate(transposition.reads[0].map))
+        if (loopOf(of) == loop)
+          for (size_t dimension : groups[d]) {
+            auto fresh = static_cast<unsigned>(before.loops.size());
+            int64_t extent = graph.values[from].shape[dimension];
+            before.loops.push_back({extent});
+            before.reads[0].map[dimension] = {0, {{fresh, 1}}};
+            before.writes[0].map.push_back({0, {{fresh, 1}}});
+            between.shape.push_back(extent);
+          }
+    }
+    auto made = static_cast<ValueId>(graph.values.size());
+    before.writes[0].value = made;
+    Kernel after = reshape;
+    after.reads[0].value = made;
+    after.writes[0].value = transposition.writes[0].value;
+    graph.values.push_back(std::move(between));
+    reshape = std::move(before);
+    transposition = std::move(after);
+    // What was read is what is read now, and nothing reads what was merged.
+    uses = Uses(graph);
+  }
+}
+
+namespace {
+
+// Elements of a constant along a dimension.
+Tensor sliceOf(const Tensor &from, size_t dimension, int64_t first, int64_t count) {
+  Shape shape = from.shape();
+  int64_t inner = static_cast<int64_t>(byteWidth(from.type())), outer = 1, extent = shape[dimension];
+  for (size_t d = 0; d < shape.size(); ++d)
+    (d < dimension ? outer : inner) *= d == dimension ? 1 : shape[d];
+  shape[dimension] = count;
+  Tensor part = Tensor::uninitialized(from.type(), shape);
+  for (int64_t i = 0; i < outer; ++i)
+    std::memcpy(part.mutableBytes() + i * count * inner, from.bytes().data() + (i * extent + first) * inner,
+                count * inner);
+  return part;
+}
+
+} // namespace
+
+void multiplyPartsApart(KernelGraph &graph) {
+  Uses uses(graph);
+  struct Split {
+    size_t kernel, concat;
+    unsigned lhs, rhs, loop;
+    size_t channels; // dimension of the weights
+  };
+  std::vector<Split> splits;
+  auto splitOf = [&](size_t reader, size_t concat) -> std::optional<Split> {
+    if (reader == graph.kernels.size())
+      return std::nullopt;
+    const Kernel &kernel = graph.kernels[reader], &joins = graph.kernels[concat];
+    auto contraction = isMatrixProduct(graph, kernel) ? inferContraction(graph, kernel) : std::nullopt;
+    if (!contraction || !isFloat(graph.values[kernel.writes[0].value].type))
+      return std::nullopt;
+    const Read &lhs = kernel.reads[contraction->lhs], &rhs = kernel.reads[contraction->rhs];
+    const Value &weights = graph.values[rhs.value];
+    auto axis = static_cast<size_t>(integerAttribute(joins, "axis").value_or(0));
+    if (lhs.value != joins.writes[0].value || weights.role != ValueRole::Constant || kernel.reads.size() != 2)
+      return std::nullopt;
+    std::optional<unsigned> loop = loopOf(lhs.map[axis]);
+    if (!loop || !llvm::is_contained(contraction->k, *loop))
+      return std::nullopt;
+    for (auto [d, access] : llvm::enumerate(lhs.map))
+      if (d != axis && coefficientOf(access, *loop) != 0)
+        return std::nullopt;
+    std::optional<size_t> channels;
+    for (auto [d, access] : llvm::enumerate(rhs.map))
+      if (coefficientOf(access, *loop) != 0) {
+        if (channels || loopOf(access) != loop)
+          return std::nullopt;
+        channels = d;
+      }
+    if (!channels || weights.shape[*channels] != kernel.loops[*loop].extent)
+      return std::nullopt;
+    return Split{reader, concat, contraction->lhs, contraction->rhs, *loop, *channels};
+  };
+  for (auto [number, kernel] : llvm::enumerate(graph.kernels)) {
+    if (kernel.operation != "concat" || kernel.structured())
+      continue;
+    std::vector<Split> found;
+    for (size_t reader : uses.readers[kernel.writes[0].value]) {
+      auto split = splitOf(reader, number);
+      if (!split) {
+        found.clear();
+        break;
+      }
+      found.push_back(*split);
+    }
+    splits.insert(splits.end(), found.begin(), found.end());
+  }
+  if (splits.empty())
+    return;
+  std::vector<Kernel> kernels;
+  for (auto [number, kernel] : llvm::enumerate(graph.kernels)) {
+    auto split = llvm::find_if(splits, [&, number = number](const Split &each) { return each.kernel == number; });
+    if (split == splits.end()) {
+      if (llvm::none_of(splits, [&, number = number](const Split &each) { return each.concat == number; }))
+        kernels.push_back(kernel);
+      continue;
+    }
+    std::vector<Read> parts = graph.kernels[split->concat].reads;
+    auto axis = static_cast<size_t>(integerAttribute(graph.kernels[split->concat], "axis").value_or(0));
+    int64_t first = 0;
+    ValueId sums = noValue;
+    for (auto [p, part] : llvm::enumerate(parts)) {
+      Kernel product = kernel;
+      int64_t count = graph.values[part.value].shape[axis];
+      Value weights = graph.values[kernel.reads[split->rhs].value];
+      weights.shape[split->channels] = count;
+      weights.origin.reset();
+      if (weights.data.valid())
+        weights.data = sliceOf(weights.data, split->channels, first, count);
+      first += count;
+      product.loops[split->loop].extent = count;
+      product.reads[split->lhs].value = part.value;
+      product.reads[split->rhs].value = static_cast<ValueId>(graph.values.size());
+      graph.values.push_back(std::move(weights));
+      if (p > 0) {
+        product.writes[0].initialScalar.reset();
+        product.writes[0].initial = Read{sums, kernel.writes[0].map, std::nullopt};
+      }
+      if (p + 1 < parts.size()) {
+        sums = static_cast<ValueId>(graph.values.size());
+        product.writes[0].value = sums;
+        graph.values.push_back(graph.values[kernel.writes[0].value]);
+        graph.values.back().type = ElementType::f32; // rounded only once
+      }
+      countWork(graph, product);
+      kernels.push_back(std::move(product));
+    }
+  }
+  graph.kernels = std::move(kernels);
+}
+
+} // namespace quadrille::tsp
