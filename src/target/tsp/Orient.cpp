@@ -105,7 +105,8 @@ public:
           if (value.type == ElementType::f32 && value.role != ValueRole::Constant)
             wanted[kernel.reads[read].value] = true;
         }
-    for (ValueId value = 0; value < wanted.size(); ++value)
+    // The last ones first: what passes elements on reads them in the type in which it writes them.
+    for (auto value = static_cast<ValueId>(wanted.size()); value-- > 0;)
       if (wanted[value])
         canNarrow(value) ? narrow(value) : narrowCopy(value);
     // Copies come before the first kernel that reads them: behind what makes the value, or first of all.
@@ -304,10 +305,13 @@ std::vector<Permutation> orientValues(KernelGraph &graph) {
             alike.unionSets(*a, *b);
       continue;
     }
+    // A channel alone is a dimension like others where the value is only converted.
+    bool passesOn =
+        isElementwise(kernel) && kernel.reads.size() == 1 && readsOwnElement(graph, kernel, kernel.reads[0]);
     for (unsigned loop = 0; loop < kernel.loops.size(); ++loop) {
       std::optional<unsigned> first;
       auto join = [&](ValueId value, const AccessMap &map) {
-        if (auto dimension = dimensionOf(value, map, loop); dimension && kernel.loops[loop].extent > 1) {
+        if (auto dimension = dimensionOf(value, map, loop); dimension && (kernel.loops[loop].extent > 1 || passesOn)) {
           if (first)
             alike.unionSets(*first, *dimension);
           first = dimension;
