@@ -85,6 +85,15 @@ def test_softmax_and_normalisation_cost_a_few_passes(tmp_path):
     assert cycles < 2500
 
 
+def test_softmax_of_many_pairs_costs_a_few_passes(tmp_path):
+    """5000 rows of 2, more than a bank has words: far below some cycles for each row of each byte."""
+    x = np.random.default_rng(2).standard_normal((5000, 2)).astype(np.float32)
+    y, cycles = run(tmp_path, "groqcard", [helper.make_node("Softmax", ["x"], ["y"], axis=-1)], x, x.shape)
+    right = np.exp(x - x.max(axis=1, keepdims=True))
+    np.testing.assert_allclose(y, right / right.sum(axis=1, keepdims=True), rtol=1e-5)
+    assert cycles < 60000
+
+
 # Over rows a running result goes to and fro between two units: a cycle a row. Fewer rows than there are running results,
 # rows of several results, rows that do not lie at equal distances.
 @pytest.mark.parametrize("machine", ["unit-tsp", "groqcard"])
@@ -171,6 +180,51 @@ def test_convolutions_of_concatenated_channels(tmp_path, machine):
     p = sum(np.einsum("oc,chw->ohw", w[:, :, i, j], padded[:, i:i + 6, j:j + 5]) for i in range(3) for j in range(3))
     right = np.maximum(p + b[:, None, None], 0) + np.einsum("oc,chw->ohw", v[:, :, 0, 0], c)
     np.testing.assert_array_equal(y[0], right)
+
+
+# Channels that do not mix: some in a vector beside others, one for every lane, more than lanes; strides, dilations, a
+# filter as large as the image; values that must lie otherwise. Whole numbers, whose sums are exact.
+@pytest.mark.parametrize("machine", ["unit-tsp", "groqcard"])
+@pytest.mark.parametrize("channels, size, kernel, stride, dilation, pad", [
+    (5, (8, 12), 3, 1, 1, 1), (32, (9, 8), 3, 2, 1, 1), (320, (5, 5), 3, 1, 1, 1), (350, (4, 6), 3, 2, 1, 0),
+    (24, (8, 8), 5, 1, 2, 4), (16, (7, 7), 7, 1, 1, 0),
+])
+def test_convolutions_of_channels_apart(tmp_path, machine, channels, size, kernel, stride, dilation, pad):
+    random = np.random.default_rng(9)
+    x = random.integers(-9, 9, (1, channels, *size)).astype(np.float32)
+    w = random.integers(-3, 3, (channels, 1, kernel, kernel)).astype(np.float32)
+    b = random.integers(-9, 9, channels).astype(np.float32)
+    places = [(each + 2 * pad - dilation * (kernel - 1) - 1) // stride + 1 for each in size]
+    padded = np.pad(x[0], ((0, 0), (pad, pad), (pad, pad)))
+    right = np.zeros((channels, *places), np.float32) + b[:, None, None]
+    for i in range(kernel):
+        for j in range(kernel):
+            right += w[:, 0, i, j][:, None, None] * padded[:, i * dilation:i * dilation + stride * (places[0] - 1) + 1:stride,
+                                                           j * dilation:j * dilation + stride * (places[1] - 1) + 1:stride]
+    nodes = [helper.make_node("Conv", ["x", "w", "b"], ["p"], group=channels, strides=[stride] * 2, dilations=[dilation] * 2,
+                              pads=[pad] * 4),
+             helper.make_node("Relu", ["p"], ["y"])]
+    y, _ = run(tmp_path, machine, nodes, x, (1, *right.shape), [("w", w), ("b", b)])
+    np.testing.assert_array_equal(y[0], np.maximum(right, 0))
+    if channels > 32: # elements move in too many ways for the smaller machine
+        return
+    nodes[1] = helper.make_node("Reshape", ["p", "flat"], ["y"])
+    y, _ = run(tmp_path, machine, nodes, x, (1, right.size), [("w", w), ("b", b), ("flat", np.array([1, right.size]))])
+    np.testing.assert_array_equal(y, right.reshape(1, -1))
+
+
+def test_queues_have_their_instructions_where_rows_change_often(tmp_path):
+    """Images of 224 rows, each of a few vectors: many runs of rows, without a cycle for a fetch between them."""
+    random = np.random.default_rng(10)
+    x = random.integers(-9, 9, (1, 3, 224, 224)).astype(np.float32)
+    w = random.integers(-1, 2, (32, 3, 3, 3)).astype(np.float32)
+    v = random.integers(-1, 2, (32, 1, 1, 1)).astype(np.float32)
+    nodes = [helper.make_node("Conv", ["x", "w"], ["p"], strides=[2, 2], pads=[1, 1, 1, 1]), helper.make_node("Relu", ["p"], ["q"]),
+             helper.make_node("Conv", ["q", "v"], ["y"], group=32)]
+    y, cycles = run(tmp_path, "groqcard", nodes, x, (1, 32, 112, 112), [("w", w), ("v", v)])
+    padded = np.pad(x[0], ((0, 0), (1, 1), (1, 1)))
+    right = sum(np.einsum("oc,chw->ohw", w[:, :, i, j], padded[:, i:i + 223:2, j:j + 223:2]) for i in range(3) for j in range(3))
+    np.testing.assert_array_equal(y[0], np.maximum(right, 0) * v[:, :, 0])
 
 
 # The patches of a vision transformer: places become one dimension, and channels come last; a dimension of one besides.

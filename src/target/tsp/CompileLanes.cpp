@@ -207,10 +207,10 @@ llvm::Expected<RegionPointer> CompilerState::reduceLanes(const RegionPointer &te
 // The reduction loop that runs over the lanes of what is read, if reducing it among lanes is cheaper than one element
 // after the other.
 std::optional<unsigned> CompilerState::laneLoopOf(const Kernel &kernel) const {
-  constexpr int64_t mostByElement = 4;
+  constexpr int64_t mostByElement = 4, fewRows = 256; // few elements, each of which is moved by itself
   for (const graph::Read &read : kernel.reads) {
     const Shape &shape = graph.values[read.value].shape;
-    if (shape.empty() || shape.back() <= mostByElement || read.map.back().offset != 0 ||
+    if (shape.empty() || (shape.back() <= mostByElement && rowsOf(shape) <= fewRows) || read.map.back().offset != 0 ||
         read.map.back().terms.size() != 1)
       continue;
     auto [loop, coefficient] = read.map.back().terms[0];

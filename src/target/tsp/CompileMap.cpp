@@ -676,7 +676,7 @@ std::vector<RowRun> CompilerState::runsOf(const Operand &operand, int64_t row, i
 
 int64_t CompilerState::rowsTogether(llvm::ArrayRef<Operand> operands, int64_t row, int64_t count) const {
   // An instruction, its Repeat, perhaps an idle time: less than half of what a buffer holds, which may not be full.
-  int64_t most = machine.bufferBytes / machine.instructionBytes / 6;
+  int64_t most = std::min(machine.bufferBytes / machine.instructionBytes / 6, timetable.stepsTogether());
   count = std::min(count, machine.repeatMaximum + 1);
   for (const Operand &operand : operands)
     if (operand.region)

@@ -3,6 +3,7 @@
 #include "graph/KernelQueries.h"
 #include "numerics/Convert.h"
 #include "target/tsp/CompilerState.h"
+#include "target/tsp/Lower.h"
 
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/Support/xxhash.h"
@@ -172,6 +173,11 @@ llvm::Error CompilerState::contract(const Kernel &kernel) {
   const graph::Value &lhsValue = graph.values[lhs.value], &rhsValue = graph.values[rhs.value];
   const graph::ValueId result = kernel.writes[0].value;
   bool floats = isFloat(lhsValue.type);
+  // Channels that do not mix, whose values lie so that each would have a tile of its own: side by side instead.
+  if (channelsApart(graph, kernel, contraction) &&
+      !planTaps(graph, kernel, contraction, packings[lhs.value], packings[result],
+                {machine.vectorBytes(), machine.lanes, machine.f16Rows}))
+    return reduce(kernel);
   products = floats ? ElementType::f16 : ElementType::i8;
   ElementType factor = ElementType::f16, sumType = floats ? ElementType::f32 : ElementType::i32;
   auto typeOf = [&](ElementType type) {

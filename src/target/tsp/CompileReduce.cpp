@@ -476,16 +476,24 @@ llvm::Expected<std::vector<RegionPointer>> CompilerState::reduceRows(const Kerne
       auto initial = operandOf(kernel, *write.initial, std::vector<int64_t>(kernel.loops.size()), shape);
       if (!initial)
         return initial.takeError();
+      ElementType from = initial->region->type;
       operands.push_back(std::move(*initial));
-      body.inputs.push_back(type);
-      start = body.append(BlockOpcode::Input, type, {}, 1);
+      body.inputs.push_back(from);
+      start = body.append(BlockOpcode::Input, from, {}, 1);
+      if (from != type)
+        start = body.append(BlockOpcode::Convert, type, {start});
     } else if (write.initialScalar &&
                write.initialScalar->bits != neutralBits(graph::combineOf(write.combiner), type)) {
       start = body.append(BlockOpcode::Constant, type, {}, write.initialScalar->bits);
-    } else {
+    } else if (graph.values[write.value].type == type) {
       continue;
     }
-    body.results = {body.append(*operationOf(write.combiner), type, {start, sum})};
+    if (body.instructions.size() > 1)
+      sum = body.append(*operationOf(write.combiner), type, {start, sum});
+    // A product's result may be rounded for the products that read it.
+    if (graph.values[write.value].type != type)
+      sum = body.append(BlockOpcode::Convert, graph.values[write.value].type, {sum});
+    body.results = {sum};
     auto started = stream(body, operands, rows, columns);
     if (!started)
       return started.takeError();

@@ -173,9 +173,11 @@ llvm::Error CompilerState::streamBlock(const TapProduct &product, MatrixUnit uni
   // That is one without padding, if there is one.
   auto rowsOf = [&](const TapPlan::Pass &pass) { return llvm::ArrayRef(pass.rows).slice(first, count); };
   auto paddingOf = [&](const TapPlan::Pass &pass) { return llvm::count(rowsOf(pass), TapPlan::padding); };
+  int64_t width = std::min(result->width, result->columns - piece * result->width);
   std::vector<const TapPlan::Pass *> order;
   for (const TapPlan::Pass &pass : batch.passes)
-    if (product.padding != 0 || paddingOf(pass) < count)
+    if ((product.padding != 0 || paddingOf(pass) < count) &&
+        product.plan->reaches(pass, piece * result->width, width, product.lhs->width))
       order.push_back(&pass);
   if (order.empty())
     order.push_back(&batch.passes.front());
@@ -188,7 +190,6 @@ llvm::Error CompilerState::streamBlock(const TapProduct &product, MatrixUnit uni
         covered[i] = true;
   bool fillFirst = order.size() > 1 && llvm::is_contained(covered, false);
   std::vector<bool> started(count);
-  int64_t width = std::min(result->width, result->columns - piece * result->width);
   // Tiles of computed values are made by products too, which must not come between those that share sums.
   std::vector<std::vector<WeightBlocks>> tiles;
   for (const TapPlan::Pass *pass : order) {
@@ -260,7 +261,7 @@ llvm::Error CompilerState::streamPass(const TapProduct &product, MatrixUnit unit
     }
   // While the first half of the streams brings weights for one plane, vectors come on the other, and the other way
   // round.
-  int64_t most = machine.bufferBytes / machine.instructionBytes / 4, half = (total + 1) / 2;
+  int64_t most = timetable.stepsTogether(), half = (total + 1) / 2;
   for (int64_t done = 0; done < total;) {
     int64_t upper = done < half ? 1 : 0, count = std::min((upper ? half : total) - done, machine.repeatMaximum + 1);
     auto limit = [&](const Operand &operand) {

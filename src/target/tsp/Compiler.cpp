@@ -214,8 +214,11 @@ llvm::Error CompilerState::kernel(const Kernel &kernel) {
 llvm::Expected<RegionPointer> CompilerState::allocate(Region region, llvm::ArrayRef<const Region *> avoid,
                                                       std::optional<unsigned> hemisphere, bool anywhere, bool initial,
                                                       Placement::Pool pool) {
-  if (!region.segmentRows && region.wordsNeeded() > machine.words)
-    region.segmentRows = machine.words / (region.spread ? 1 : region.pieces);
+  if (!region.segmentRows && region.wordsNeeded() > machine.words) {
+    // As few as there can be, of the same size: small ones find room where a whole bank is not free.
+    int64_t most = machine.words / (region.spread ? 1 : region.pieces), segments = (region.rows + most - 1) / most;
+    region.segmentRows = (region.rows + segments - 1) / segments;
+  }
   if (RegionPointer found = placement.allocate(region, avoid, hemisphere, anywhere, initial, pool)) {
     residentWords += initial ? region.slicesNeeded() * region.wordsNeeded() : 0;
     return found;

@@ -37,6 +37,12 @@ bool isRowPick(const KernelGraph &graph, const Kernel &kernel) {
   return data.size() == 2 && graph::integerAttribute(kernel, "axis").value_or(0) == 0 && data[0] > fewRows;
 }
 
+bool channelsApart(const KernelGraph &graph, const Kernel &kernel, const graph::Contraction &contraction) {
+  auto isLong = [&](unsigned loop) { return kernel.loops[loop].extent > 1; };
+  return contraction.isConvolution() && llvm::none_of(contraction.k, isLong) && llvm::none_of(contraction.n, isLong) &&
+         llvm::any_of(contraction.batch, isLong) && isFloat(graph.values[kernel.writes[0].value].type);
+}
+
 bool isMatrixProduct(const KernelGraph &graph, const Kernel &kernel) {
   if (kernel.kind != graph::KernelKind::Contract)
     return false;
@@ -44,11 +50,9 @@ bool isMatrixProduct(const KernelGraph &graph, const Kernel &kernel) {
   if (!contraction || contraction->lhsZeroPoint || contraction->rhsZeroPoint || contraction->lhsZeroConstant != 0 ||
       contraction->rhsZeroConstant != 0)
     return false;
-  // Channels that do not mix would each have a tile of their own with a column; the vector unit takes them side by
-  // side.
-  auto isLong = [&](unsigned loop) { return kernel.loops[loop].extent > 1; };
-  if (contraction->isConvolution() && llvm::none_of(contraction->k, isLong) && llvm::none_of(contraction->n, isLong) &&
-      llvm::any_of(contraction->batch, isLong) && isFloat(graph.values[kernel.writes[0].value].type))
+  // Channels that do not mix share tiles where the weights are known; the vector unit takes others side by side.
+  const graph::Value &weights = graph.values[kernel.reads[contraction->rhs].value];
+  if (channelsApart(graph, kernel, *contraction) && weights.role != graph::ValueRole::Constant)
     return false;
   ElementType lhs = graph.values[kernel.reads[contraction->lhs].value].type;
   ElementType rhs = graph.values[kernel.reads[contraction->rhs].value].type;

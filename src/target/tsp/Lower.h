@@ -1,7 +1,7 @@
 // Kernels that the compiler has no program for, in terms of those that it has.
 #pragma once
 
-#include "graph/KernelGraph.h"
+#include "graph/Contraction.h"
 
 namespace quadrille::tsp {
 
@@ -10,6 +10,9 @@ bool isKnownMove(const graph::KernelGraph &graph, const graph::Kernel &kernel);
 
 // A gather of a matrix's rows by computed indices, from so many that memory's own gathers are cheaper than comparisons.
 bool isRowPick(const graph::KernelGraph &graph, const graph::Kernel &kernel);
+
+// Of a convolution of floats: each channel of the result comes from one of the operand's (depthwise).
+bool channelsApart(const graph::KernelGraph &graph, const graph::Kernel &kernel, const graph::Contraction &contraction);
 
 // A contraction that the matrix unit has: of floats, or of 8-bit integers without zero points. Other contractions are
 // reductions like any other.

@@ -291,8 +291,9 @@ std::vector<Permutation> orientValues(KernelGraph &graph) {
     if (auto contraction = productOf(graph, kernel)) {
       const Read &lhs = kernel.reads[contraction->lhs], &rhs = kernel.reads[contraction->rhs];
       const Write &write = kernel.writes[0];
-      wish(lhs.value, lhs.map, contraction->k);
-      wish(write.value, write.map, contraction->n);
+      bool apart = channelsApart(graph, kernel, *contraction);
+      wish(lhs.value, lhs.map, apart ? contraction->batch : contraction->k);
+      wish(write.value, write.map, apart ? contraction->batch : contraction->n);
       if (graph.values[rhs.value].role == ValueRole::Constant)
         weights[rhs.value] = true;
       else

@@ -57,7 +57,7 @@ void packInputs(const KernelGraph &graph, const Architecture &machine, std::vect
       if (!plan)
         return std::nullopt;
       // What goes through the planes, and what is converted before.
-      return plan->vectors() + elementCount(shape) / lanesOf(packing);
+      return plan->vectors(machine.vectorBytes()) + elementCount(shape) / lanesOf(packing);
     };
     Packing best = packings[input];
     std::optional<int64_t> fewest = vectorsWith(best);
@@ -178,7 +178,7 @@ void packChannels(const KernelGraph &graph, const Architecture &machine, std::ve
       auto plan = planTaps(graph, kernel, *contraction, packings[lhs], packings[result], options);
       if (!plan)
         return std::nullopt;
-      vectors += plan->vectors() * ((plan->resultColumns + machine.vectorBytes() - 1) / machine.vectorBytes());
+      vectors += plan->vectors(machine.vectorBytes());
     }
     return vectors;
   };

@@ -26,12 +26,34 @@ int64_t lanesOf(const Packing &packing) {
   return std::accumulate(packing.begin(), packing.end(), int64_t(1), std::multiplies<>());
 }
 
-int64_t TapPlan::vectors() const {
+bool TapPlan::reaches(const Pass &pass, int64_t firstColumn, int64_t width, int64_t piecesWidth) const {
+  if (channels.size() == 1)
+    return true; // channels that mix have weights for all columns
+  int64_t first = pass.piece * piecesWidth + pass.lane;
+  for (const Taps &tap : taps[pass.taps])
+    for (const Channel &channel : channels) {
+      auto inside = [](int64_t place, int64_t from, int64_t count) { return place >= from && place < from + count; };
+      if (llvm::any_of(
+              lanes,
+              [&](const Offset &lane) { return inside(tap.lane + channel.lane + lane.place, first, pass.height); }) &&
+          llvm::any_of(columns, [&](const Offset &column) {
+            return inside(tap.column + channel.column + column.place, firstColumn, width);
+          }))
+        return true;
+    }
+  return false;
+}
+
+int64_t TapPlan::vectors(int64_t vectorLanes) const {
   int64_t count = 0;
   for (const Batch &batch : batches)
-    for (const Pass &pass : batch.passes)
+    for (const Pass &pass : batch.passes) {
+      int64_t reached = 0;
+      for (int64_t column = 0; column < resultColumns; column += vectorLanes)
+        reached += reaches(pass, column, std::min(vectorLanes, resultColumns - column), vectorLanes);
       for (int32_t row : pass.rows)
-        count += row >= 0;
+        count += row >= 0 ? reached : 0;
+    }
   return count;
 }
 
@@ -40,16 +62,17 @@ std::vector<int64_t> TapPlan::elementsOf(const Batch &batch, const Pass &pass, i
   std::vector<int64_t> elements(pass.height * width, -1);
   int64_t first = pass.piece * piecesWidth + pass.lane;
   for (const Taps &tap : taps[pass.taps])
-    for (const Offset &lane : lanes) {
-      int64_t row = tap.lane + lane.place - first;
-      if (row < 0 || row >= pass.height)
-        continue;
-      for (const Offset &column : columns) {
-        int64_t to = tap.column + column.place - firstColumn;
-        if (to >= 0 && to < width)
-          elements[row * width + to] = batch.element + tap.element + lane.element + column.element;
+    for (const Channel &channel : channels)
+      for (const Offset &lane : lanes) {
+        int64_t row = tap.lane + channel.lane + lane.place - first;
+        if (row < 0 || row >= pass.height)
+          continue;
+        for (const Offset &column : columns) {
+          int64_t to = tap.column + channel.column + column.place - firstColumn;
+          if (to >= 0 && to < width)
+            elements[row * width + to] = batch.element + tap.element + channel.element + lane.element + column.element;
+        }
       }
-    }
   return elements;
 }
 
@@ -178,6 +201,21 @@ std::optional<TapPlan> planTaps(const KernelGraph &graph, const Kernel &kernel, 
   for (auto [place, element] : llvm::zip(columnPlaces, columnElements))
     plan.columns.push_back({place, element});
 
+  // Channels that do not mix, where both the operand's and the result's vectors hold all of them.
+  std::vector<bool> apart(kernel.loops.size());
+  llvm::SmallVector<unsigned, 2> apartLoops;
+  for (unsigned loop : contraction.batch) {
+    if (kernel.loops[loop].extent == 1 || !dimensionOf[loop] ||
+        resultPacking[*dimensionOf[loop]] != result[*dimensionOf[loop]])
+      continue;
+    apart[loop] = true;
+    for (size_t d = 0; d < shape.size(); ++d)
+      if (graph::coefficientOf(lhs.map[d], loop) != 0)
+        apart[loop] = apart[loop] && lhsPacking[d] == shape[d];
+    if (apart[loop])
+      apartLoops.push_back(loop);
+  }
+
   // The first operand's dimensions: walked ones, and those of the k loops that lie in the lanes.
   std::vector<Walked> walked;
   std::vector<unsigned> inLanes;
@@ -201,7 +239,9 @@ std::optional<TapPlan> planTaps(const KernelGraph &graph, const Kernel &kernel, 
     dimension.rowCount = shape[d] / lhsPacking[d];
     dimension.offset = access.offset;
     for (auto [loop, coefficient] : access.terms) {
-      if (isBatch(loop)) {
+      if (apart[loop]) {
+        laneStrideOfLoop[loop] += coefficient * ownLanes;
+      } else if (isBatch(loop)) {
         // Batches take whole rows, or whole dimensions in the lanes.
         if (whole && shape[d] > 1)
           batchOffsets.push_back({loop, coefficient * ownLanes, 0});
@@ -258,6 +298,13 @@ std::optional<TapPlan> planTaps(const KernelGraph &graph, const Kernel &kernel, 
   for (auto [place, element] : llvm::zip(lanePlaces, laneElements))
     plan.lanes.push_back({place, element});
   int64_t lhsColumns = laneStride;
+  plan.channels.clear();
+  auto lanesOfChannel = [&](unsigned loop) { return laneStrideOfLoop[loop]; };
+  auto columnsOfChannel = [&](unsigned loop) { return resultColumnStride[*dimensionOf[loop]]; };
+  for (auto [lane, column, element] :
+       llvm::zip(pointsOf(kernel, apartLoops, lanesOfChannel), pointsOf(kernel, apartLoops, columnsOfChannel),
+                 pointsOf(kernel, apartLoops, [&](unsigned loop) { return strideOf(graph, rhs, loop); })))
+    plan.channels.push_back({lane, column, element});
 
   // Classes of rows, and the slots of each class: of all walked dimensions together.
   auto product = [](llvm::ArrayRef<size_t> counts) {
@@ -278,16 +325,20 @@ std::optional<TapPlan> planTaps(const KernelGraph &graph, const Kernel &kernel, 
     classCounts.push_back(dimension.slots.size());
   std::vector<std::vector<size_t>> classes = product(classCounts);
   // Batches, one after the other.
+  llvm::SmallVector<unsigned, 4> batchLoops;
   int64_t batches = 1;
   for (unsigned loop : contraction.batch)
-    batches *= kernel.loops[loop].extent;
+    if (!apart[loop]) {
+      batchLoops.push_back(loop);
+      batches *= kernel.loops[loop].extent;
+    }
   int64_t base = graph::baseOf(rhs.map, rowMajorStrides(graph.values[rhs.value].shape));
   for (int64_t number = 0; number < batches; ++number) {
     TapPlan::Batch batch;
     batch.element = base;
     std::vector<int64_t> point(kernel.loops.size());
     int64_t left = number, firstResult = 0;
-    for (unsigned loop : llvm::reverse(contraction.batch)) {
+    for (unsigned loop : llvm::reverse(batchLoops)) {
       point[loop] = left % kernel.loops[loop].extent;
       left /= kernel.loops[loop].extent;
       batch.element += point[loop] * strideOf(graph, rhs, loop);
@@ -339,8 +390,9 @@ std::optional<TapPlan> planTaps(const KernelGraph &graph, const Kernel &kernel, 
         }
         std::vector<bool> used(lhsColumns);
         for (const TapPlan::Taps &tap : taps)
-          for (const TapPlan::Offset &lane : plan.lanes)
-            used[tap.lane + lane.place] = true;
+          for (const TapPlan::Channel &channel : plan.channels)
+            for (const TapPlan::Offset &lane : plan.lanes)
+              used[tap.lane + channel.lane + lane.place] = true;
         std::vector<int32_t> rows;
         for (const std::vector<int64_t> &each : digits) {
           int64_t row = rowsOfBatch;

@@ -44,6 +44,11 @@ struct TapPlan {
     int64_t element = 0; // of the second operand
   };
   std::vector<Offset> lanes, columns;
+  // What joins a lane and a column by a weight of its own: channels that do not mix. Added to each pair of the lists.
+  struct Channel {
+    int64_t lane = 0, column = 0, element = 0;
+  };
+  std::vector<Channel> channels = {{}};
   std::vector<std::vector<Taps>> taps;
   std::vector<Batch> batches;
   int64_t resultColumns = 0;
@@ -52,8 +57,10 @@ struct TapPlan {
   // the second operand, or -1 for zero.
   std::vector<int64_t> elementsOf(const Batch &batch, const Pass &pass, int64_t firstColumn, int64_t width,
                                   int64_t piecesWidth) const;
-  // Vectors that pass tiles.
-  int64_t vectors() const;
+  // Whether the pass has weights for any of `width` columns from `firstColumn` on.
+  bool reaches(const Pass &pass, int64_t firstColumn, int64_t width, int64_t piecesWidth) const;
+  // Vectors that pass tiles, for all pieces of the result of `vectorLanes` columns.
+  int64_t vectors(int64_t vectorLanes) const;
 };
 
 struct TapOptions {

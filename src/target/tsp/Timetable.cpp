@@ -34,6 +34,13 @@ int64_t Timetable::spacing() const {
   return (instructionsOfStep * (machine.fetchLatency + perFetch) + ahead - 1) / ahead;
 }
 
+// Each is an instruction and its Repeat. Before them a fetch may have been refused for want of room by a single
+// instruction: what the buffer holds then must last until the fetch behind them has brought more, so they are half of
+// it.
+int64_t Timetable::stepsTogether() const {
+  return std::max<int64_t>((machine.bufferBytes - machine.fetchBytes) / machine.instructionBytes / 4, 1);
+}
+
 std::vector<Timetable::Use> Timetable::usesOf(llvm::ArrayRef<Step> group) const {
   std::vector<Use> uses;
   std::vector<size_t> flights; // of `uses`: those of channels

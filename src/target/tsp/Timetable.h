@@ -37,6 +37,8 @@ public:
 
   // Cycles between the starts of two steps of a queue for which fetches keep up.
   int64_t spacing() const;
+  // How many steps of a queue may follow each other without a cycle between two of them.
+  int64_t stepsTogether() const;
 
   // Empty, or which read finds other words than those of its value: a mistake of the compiler that the checker, which
   // does not know values, cannot find. `initial` are values that lie in memory from the start.
