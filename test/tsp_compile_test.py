@@ -227,6 +227,48 @@ def test_queues_have_their_instructions_where_rows_change_often(tmp_path):
     np.testing.assert_array_equal(y[0], np.maximum(right, 0) * v[:, :, 0])
 
 
+# Depth to space: channels that become places, of several rows and columns; in the order of blocks and of channels.
+@pytest.mark.parametrize("machine", ["unit-tsp", "groqcard"])
+@pytest.mark.parametrize("channels, rows, columns", [(1, 3, 3), (1, 2, 4), (5, 2, 2)])
+def test_channels_become_places(tmp_path, machine, channels, rows, columns):
+    random = np.random.default_rng(11)
+    x = random.integers(-9, 9, (1, 7, 6, 10)).astype(np.float32)
+    w = random.integers(-3, 3, (channels * rows * columns, 7, 1, 1)).astype(np.float32)
+    nodes = [helper.make_node("Conv", ["x", "w"], ["p"]), helper.make_node("Reshape", ["p", "split"], ["s"]),
+             helper.make_node("Transpose", ["s"], ["t"], perm=[0, 1, 4, 2, 5, 3]),
+             helper.make_node("Reshape", ["t", "merged"], ["y"])]
+    shape = (1, channels, 6 * rows, 10 * columns)
+    y, _ = run(tmp_path, machine, nodes, x, shape,
+               [("w", w), ("split", np.array([1, channels, rows, columns, 6, 10])), ("merged", np.array(shape))])
+    p = np.einsum("oc,chw->ohw", w[:, :, 0, 0], x[0]).reshape(channels, rows, columns, 6, 10)
+    np.testing.assert_array_equal(y, p.transpose(0, 3, 1, 4, 2).reshape(shape))
+
+
+# Blocks that do not overlap, with a bias; and what reads them, which sees several places in a vector.
+@pytest.mark.parametrize("machine", ["unit-tsp", "groqcard"])
+@pytest.mark.parametrize("strides", [(2, 2), (3, 1), (1, 4)])
+def test_transposed_convolutions_of_blocks(tmp_path, machine, strides):
+    random = np.random.default_rng(12)
+    x = random.integers(-9, 9, (1, 24, 5, 8)).astype(np.float32)
+    w = random.integers(-3, 3, (24, 10, *strides)).astype(np.float32)
+    b = random.integers(-9, 9, 10).astype(np.float32)
+    v = random.integers(-3, 3, (6, 10, 3, 3)).astype(np.float32)
+    shape = (10, 5 * strides[0], 8 * strides[1])
+    nodes = [helper.make_node("ConvTranspose", ["x", "w", "b"], ["y"], strides=strides)]
+    right = np.einsum("chw,cmij->mhiwj", x[0], w).reshape(shape) + b[:, None, None]
+    y, _ = run(tmp_path, machine, nodes, x, (1, *shape), [("w", w), ("b", b)])
+    np.testing.assert_array_equal(y[0], right)
+    # Read in f16, which holds whole numbers below 2048.
+    right = np.clip(right, -99, 99)
+    nodes = [helper.make_node("ConvTranspose", ["x", "w", "b"], ["p"], strides=strides),
+             helper.make_node("Clip", ["p", "low", "high"], ["q"]), helper.make_node("Conv", ["q", "v"], ["y"], pads=[1, 1, 1, 1])]
+    y, _ = run(tmp_path, machine, nodes, x, (1, 6, *shape[1:]),
+               [("w", w), ("b", b), ("v", v), ("low", np.float32(-99)), ("high", np.float32(99))])
+    padded = np.pad(right, ((0, 0), (1, 1), (1, 1)))
+    right = sum(np.einsum("oc,chw->ohw", v[:, :, i, j], padded[:, i:i + shape[1], j:j + shape[2]]) for i in range(3) for j in range(3))
+    np.testing.assert_array_equal(y[0], right)
+
+
 # The patches of a vision transformer: places become one dimension, and channels come last; a dimension of one besides.
 @pytest.mark.parametrize("machine", ["unit-tsp", "groqcard"])
 def test_patches_of_an_image(tmp_path, machine):

@@ -22,6 +22,7 @@ MODELS = {
     "examples/tsp/vector_add.onnx": ([], 0),
     "models/mnist_pytorch/pytorch.onnx": ([], 1e-3),
     "models/ultraface/version-RFB-320_without_postprocessing.onnx": ([], 1e-2),
+    "models/super_resolution_10/model.onnx": (["--batch", 1], 1e-2),
     "models/squeezenet_fp16/SqueezeNet_fp16.onnx": ([], 1e-2),
     "test/zoo/tiny_resnet_dynamo.onnx": (["--batch", 1], 1e-2),
     "test/zoo/tiny_resnet_int8.onnx": (["--batch", 1], 0),

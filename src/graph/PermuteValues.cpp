@@ -1,5 +1,7 @@
 #include "graph/PermuteValues.h"
 
+#include "graph/KernelQueries.h"
+
 #include "llvm/ADT/STLExtras.h"
 
 #include <cassert>
@@ -59,7 +61,7 @@ void permuteValues(KernelGraph &graph, llvm::ArrayRef<Permutation> permutations)
       continue;
     }
     const Permutation &permutation = permutations[kernel.writes[0].value];
-    if (permutation.empty())
+    if (permutation.empty() || isReshape(kernel))
       continue;
     assert(canPermute(kernel) && "a kernel whose values cannot be permuted");
     for (auto &[name, attribute] : kernel.attributes)

@@ -12,7 +12,8 @@ using Permutation = std::vector<unsigned>;
 // those whose attributes name dimensions. Operands and results of unstructured ones must all be permuted alike.
 bool canPermute(const Kernel &kernel);
 
-// `permutations`: one for each value; only values of kernels that can be permuted have one. Constants' data is permuted
+// `permutations`: one for each value; only values of kernels that can be permuted have one, and those of reshapes that
+// are the same reshape of the permuted values. Constants' data is permuted
 // too. The graph computes the same, on permuted inputs and with permuted outputs.
 void permuteValues(KernelGraph &graph, llvm::ArrayRef<Permutation> permutations);
 

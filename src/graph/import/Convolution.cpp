@@ -196,6 +196,38 @@ static void convTranspose(OperatorContext &c) {
       refuse("the padding leaves a negative extent");
   }
 
+  // Blocks that do not overlap: one product, whose columns are the block's elements too.
+  bool blocks = groups == 1 && llvm::all_of(pads, [](int64_t pad) { return pad == 0; });
+  for (size_t d = 0; d < rank; ++d)
+    blocks &=
+        kernel[d] == strides[d] && (dilations[d] == 1 || kernel[d] == 1) && extents[d] == x.dim(2 + d) * strides[d];
+  if (blocks && product(strides) > 1) {
+    Nest nest;
+    nest.operation = "conv_transpose";
+    auto loop = [&](int64_t extent, bool reduction = false) {
+      nest.loops.push_back({extent, reduction});
+      return static_cast<unsigned>(nest.loops.size() - 1);
+    };
+    unsigned n = loop(x.dim(0)), m = loop(w.dim(1));
+    nest.write = {at(n), at(m)};
+    AccessMap mapX = {at(n), {}}, mapW = {{}, at(m)};
+    Shape merged = {x.dim(0), w.dim(1)};
+    for (size_t d = 0; d < rank; ++d) {
+      unsigned position = loop(x.dim(2 + d));
+      mapX.push_back(at(position));
+      nest.write.push_back(at(position));
+      if (strides[d] > 1)
+        nest.write.push_back(at(loop(strides[d])));
+      mapW.push_back(strides[d] > 1 ? nest.write.back() : DimensionAccess{});
+      merged.push_back(extents[d]);
+    }
+    mapX[1] = mapW[0] = at(loop(x.dim(1), true));
+    nest.reads = {{x, mapX}, {w, mapW}};
+    TensorRef result = sumOfProducts(c, nest);
+    c.result(c.reshape(bias ? addBias(c, result, bias, "conv_transpose.bias") : result, merged));
+    return;
+  }
+
   // One phase for each residue of every spatial dimension, the last dimension fastest; results interleave innermost
   // dimension first.
   int64_t filters = w.dim(1) * groups;

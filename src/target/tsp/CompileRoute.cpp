@@ -182,7 +182,10 @@ llvm::Error CompilerState::move(const Kernel &kernel) {
     sources.push_back(*region);
     shapes.push_back(graph.values[read.value].shape);
   }
-  if (graph::isReshape(kernel) && columnsOf(shapes[0]) == columns) {
+  // The same vectors, where what they hold side by side is the same too.
+  bool packed = packings[kernel.reads[0].value] != plainPacking(shapes[0]) || packings[to] != plainPacking(value.shape);
+  if (graph::isReshape(kernel) &&
+      (packed ? lanesOf(packings[kernel.reads[0].value]) == lanesOf(packings[to]) : columnsOf(shapes[0]) == columns)) {
     regions[to] = sources[0];
     return llvm::Error::success();
   }

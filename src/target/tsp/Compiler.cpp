@@ -97,6 +97,7 @@ llvm::Expected<MachineGraph> machineGraph(const KernelGraph &original, const Arc
   graph::absorbMoves(graph, isMatrixProduct);
   // Longer ones seldom find units.
   graph::fuseElementwise(graph, static_cast<size_t>(machine.alus) / 2);
+  splitColumns(graph);
   narrowProductOperands(graph);
   result.ends = orientValues(graph);
   result.packings = choosePackings(graph, machine);

@@ -4,6 +4,7 @@
 #include "graph/KernelQueries.h"
 #include "numerics/Convert.h"
 #include "target/tsp/Lower.h"
+#include "target/tsp/SaveMoves.h"
 
 #include "llvm/ADT/EquivalenceClasses.h"
 #include "llvm/ADT/STLExtras.h"
@@ -264,7 +265,20 @@ std::vector<Permutation> orientValues(KernelGraph &graph) {
         found = loop;
     return found;
   };
+  // A reshape by which dimensions become one has other dimensions last where these stay what they are.
+  auto groupsOf = [&](const Kernel &kernel) {
+    return isReshape(kernel)
+               ? mergedDimensions(graph.values[kernel.reads[0].value].shape, graph.values[kernel.writes[0].value].shape)
+               : std::nullopt;
+  };
   for (const Kernel &kernel : graph.kernels) {
+    if (auto groups = groupsOf(kernel)) {
+      for (auto [d, group] : llvm::enumerate(*groups))
+        if (group.size() == 1)
+          alike.unionSets(firstOf[kernel.reads[0].value] + static_cast<unsigned>(group[0]),
+                          firstOf[kernel.writes[0].value] + static_cast<unsigned>(d));
+      continue;
+    }
     if (!canPermute(kernel)) {
       for (ValueId operand : operandsOf(kernel))
         fixed[operand] = true;
@@ -350,6 +364,20 @@ std::vector<Permutation> orientValues(KernelGraph &graph) {
   // Operands and result of an unstructured kernel go together.
   for (bool again = true; std::exchange(again, false);)
     for (const Kernel &kernel : graph.kernels) {
+      if (auto groups = groupsOf(kernel)) {
+        ValueId from = kernel.reads[0].value, to = kernel.writes[0].value;
+        auto lastOf = [&](ValueId value) {
+          return permutations[value].empty() ? graph.values[value].shape.size() - 1
+                                             : static_cast<size_t>(permutations[value].back());
+        };
+        if ((permutations[from].empty() && permutations[to].empty()) ||
+            (*groups)[lastOf(to)] == std::vector<size_t>{lastOf(from)})
+          continue;
+        permutations[from].clear();
+        permutations[to].clear();
+        again = true;
+        continue;
+      }
       if (kernel.structured() || !canPermute(kernel))
         continue;
       std::vector<ValueId> all = operandsOf(kernel);

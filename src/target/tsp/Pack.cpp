@@ -2,11 +2,13 @@
 
 #include "graph/KernelQueries.h"
 #include "target/tsp/Lower.h"
+#include "target/tsp/SaveMoves.h"
 
 #include "llvm/ADT/EquivalenceClasses.h"
 #include "llvm/ADT/STLExtras.h"
 
 #include <map>
+#include <set>
 
 namespace quadrille::tsp {
 
@@ -89,24 +91,49 @@ void packInputs(const KernelGraph &graph, const Architecture &machine, std::vect
   }
 }
 
-// Values that lie alike: elementwise kernels lead from one to the other.
+// The packing of a value some of whose dimensions become one of `shape` when it is reshaped; nothing when a vector of
+// the one would not be a vector of the other.
+std::optional<Packing> packingBefore(llvm::ArrayRef<int64_t> before, llvm::ArrayRef<int64_t> shape,
+                                     const Packing &packing) {
+  if (before == shape)
+    return packing;
+  auto groups = mergedDimensions(before, shape);
+  if (!groups)
+    return std::nullopt;
+  Packing result(before.size(), 1);
+  for (auto [d, group] : llvm::enumerate(*groups)) {
+    int64_t left = packing[d];
+    for (size_t of : llvm::reverse(group)) {
+      int64_t extent = before[of];
+      if (left % extent != 0 && extent % left != 0)
+        return std::nullopt;
+      result[of] = std::min(left, extent);
+      left /= result[of];
+    }
+    if (left != 1)
+      return std::nullopt;
+  }
+  return result;
+}
+
+// Values that lie alike: elementwise kernels lead from one to the other, or reshapes by which dimensions become one.
 struct Group {
   std::vector<ValueId> values;
   std::vector<size_t> products; // kernels that make or read them
   bool packs = true;
+  ValueId merged = graph::noValue; // the value of the fewest dimensions
+  // By dimension of that value: places that were dimensions of their own, the innermost of each.
+  std::vector<int64_t> parts;
 };
 
-std::vector<Group> groupsOf(const KernelGraph &graph, const Architecture &machine) {
+std::vector<Group> groupsOf(const KernelGraph &graph) {
   llvm::EquivalenceClasses<ValueId> alike;
   std::vector<bool> packs(graph.values.size()), constant(graph.values.size());
   for (auto [id, value] : llvm::enumerate(graph.values)) {
     alike.insert(static_cast<ValueId>(id));
     constant[id] = value.role == graph::ValueRole::Constant;
-    packs[id] = value.role == graph::ValueRole::Intermediate && value.shape.size() >= 3 &&
-                2 * value.shape.back() <= machine.vectorBytes();
+    packs[id] = value.role == graph::ValueRole::Intermediate && value.shape.size() >= 3;
   }
-  for (ValueId output : graph.outputs)
-    packs[output] = false;
   std::vector<std::vector<size_t>> products(graph.values.size());
   for (auto [k, kernel] : llvm::enumerate(graph.kernels)) {
     auto fix = [&] {
@@ -129,6 +156,11 @@ std::vector<Group> groupsOf(const KernelGraph &graph, const Architecture &machin
         alike.unionSets(write.initial->value, write.value);
       products[lhs.value].push_back(k);
       products[write.value].push_back(k);
+      continue;
+    }
+    if (graph::isReshape(kernel) && !constant[kernel.reads[0].value] &&
+        mergedDimensions(graph.values[kernel.reads[0].value].shape, graph.values[kernel.writes[0].value].shape)) {
+      alike.unionSets(kernel.reads[0].value, kernel.writes[0].value);
       continue;
     }
     bool follows = graph::isElementwise(kernel) &&
@@ -157,15 +189,34 @@ std::vector<Group> groupsOf(const KernelGraph &graph, const Architecture &machin
         group.products.push_back(k);
   }
   std::vector<Group> list;
-  for (auto &[leader, group] : groups)
-    if (group.packs && !group.products.empty())
+  for (auto &[leader, group] : groups) {
+    if (!group.packs || group.products.empty())
+      continue;
+    auto longDimensions = [&](ValueId value) {
+      return llvm::count_if(graph.values[value].shape, [](int64_t extent) { return extent > 1; });
+    };
+    group.merged =
+        *llvm::min_element(group.values, [&](ValueId a, ValueId b) { return longDimensions(a) < longDimensions(b); });
+    const Shape &shape = graph.values[group.merged].shape;
+    group.parts.assign(shape.size(), 1);
+    for (ValueId value : group.values) {
+      const Shape &before = graph.values[value].shape;
+      auto parts = mergedDimensions(before, shape);
+      group.packs &= before == shape || parts;
+      if (before != shape && parts)
+        for (auto [d, part] : llvm::enumerate(*parts))
+          if (part.size() > 1)
+            group.parts[d] = std::max(group.parts[d], before[part.back()]);
+    }
+    if (group.packs)
       list.push_back(std::move(group));
+  }
   return list;
 }
 
 // Vectors of few channels use little of a tile: several places beside each other in one vector use more.
 void packChannels(const KernelGraph &graph, const Architecture &machine, std::vector<Packing> &packings) {
-  std::vector<Group> groups = groupsOf(graph, machine);
+  std::vector<Group> groups = groupsOf(graph);
   auto vectorsOf = [&](const Group &group) -> std::optional<int64_t> {
     int64_t vectors = 0;
     for (size_t k : group.products) {
@@ -185,25 +236,47 @@ void packChannels(const KernelGraph &graph, const Architecture &machine, std::ve
   // Neighbours depend on each other: once more with what they chose.
   for (int64_t round = 0; round < 2; ++round)
     for (const Group &group : groups) {
-      const Shape &shape = graph.values[group.values[0]].shape;
-      size_t across = shape.size() - 2;
-      auto choose = [&](int64_t places) {
-        for (ValueId value : group.values)
-          packings[value][across] = places;
+      const Shape &shape = graph.values[group.merged].shape;
+      size_t last = shape.size() - 1;
+      // Where the channels are parts of the last dimension, places of it; else of the one before.
+      bool together = group.parts[last] > 1;
+      size_t across = together ? last : last - 1;
+      if (!together && 2 * shape[last] > machine.vectorBytes())
+        continue;
+      std::vector<Packing> best;
+      for (ValueId value : group.values)
+        best.push_back(packings[value]);
+      auto put = [&](llvm::ArrayRef<Packing> chosen) {
+        for (auto [value, packing] : llvm::zip(group.values, chosen))
+          packings[value] = packing;
       };
-      int64_t best = packings[group.values[0]][across];
       std::optional<int64_t> fewest = vectorsOf(group);
-      for (int64_t places : divisorsOf(shape[across])) {
-        if (places * shape.back() > machine.vectorBytes())
-          break;
-        choose(places);
-        std::optional<int64_t> vectors = vectorsOf(group);
-        if (vectors && (!fewest || *vectors < *fewest)) {
-          fewest = vectors;
-          best = places;
+      std::set<int64_t> downs = {1};
+      if (across > 0)
+        downs.insert(group.parts[across - 1]);
+      for (int64_t down : downs)
+        for (int64_t places : divisorsOf(shape[across])) {
+          Packing packing(shape.size(), 1);
+          packing[last] = together ? 1 : shape[last];
+          packing[across] = places;
+          if (across > 0)
+            packing[across - 1] = down;
+          if (lanesOf(packing) > machine.vectorBytes())
+            break;
+          std::vector<Packing> chosen;
+          for (ValueId value : group.values)
+            if (auto before = packingBefore(graph.values[value].shape, shape, packing))
+              chosen.push_back(std::move(*before));
+          if (chosen.size() < group.values.size())
+            continue;
+          put(chosen);
+          std::optional<int64_t> vectors = vectorsOf(group);
+          if (vectors && (!fewest || *vectors < *fewest)) {
+            fewest = vectors;
+            best = std::move(chosen);
+          }
         }
-      }
-      choose(best);
+      put(best);
     }
 }
 

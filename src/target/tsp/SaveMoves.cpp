@@ -42,28 +42,27 @@ bool isTransposition(const KernelGraph &graph, const Kernel &kernel) {
   return elementCount(from) == elementCount(to);
 }
 
-// Which dimensions of `from` become each dimension of `to`, those of extent 1 left out; none when it is another reshape
-// or nothing is merged.
-std::vector<std::vector<size_t>> mergedDimensions(llvm::ArrayRef<int64_t> from, llvm::ArrayRef<int64_t> to) {
+} // namespace
+
+std::optional<std::vector<std::vector<size_t>>> mergedDimensions(llvm::ArrayRef<int64_t> from,
+                                                                 llvm::ArrayRef<int64_t> to) {
   std::vector<std::vector<size_t>> groups(to.size());
   size_t next = 0;
-  bool merges = false;
-  for (auto [d, extent] : llvm::enumerate(to)) {
+  for (auto [d, extent] : llvm::enumerate(to))
     for (int64_t product = 1; product < extent; ++next) {
       if (next == from.size() || from[next] == 0)
-        return {};
+        return std::nullopt;
       product *= from[next];
       if (product > extent || extent % product != 0)
-        return {};
+        return std::nullopt;
       if (from[next] != 1)
         groups[d].push_back(next);
     }
-    merges |= groups[d].size() > 1;
-  }
-  return merges ? groups : std::vector<std::vector<size_t>>();
+  for (; next < from.size(); ++next)
+    if (from[next] != 1)
+      return std::nullopt;
+  return groups;
 }
-
-} // namespace
 
 void transposeBeforeMerging(KernelGraph &graph) {
   Uses uses(graph);
@@ -74,8 +73,8 @@ void transposeBeforeMerging(KernelGraph &graph) {
     llvm::ArrayRef<size_t> readers = uses.readers[merged];
     if (readers.size() != 1 || readers[0] == graph.kernels.size() || !isTransposition(graph, graph.kernels[readers[0]]))
       continue;
-    std::vector<std::vector<size_t>> groups = mergedDimensions(graph.values[from].shape, graph.values[merged].shape);
-    if (groups.empty())
+    auto groups = mergedDimensions(graph.values[from].shape, graph.values[merged].shape);
+    if (!groups || llvm::all_of(*groups, [](const auto &group) { return group.size() < 2; }))
       continue;
     Kernel &reshape = graph.kernels[number], &transposition = graph.kernels[readers[0]];
     // The transposition of the dimensions before they are merged: a loop for each, in the order of the result.
@@ -92,7 +91,7 @@ void transposeBeforeMerging(KernelGraph &graph) {
         continue;
       for (auto [d, of] : llvm::enumerate(transposition.reads[0].map))
         if (loopOf(of) == loop)
-          for (size_t dimension : groups[d]) {
+          for (size_t dimension : (*groups)[d]) {
             auto fresh = static_cast<unsigned>(before.loops.size());
             int64_t extent = graph.values[from].shape[dimension];
             before.loops.push_back({extent});
@@ -225,6 +224,104 @@ void multiplyPartsApart(KernelGraph &graph) {
     }
   }
   graph.kernels = std::move(kernels);
+}
+
+void splitColumns(KernelGraph &graph) {
+  Uses uses(graph);
+  std::vector<bool> gone(graph.kernels.size());
+  for (auto [number, move] : llvm::enumerate(graph.kernels)) {
+    if (!isElementwise(move) || move.reads.size() != 1 || move.reads[0].padding || !move.body.isIdentity())
+      continue;
+    ValueId value = move.reads[0].value;
+    std::optional<size_t> from = uses.producers[value];
+    if (!from || uses.readers[value].size() != 1 || gone[*from] ||
+        graph.values[value].type != graph.values[move.writes[0].value].type ||
+        elementCount(graph.values[value].shape) != elementCount(graph.values[move.writes[0].value].shape))
+      continue;
+    Kernel product = graph.kernels[*from];
+    auto contraction = isMatrixProduct(graph, product) ? inferContraction(graph, product) : std::nullopt;
+    if (!contraction || product.reads.size() != 2)
+      continue;
+    // The product's loops that are the move's; several for one that is split.
+    std::vector<std::optional<unsigned>> loopFor(move.loops.size());
+    std::vector<std::vector<std::pair<unsigned, int64_t>>> splitInto(product.loops.size());
+    bool splits = false, fits = true;
+    for (auto [d, access] : llvm::enumerate(move.reads[0].map)) {
+      auto terms = access.terms;
+      llvm::sort(terms, [](const auto &a, const auto &b) { return a.second < b.second; });
+      int64_t extent = 1;
+      for (auto [loop, coefficient] : terms) {
+        fits = fits && coefficient == extent && !loopFor[loop];
+        extent *= move.loops[loop].extent;
+        loopFor[loop] = 0;
+      }
+      fits = fits && access.offset == 0 && extent == graph.values[value].shape[d];
+      const DimensionAccess &written = graph.kernels[*from].writes[0].map[d];
+      if (!fits || terms.empty())
+        continue;
+      if (written.terms.empty()) { // of extent 1
+        for (auto [loop, coefficient] : terms)
+          loopFor[loop].reset();
+        continue;
+      }
+      unsigned whole = written.terms[0].first;
+      if (terms.size() > 1) {
+        fits = llvm::is_contained(contraction->n, whole);
+        splits = true;
+      }
+      // The innermost part is the last loop.
+      for (auto [loop, coefficient] : llvm::reverse(terms)) {
+        bool first = loop == terms.back().first;
+        loopFor[loop] = first ? whole : static_cast<unsigned>(product.loops.size());
+        if (!first)
+          product.loops.push_back({0, false});
+        product.loops[*loopFor[loop]].extent = move.loops[loop].extent;
+        splitInto[whole].emplace_back(*loopFor[loop], coefficient);
+      }
+    }
+    for (auto [loop, of] : llvm::zip(move.loops, loopFor))
+      fits = fits && (of || loop.extent == 1);
+    if (!fits || !splits)
+      continue;
+    auto divide = [&](AccessMap &map) {
+      for (DimensionAccess &access : map) {
+        std::vector<std::pair<unsigned, int64_t>> terms;
+        for (auto [loop, coefficient] : access.terms)
+          if (splitInto[loop].size() > 1)
+            for (auto [part, factor] : splitInto[loop])
+              terms.emplace_back(part, coefficient * factor);
+          else
+            terms.emplace_back(loop, coefficient);
+        llvm::sort(terms);
+        access.terms = std::move(terms);
+      }
+    };
+    for (Read &read : product.reads)
+      divide(read.map);
+    Write &write = product.writes[0];
+    if (write.initial)
+      divide(write.initial->map);
+    write.value = move.writes[0].value;
+    write.map.clear();
+    for (const DimensionAccess &access : move.writes[0].map) {
+      std::optional<unsigned> loop = access.terms.empty() ? std::nullopt : loopFor[access.terms[0].first];
+      write.map.push_back(loop ? DimensionAccess{0, {{*loop, 1}}} : DimensionAccess{});
+    }
+    if (!isMatrixProduct(graph, product) || !inferContraction(graph, product))
+      continue;
+    addNodes(product, move.nodes);
+    graph.kernels[*from] = std::move(product);
+    gone[number] = true;
+    uses.producers[move.writes[0].value] = *from;
+  }
+  size_t kept = 0;
+  for (size_t number = 0; number < gone.size(); ++number)
+    if (!gone[number]) {
+      if (kept != number)
+        graph.kernels[kept] = std::move(graph.kernels[number]);
+      ++kept;
+    }
+  graph.kernels.resize(kept);
 }
 
 } // namespace quadrille::tsp

@@ -5,6 +5,11 @@
 
 namespace quadrille::tsp {
 
+// Which neighbouring dimensions of `from` become each dimension of `to`, those of extent 1 left out; nothing when it is
+// another reshape.
+std::optional<std::vector<std::vector<size_t>>> mergedDimensions(llvm::ArrayRef<int64_t> from,
+                                                                 llvm::ArrayRef<int64_t> to);
+
 // A transposition that alone reads a reshape by which dimensions become one comes before it: what makes the elements
 // can then write them in the order that is wanted, and the reshape behind seldom moves any.
 void transposeBeforeMerging(graph::KernelGraph &graph);
@@ -12,5 +17,9 @@ void transposeBeforeMerging(graph::KernelGraph &graph);
 // A product with constant weights that reads a concatenation along its channels becomes a product for each of the
 // parts, which starts from the sums of the one before.
 void multiplyPartsApart(graph::KernelGraph &graph);
+
+// A move that alone reads a product's result, and splits its columns: the product has a loop for each part and writes
+// where the move would.
+void splitColumns(graph::KernelGraph &graph);
 
 } // namespace quadrille::tsp

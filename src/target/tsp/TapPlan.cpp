@@ -189,13 +189,23 @@ std::optional<TapPlan> planTaps(const KernelGraph &graph, const Kernel &kernel, 
   }
   TapPlan plan;
   plan.resultColumns = columns;
-  for (unsigned loop : contraction.n)
-    if (kernel.loops[loop].extent > 1 &&
-        (!dimensionOf[loop] || resultPacking[*dimensionOf[loop]] != kernel.loops[loop].extent))
+  // What only the second operand has is columns, or rows of the result with weights of their own.
+  constexpr int64_t mostWeights = 16; // of few columns each
+  llvm::SmallVector<unsigned, 4> columnLoops, batchLoops;
+  int64_t weights = 1;
+  for (unsigned loop : contraction.n) {
+    int64_t extent = kernel.loops[loop].extent;
+    if (extent > 1 && dimensionOf[loop] && resultPacking[*dimensionOf[loop]] == 1 && weights * extent <= mostWeights) {
+      batchLoops.push_back(loop);
+      weights *= extent;
+    } else if (extent > 1 && (!dimensionOf[loop] || resultPacking[*dimensionOf[loop]] != extent))
       return std::nullopt;
+    else
+      columnLoops.push_back(loop);
+  }
   std::vector<int64_t> columnElements =
-      pointsOf(kernel, contraction.n, [&](unsigned loop) { return strideOf(graph, rhs, loop); });
-  std::vector<int64_t> columnPlaces = pointsOf(kernel, contraction.n, [&](unsigned loop) {
+      pointsOf(kernel, columnLoops, [&](unsigned loop) { return strideOf(graph, rhs, loop); });
+  std::vector<int64_t> columnPlaces = pointsOf(kernel, columnLoops, [&](unsigned loop) {
     return dimensionOf[loop] ? resultColumnStride[*dimensionOf[loop]] : 0;
   });
   for (auto [place, element] : llvm::zip(columnPlaces, columnElements))
@@ -325,13 +335,12 @@ std::optional<TapPlan> planTaps(const KernelGraph &graph, const Kernel &kernel, 
     classCounts.push_back(dimension.slots.size());
   std::vector<std::vector<size_t>> classes = product(classCounts);
   // Batches, one after the other.
-  llvm::SmallVector<unsigned, 4> batchLoops;
-  int64_t batches = 1;
   for (unsigned loop : contraction.batch)
-    if (!apart[loop]) {
+    if (!apart[loop])
       batchLoops.push_back(loop);
-      batches *= kernel.loops[loop].extent;
-    }
+  int64_t batches = 1;
+  for (unsigned loop : batchLoops)
+    batches *= kernel.loops[loop].extent;
   int64_t base = graph::baseOf(rhs.map, rowMajorStrides(graph.values[rhs.value].shape));
   for (int64_t number = 0; number < batches; ++number) {
     TapPlan::Batch batch;
