@@ -269,6 +269,30 @@ def test_transposed_convolutions_of_blocks(tmp_path, machine, strides):
     np.testing.assert_array_equal(y[0], right)
 
 
+# Maxima of windows side by side, between convolutions of few channels: several places share a vector. And windows that
+# overlap or are padded, which are taken otherwise.
+@pytest.mark.parametrize("machine", ["unit-tsp", "groqcard"])
+@pytest.mark.parametrize("window, strides, pads", [
+    ((2, 2), (2, 2), (0, 0, 0, 0)), ((3, 1), (3, 1), (0, 0, 0, 0)), ((1, 4), (1, 4), (0, 0, 0, 0)),
+    ((3, 3), (2, 2), (1, 1, 1, 1)), ((2, 2), (1, 1), (0, 0, 0, 0)),
+])
+def test_maximum_pooling_of_few_channels(tmp_path, machine, window, strides, pads):
+    random = np.random.default_rng(13)
+    x = random.integers(-9, 9, (1, 5, 12, 16)).astype(np.float32)
+    w = random.integers(-3, 3, (6, 5, 1, 1)).astype(np.float32)
+    v = random.integers(-3, 3, (7, 6, 1, 1)).astype(np.float32)
+    p = np.einsum("oc,chw->ohw", w[:, :, 0, 0], x[0])
+    padded = np.pad(p, ((0, 0), (pads[0], pads[2]), (pads[1], pads[3])), constant_values=-np.inf)
+    rows, columns = ((padded.shape[1 + d] - window[d]) // strides[d] + 1 for d in (0, 1))
+    pooled = np.max([padded[:, i:i + strides[0] * (rows - 1) + 1:strides[0], j:j + strides[1] * (columns - 1) + 1:strides[1]]
+                     for i in range(window[0]) for j in range(window[1])], axis=0)
+    nodes = [helper.make_node("Conv", ["x", "w"], ["p"]),
+             helper.make_node("MaxPool", ["p"], ["q"], kernel_shape=window, strides=strides, pads=pads),
+             helper.make_node("Conv", ["q", "v"], ["y"])]
+    y, _ = run(tmp_path, machine, nodes, x, (1, 7, rows, columns), [("w", w), ("v", v)])
+    np.testing.assert_array_equal(y[0], np.einsum("oc,chw->ohw", v[:, :, 0, 0], pooled))
+
+
 # The patches of a vision transformer: places become one dimension, and channels come last; a dimension of one besides.
 @pytest.mark.parametrize("machine", ["unit-tsp", "groqcard"])
 def test_patches_of_an_image(tmp_path, machine):

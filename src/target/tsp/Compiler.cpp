@@ -98,6 +98,7 @@ llvm::Expected<MachineGraph> machineGraph(const KernelGraph &original, const Arc
   // Longer ones seldom find units.
   graph::fuseElementwise(graph, static_cast<size_t>(machine.alus) / 2);
   splitColumns(graph);
+  poolByProducts(graph, machine.vectorBytes());
   narrowProductOperands(graph);
   result.ends = orientValues(graph);
   result.packings = choosePackings(graph, machine);

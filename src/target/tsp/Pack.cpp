@@ -217,8 +217,12 @@ std::vector<Group> groupsOf(const KernelGraph &graph) {
 // Vectors of few channels use little of a tile: several places beside each other in one vector use more.
 void packChannels(const KernelGraph &graph, const Architecture &machine, std::vector<Packing> &packings) {
   std::vector<Group> groups = groupsOf(graph);
-  auto vectorsOf = [&](const Group &group) -> std::optional<int64_t> {
-    int64_t vectors = 0;
+  // Cycles of one plane: vectors through tiles, tiles installed, and vectors of the values themselves, which somebody
+  // writes.
+  auto cyclesOf = [&](const Group &group) -> std::optional<int64_t> {
+    int64_t cycles = 0;
+    for (ValueId value : group.values)
+      cycles += elementCount(graph.values[value].shape) / lanesOf(packings[value]);
     for (size_t k : group.products) {
       const Kernel &kernel = graph.kernels[k];
       auto contraction = graph::inferContraction(graph, kernel);
@@ -229,9 +233,11 @@ void packChannels(const KernelGraph &graph, const Architecture &machine, std::ve
       auto plan = planTaps(graph, kernel, *contraction, packings[lhs], packings[result], options);
       if (!plan)
         return std::nullopt;
-      vectors += plan->vectors(machine.vectorBytes());
+      cycles += plan->vectors(machine.vectorBytes());
+      for (const TapPlan::Batch &batch : plan->batches)
+        cycles += static_cast<int64_t>(batch.passes.size()) * options.mostHeight / machine.installRows;
     }
-    return vectors;
+    return cycles;
   };
   // Neighbours depend on each other: once more with what they chose.
   for (int64_t round = 0; round < 2; ++round)
@@ -250,7 +256,7 @@ void packChannels(const KernelGraph &graph, const Architecture &machine, std::ve
         for (auto [value, packing] : llvm::zip(group.values, chosen))
           packings[value] = packing;
       };
-      std::optional<int64_t> fewest = vectorsOf(group);
+      std::optional<int64_t> fewest = cyclesOf(group);
       std::set<int64_t> downs = {1};
       if (across > 0)
         downs.insert(group.parts[across - 1]);
@@ -270,9 +276,9 @@ void packChannels(const KernelGraph &graph, const Architecture &machine, std::ve
           if (chosen.size() < group.values.size())
             continue;
           put(chosen);
-          std::optional<int64_t> vectors = vectorsOf(group);
-          if (vectors && (!fewest || *vectors < *fewest)) {
-            fewest = vectors;
+          std::optional<int64_t> cycles = cyclesOf(group);
+          if (cycles && (!fewest || *cycles < *fewest)) {
+            fewest = cycles;
             best = std::move(chosen);
           }
         }

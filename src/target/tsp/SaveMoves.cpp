@@ -324,4 +324,139 @@ void splitColumns(KernelGraph &graph) {
   graph.kernels.resize(kept);
 }
 
+namespace {
+
+// Windows of a kernel that are side by side and cover their dimensions.
+struct Windows {
+  struct Window {
+    size_t dimension;
+    unsigned output, tap;
+    int64_t count; // places of a window, also its stride
+  };
+  std::vector<Window> list;
+  size_t channels = 0; // the dimension
+};
+
+std::optional<Windows> windowsOf(const KernelGraph &graph, const Kernel &kernel) {
+  if (!kernel.structured() || kernel.reads.size() != 1 || kernel.writes.size() != 1 || kernel.reads[0].padding ||
+      kernel.writes[0].combiner != Combiner::Maximum || kernel.writes[0].initial || !kernel.body.isIdentity())
+    return std::nullopt;
+  const Shape &shape = graph.values[kernel.reads[0].value].shape;
+  Windows windows;
+  bool found = false;
+  for (auto [d, access] : llvm::enumerate(kernel.reads[0].map)) {
+    if (access.offset != 0 || access.terms.empty() || access.terms.size() > 2)
+      return std::nullopt;
+    if (access.terms.size() == 1) {
+      auto [loop, coefficient] = access.terms[0];
+      if (coefficient != 1 || kernel.loops[loop].reduction)
+        return std::nullopt;
+      if (!found || shape[d] > shape[windows.channels])
+        windows.channels = d;
+      found = true;
+      continue;
+    }
+    auto [output, stride] = access.terms[0];
+    auto [tap, dilation] = access.terms[1];
+    if (kernel.loops[output].reduction || !kernel.loops[tap].reduction || dilation != 1 ||
+        stride != kernel.loops[tap].extent || kernel.loops[output].extent * stride != shape[d])
+      return std::nullopt;
+    windows.list.push_back({d, output, tap, stride});
+  }
+  if (!found || windows.list.empty())
+    return std::nullopt;
+  return windows;
+}
+
+} // namespace
+
+void poolByProducts(KernelGraph &graph, int64_t vectorLanes) {
+  constexpr int64_t mostPlaces = 9;
+  Uses uses(graph);
+  std::vector<Kernel> kernels;
+  for (Kernel &kernel : graph.kernels) {
+    auto windows = windowsOf(graph, kernel);
+    ValueId pooled = kernel.writes.empty() ? noValue : kernel.writes[0].value;
+    auto isProductOperand = [&](size_t reader) {
+      if (reader == graph.kernels.size())
+        return false;
+      const Kernel &product = graph.kernels[reader];
+      auto contraction = isMatrixProduct(graph, product) ? inferContraction(graph, product) : std::nullopt;
+      return contraction && product.reads[contraction->lhs].value == pooled;
+    };
+    int64_t places = windows ? reductionPoints(kernel) : 0;
+    if (!windows || graph.values[pooled].type != ElementType::f32 || places > mostPlaces ||
+        2 * graph.values[pooled].shape[windows->channels] > vectorLanes || uses.readers[pooled].empty() ||
+        !llvm::all_of(uses.readers[pooled], isProductOperand)) {
+      kernels.push_back(std::move(kernel));
+      continue;
+    }
+    auto addValue = [&](Value value) {
+      graph.values.push_back(std::move(value));
+      return static_cast<ValueId>(graph.values.size() - 1);
+    };
+    // A factor of one for each channel; the taps are there for the form.
+    Value one;
+    one.name = "one";
+    one.role = ValueRole::Constant;
+    one.shape.assign(windows->list.size() + 1, 1);
+    one.shape[0] = graph.values[pooled].shape[windows->channels];
+    std::vector<float> ones(one.shape[0], 1.0f);
+    one.data = Tensor::of<float>(ElementType::f32, one.shape, llvm::ArrayRef(ones));
+    ValueId factor = addValue(std::move(one)), before = noValue;
+    unsigned channel = kernel.reads[0].map[windows->channels].terms[0].first;
+    for (int64_t place = 0; place < places; ++place) {
+      Kernel pick = kernel;
+      pick.kind = KernelKind::Contract;
+      pick.operation = "pick";
+      pick.attributes.clear();
+      Read factors{factor, {{0, {{channel, 1}}}}, std::nullopt};
+      int64_t left = place;
+      for (const Windows::Window &window : windows->list) {
+        pick.loops[window.tap].extent = 1;
+        pick.reads[0].map[window.dimension].offset = left % window.count;
+        left /= window.count;
+        factors.map.push_back({0, {{window.tap, 1}}});
+      }
+      pick.reads.push_back(std::move(factors));
+      pick.body = BlockExpression();
+      pick.body.inputs = {ElementType::f32, ElementType::f32};
+      Register a = pick.body.append(BlockOpcode::Input, ElementType::f32, {}, 0),
+               b = pick.body.append(BlockOpcode::Input, ElementType::f32, {}, 1);
+      pick.body.results = {pick.body.append(BlockOpcode::Multiply, ElementType::f32, {a, b})};
+      pick.writes[0].combiner = Combiner::Sum;
+      pick.writes[0].initialScalar = Scalar{ElementType::f32, 0};
+      ValueId picked = addValue(graph.values[pooled]);
+      pick.writes[0].value = picked;
+      pick.numeric = defaultNumeric(graph, pick);
+      countWork(graph, pick);
+      kernels.push_back(std::move(pick));
+      if (place == 0) {
+        before = picked;
+        continue;
+      }
+      Kernel larger;
+      larger.kind = KernelKind::Map;
+      larger.operation = "maximum";
+      larger.nodes = kernel.nodes;
+      AccessMap own;
+      for (auto [d, extent] : llvm::enumerate(graph.values[pooled].shape)) {
+        larger.loops.push_back({extent});
+        own.push_back({0, {{static_cast<unsigned>(d), 1}}});
+      }
+      larger.reads = {{picked, own, {}}, {before, own, {}}};
+      before = place + 1 == places ? pooled : addValue(graph.values[pooled]);
+      larger.writes = {{before, own, Combiner::None, {}, {}}};
+      larger.body.inputs = {ElementType::f32, ElementType::f32};
+      Register x = larger.body.append(BlockOpcode::Input, ElementType::f32, {}, 0),
+               y = larger.body.append(BlockOpcode::Input, ElementType::f32, {}, 1);
+      larger.body.results = {larger.body.append(BlockOpcode::Maximum, ElementType::f32, {x, y})};
+      larger.numeric = defaultNumeric(graph, larger);
+      countWork(graph, larger);
+      kernels.push_back(std::move(larger));
+    }
+  }
+  graph.kernels = std::move(kernels);
+}
+
 } // namespace quadrille::tsp

@@ -22,4 +22,9 @@ void multiplyPartsApart(graph::KernelGraph &graph);
 // where the move would.
 void splitColumns(graph::KernelGraph &graph);
 
+// Maxima over windows side by side, of few channels, for products that read nothing else: each place of the windows is
+// picked by a product with ones, so that several places of an image can lie in one vector. Maxima of what is rounded are
+// rounded maxima.
+void poolByProducts(graph::KernelGraph &graph, int64_t vectorLanes);
+
 } // namespace quadrille::tsp
