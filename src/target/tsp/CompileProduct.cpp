@@ -404,9 +404,11 @@ llvm::Expected<std::vector<WeightBlocks>> CompilerState::constantTiles(graph::Va
   if (value.data.valid()) {
     Tensor chosen = Tensor::zeros(value.type, {height, width});
     size_t each = byteWidth(value.type);
+    std::byte *to = chosen.mutableBytes();
+    const std::byte *from = value.data.bytes().data();
     for (auto [i, element] : llvm::enumerate(elements))
       if (element >= 0)
-        std::memcpy(chosen.mutableBytes() + i * each, value.data.bytes().data() + element * each, each);
+        std::memcpy(to + i * each, from + element * each, each);
     factors = quadrille::convert(chosen, factor);
   }
   int64_t vector = machine.vectorBytes();
@@ -415,9 +417,11 @@ llvm::Expected<std::vector<WeightBlocks>> CompilerState::constantTiles(graph::Va
     Tensor data;
     if (factors.valid()) {
       data = Tensor::zeros(ElementType::u8, {height, vector});
+      std::byte *to = data.mutableBytes();
+      const std::byte *from = factors.bytes().data() + byte;
       for (int64_t row = 0; row < height; ++row)
         for (int64_t column = 0; column < width; ++column)
-          data.mutableBytes()[row * vector + column] = factors.bytes()[(row * width + column) * bytes + byte];
+          to[row * vector + column] = from[(row * width + column) * bytes];
     }
     auto made = weightsOf(value.name, data, height);
     if (!made)
