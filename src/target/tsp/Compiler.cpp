@@ -12,6 +12,7 @@
 #include "target/tsp/Orient.h"
 #include "target/tsp/Pack.h"
 #include "target/tsp/SaveMoves.h"
+#include "target/tsp/SplitInputs.h"
 
 #include "llvm/ADT/STLExtras.h"
 
@@ -98,6 +99,7 @@ llvm::Expected<MachineGraph> machineGraph(const KernelGraph &original, const Arc
   // Longer ones seldom find units.
   graph::fuseElementwise(graph, static_cast<size_t>(machine.alus) / 2);
   splitColumns(graph);
+  splitInputs(graph);
   poolByProducts(graph, machine.vectorBytes());
   narrowProductOperands(graph);
   result.ends = orientValues(graph);

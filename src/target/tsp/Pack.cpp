@@ -35,18 +35,31 @@ std::vector<int64_t> divisorsOf(int64_t number) {
 void packInputs(const KernelGraph &graph, const Architecture &machine, std::vector<Packing> &packings) {
   graph::Uses uses(graph);
   for (ValueId input : graph.inputs) {
-    // An input that is read by a convolution, or only converted for one.
+    // An input that is read by a convolution, or only converted for some that are alike.
     std::vector<ValueId> values = {input};
-    const Kernel *reader = readerOf(graph, uses, input);
-    if (reader && graph::isElementwise(*reader) && reader->reads.size() == 1 &&
-        graph::readsOwnElement(graph, *reader, reader->reads[0])) {
-      values.push_back(reader->writes[0].value);
-      reader = readerOf(graph, uses, values.back());
+    std::vector<const Kernel *> products;
+    bool others = false;
+    for (size_t number : uses.readers[input]) {
+      const Kernel *reader = number < graph.kernels.size() ? &graph.kernels[number] : nullptr;
+      ValueId read = input;
+      if (reader && graph::isElementwise(*reader) && reader->reads.size() == 1 &&
+          graph::readsOwnElement(graph, *reader, reader->reads[0])) {
+        read = reader->writes[0].value;
+        values.push_back(read);
+        reader = readerOf(graph, uses, read);
+      }
+      auto contraction =
+          reader && isMatrixProduct(graph, *reader) ? graph::inferContraction(graph, *reader) : std::nullopt;
+      others |=
+          !contraction || !contraction->isConvolution() || reader->reads[contraction->lhs].value != read ||
+          (!products.empty() && (reader->reads[contraction->lhs].map != products[0]->reads[contraction->lhs].map ||
+                                 packings[reader->writes[0].value] != packings[products[0]->writes[0].value]));
+      products.push_back(reader);
     }
-    auto contraction =
-        reader && isMatrixProduct(graph, *reader) ? graph::inferContraction(graph, *reader) : std::nullopt;
-    if (!contraction || !contraction->isConvolution() || reader->reads[contraction->lhs].value != values.back())
+    if (others || products.empty())
       continue;
+    const Kernel *reader = products[0];
+    auto contraction = graph::inferContraction(graph, *reader);
     const Shape &shape = graph.values[input].shape;
     int64_t lanes = machine.vectorBytes();
     if (lanesOf(packings[input]) > lanes / 4)
@@ -217,25 +230,36 @@ std::vector<Group> groupsOf(const KernelGraph &graph) {
 // Vectors of few channels use little of a tile: several places beside each other in one vector use more.
 void packChannels(const KernelGraph &graph, const Architecture &machine, std::vector<Packing> &packings) {
   std::vector<Group> groups = groupsOf(graph);
-  // Cycles of one plane: vectors through tiles, tiles installed, and vectors of the values themselves, which somebody
-  // writes.
+  // Cycles of one plane: vectors through tiles, and tiles installed.
+  std::map<std::tuple<size_t, Packing, Packing>, std::optional<int64_t>> known;
+  auto cyclesOfProduct = [&](size_t number) -> std::optional<int64_t> {
+    const Kernel &kernel = graph.kernels[number];
+    auto contraction = graph::inferContraction(graph, kernel);
+    ValueId lhs = kernel.reads[contraction->lhs].value, result = kernel.writes[0].value;
+    auto [found, fresh] = known.try_emplace({number, packings[lhs], packings[result]});
+    if (!fresh)
+      return found->second;
+    bool floats = isFloat(graph.values[lhs].type);
+    TapOptions options{std::min(lanesOf(packings[lhs]), machine.vectorBytes()), machine.lanes,
+                       floats ? machine.f16Rows : machine.rows};
+    auto plan = planTaps(graph, kernel, *contraction, packings[lhs], packings[result], options);
+    if (!plan)
+      return std::nullopt;
+    int64_t cycles = plan->vectors(machine.vectorBytes());
+    for (const TapPlan::Batch &batch : plan->batches)
+      cycles += static_cast<int64_t>(batch.passes.size()) * options.mostHeight / machine.installRows;
+    return found->second = cycles;
+  };
+  // And vectors of the values themselves, which somebody writes.
   auto cyclesOf = [&](const Group &group) -> std::optional<int64_t> {
     int64_t cycles = 0;
     for (ValueId value : group.values)
       cycles += elementCount(graph.values[value].shape) / lanesOf(packings[value]);
     for (size_t k : group.products) {
-      const Kernel &kernel = graph.kernels[k];
-      auto contraction = graph::inferContraction(graph, kernel);
-      ValueId lhs = kernel.reads[contraction->lhs].value, result = kernel.writes[0].value;
-      bool floats = isFloat(graph.values[lhs].type);
-      TapOptions options{std::min(lanesOf(packings[lhs]), machine.vectorBytes()), machine.lanes,
-                         floats ? machine.f16Rows : machine.rows};
-      auto plan = planTaps(graph, kernel, *contraction, packings[lhs], packings[result], options);
-      if (!plan)
+      std::optional<int64_t> own = cyclesOfProduct(k);
+      if (!own)
         return std::nullopt;
-      cycles += plan->vectors(machine.vectorBytes());
-      for (const TapPlan::Batch &batch : plan->batches)
-        cycles += static_cast<int64_t>(batch.passes.size()) * options.mostHeight / machine.installRows;
+      cycles += *own;
     }
     return cycles;
   };
@@ -259,7 +283,9 @@ void packChannels(const KernelGraph &graph, const Architecture &machine, std::ve
       std::optional<int64_t> fewest = cyclesOf(group);
       std::set<int64_t> downs = {1};
       if (across > 0)
-        downs.insert(group.parts[across - 1]);
+        for (int64_t times : {1, 2, 4})
+          if (shape[across - 1] % (times * group.parts[across - 1]) == 0)
+            downs.insert(times * group.parts[across - 1]);
       for (int64_t down : downs)
         for (int64_t places : divisorsOf(shape[across])) {
           Packing packing(shape.size(), 1);
