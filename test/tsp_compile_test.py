@@ -94,6 +94,55 @@ def test_softmax_of_many_pairs_costs_a_few_passes(tmp_path):
     assert cycles < 60000
 
 
+# More columns than a vector has lanes: as many vectors are combined, and then their lanes. More rows than a bank has
+# words; a few lanes of very many rows; everything at once.
+@pytest.mark.parametrize("machine", ["unit-tsp", "groqcard"])
+@pytest.mark.parametrize("operation, shape, axes, kind", [
+    ("ReduceSum", (3, 1600), (1,), "float32"),
+    ("ReduceMax", (40, 4096), (1,), "float16"),
+    ("ReduceMin", (1, 5000), (1,), "int32"),
+    ("ReduceSum", (5000, 20), (0,), "float32"),
+    ("ReduceMax", (2, 3000, 33), (1,), "uint8"),
+    ("ReduceSum", (2, 3000, 3), (1, 2), "float32"),
+    ("ReduceSum", (70, 100), (0, 1), "int32"),
+    ("ReduceSumSquare", (7, 1100), (1,), "float32"),
+])
+def test_long_reductions(tmp_path, machine, operation, shape, axes, kind):
+    x = numbers(shape, kind)
+    right = {"ReduceSum": np.sum, "ReduceMax": np.max, "ReduceMin": np.min,
+             "ReduceSumSquare": lambda x, axis: (x * x).sum(axis=axis)}[operation](x, axis=axes)
+    node = helper.make_node(operation, ["x", "axes"], ["y"], keepdims=0)
+    y, _ = run(tmp_path, machine, [node], x, right.shape, [("axes", np.array(axes))])
+    np.testing.assert_array_equal(y, right)
+
+
+def test_long_softmax_and_normalisation(tmp_path):
+    x = np.random.default_rng(2).standard_normal((16, 2048)).astype(np.float32)
+    y, cycles = run(tmp_path, "groqcard", [helper.make_node("Softmax", ["x"], ["y"], axis=-1)], x, x.shape)
+    right = np.exp(x - x.max(axis=1, keepdims=True))
+    np.testing.assert_allclose(y, right / right.sum(axis=1, keepdims=True), rtol=1e-5)
+    assert cycles < 2500
+    x = np.random.default_rng(3).standard_normal((16, 4096)).astype(np.float32)
+    scale, bias = np.linspace(0.5, 2, 4096, dtype=np.float32), np.linspace(-1, 1, 4096, dtype=np.float32)
+    node = helper.make_node("LayerNormalization", ["x", "scale", "bias"], ["y"], axis=-1)
+    y, cycles = run(tmp_path, "groqcard", [node], x, x.shape, [("scale", scale), ("bias", bias)])
+    right = (x - x.mean(axis=1, keepdims=True)) / np.sqrt(x.var(axis=1, keepdims=True) + 1e-5) * scale + bias
+    np.testing.assert_allclose(y, right, rtol=1e-4, atol=1e-5)
+    assert cycles < 3000
+
+
+@pytest.mark.parametrize("machine, shape", [("unit-tsp", (3, 700)), ("groqcard", (2, 5000)), ("groqcard", (1, 50257))])
+@pytest.mark.parametrize("last", [0, 1])
+def test_where_the_largest_of_many_is(tmp_path, machine, shape, last):
+    """Whole numbers, of which many are the largest: the first or the last of them."""
+    x = numbers(shape, "float32")
+    node = helper.make_node("ArgMax", ["x"], ["i"], axis=1, keepdims=0, select_last_index=last)
+    y, _ = run(tmp_path, machine, [node, helper.make_node("Cast", ["i"], ["y"], to=onnx.TensorProto.FLOAT)], x,
+               shape[:1])
+    right = shape[1] - 1 - x[:, ::-1].argmax(axis=1) if last else x.argmax(axis=1)
+    np.testing.assert_array_equal(y, right)
+
+
 # Over rows a running result goes to and fro between two units: a cycle a row. Fewer rows than there are running results,
 # rows of several results, rows that do not lie at equal distances.
 @pytest.mark.parametrize("machine", ["unit-tsp", "groqcard"])

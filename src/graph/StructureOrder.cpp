@@ -33,13 +33,17 @@ ValueId rotated(KernelRewriter &rewriter, ValueId from, bool back) {
   return rewriter.map(to, {{from, std::move(map), std::nullopt}}, std::move(body.body));
 }
 
+size_t axisOf(const Kernel &kernel, const Shape &shape) {
+  int64_t axis = integerAttribute(kernel, "axis").value_or(0);
+  return static_cast<size_t>(axis < 0 ? axis + static_cast<int64_t>(shape.size()) : axis);
+}
+
 Along along(KernelRewriter &rewriter) {
   const Kernel &kernel = *rewriter.replaced;
   Along result;
   result.data = kernel.reads[0].value;
   Shape shape = rewriter.shapeOf(result.data);
-  int64_t axis = integerAttribute(kernel, "axis").value_or(0);
-  result.axis = static_cast<size_t>(axis < 0 ? axis + static_cast<int64_t>(shape.size()) : axis);
+  result.axis = axisOf(kernel, shape);
   if (result.axis + 1 < shape.size())
     return result;
   if (shape.size() == 1) {
@@ -93,15 +97,16 @@ void structureArgReduce(KernelRewriter &rewriter) {
   ValueId to = kernel.writes[0].value;
   bool largest = std::get<std::string>(kernel.attributes.at("extremum")) == "maximum";
   bool last = integerAttribute(kernel, "select_last").value_or(0) != 0;
-  Along of = along(rewriter);
-  const Shape from = rewriter.shapeOf(of.data);
-  ElementType type = rewriter.typeOf(of.data), indexType = rewriter.typeOf(to);
-  int64_t extent = from[of.axis];
+  ValueId data = kernel.reads[0].value;
+  const Shape from = rewriter.shapeOf(data);
+  size_t axis = axisOf(kernel, from);
+  ElementType type = rewriter.typeOf(data), indexType = rewriter.typeOf(to);
+  int64_t extent = from[axis];
   Shape shape = from;
-  shape.erase(shape.begin() + static_cast<int64_t>(of.axis));
+  shape.erase(shape.begin() + static_cast<int64_t>(axis));
   auto reduced = static_cast<unsigned>(shape.size());
   AccessMap all = loopIndices(0, shape.size()), dataMap = all;
-  dataMap.insert(dataMap.begin() + static_cast<int64_t>(of.axis), loopIndex(reduced));
+  dataMap.insert(dataMap.begin() + static_cast<int64_t>(axis), loopIndex(reduced));
 
   ValueId extreme = rewriter.value(type, shape);
   {
@@ -109,25 +114,29 @@ void structureArgReduce(KernelRewriter &rewriter) {
     body.body.results = {body.input(type)};
     double most = std::numeric_limits<double>::infinity();
     Scalar start{type, bitsFromDouble(type, largest ? -most : most, /*saturate=*/!isFloat(type))};
-    rewriter.structured(nestOf(shape, extent), {{of.data, dataMap, {}}},
+    rewriter.structured(nestOf(shape, extent), {{data, dataMap, {}}},
                         {combining(extreme, all, largest ? Combiner::Maximum : Combiner::Minimum, start)},
                         std::move(body.body));
   }
-  ValueId numbers = rewriter.numbers(extent, shape.back(), indexType);
+  Read number{noValue, {loopIndex(reduced)}, {}};
+  if (axis + 1 == from.size()) {
+    number.value = rewriter.numbersInRow(extent, indexType);
+  } else {
+    number.value = rewriter.numbers(extent, shape.back(), indexType);
+    number.map.push_back(loopIndex(reduced - 1));
+  }
   ValueId index = rewriter.value(indexType, shape);
   BodyBuilder body;
-  Register element = body.input(type), most = body.input(type), number = body.input(indexType);
+  Register element = body.input(type), most = body.input(type), place = body.input(indexType);
   Register here = body.equal(element, most);
   if (isFloat(type)) // where one is NaN, it is the extremum
     here = body.either(here, body.emit(BlockOpcode::IsNan, ElementType::boolean, {element}));
   double beyond = last ? -1 : static_cast<double>(extent);
-  body.body.results = {body.select(indexType, here, number, body.constant(indexType, beyond))};
-  rewriter.structured(
-      nestOf(shape, extent),
-      {{of.data, dataMap, {}}, {extreme, all, {}}, {numbers, {loopIndex(reduced), loopIndex(reduced - 1)}, {}}},
-      {combining(index, all, last ? Combiner::Maximum : Combiner::Minimum,
-                 {indexType, bitsFromDouble(indexType, beyond)})},
-      std::move(body.body));
+  body.body.results = {body.select(indexType, here, place, body.constant(indexType, beyond))};
+  rewriter.structured(nestOf(shape, extent), {{data, dataMap, {}}, {extreme, all, {}}, number},
+                      {combining(index, all, last ? Combiner::Maximum : Combiner::Minimum,
+                                 {indexType, bitsFromDouble(indexType, beyond)})},
+                      std::move(body.body));
   rewriter.reshape(index, rewriter.shapeOf(to), to);
 }
 

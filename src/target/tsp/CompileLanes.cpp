@@ -175,43 +175,134 @@ llvm::Expected<RegionPointer> CompilerState::widenPacked(RegionPointer packed, i
 
 llvm::Expected<RegionPointer> CompilerState::reduceLanes(const RegionPointer &terms, BlockOpcode operation,
                                                          int64_t superlanes) {
-  std::vector<Operand> parts;
-  for (int64_t piece = 0; piece < terms->pieces; ++piece) {
-    auto spread = spreadRows(terms, piece, 0, 1, terms->rows);
-    if (!spread)
-      return spread.takeError();
-    auto turned = transposeLanes(*spread, {});
-    if (!turned)
-      return turned.takeError();
-    auto combined = combineLanes(*turned, operation);
-    if (!combined)
-      return combined.takeError();
-    std::vector<Operand> operands;
-    for (const RegionPointer &quarter : *combined)
-      operands.push_back(wholeOf(quarter));
-    int64_t rows = combined->front()->rows;
-    auto joined = stream(treeOf(operation, terms->type, operands.size()), operands, rows, machine.vectorBytes());
-    if (!joined)
-      return joined.takeError();
-    parts.push_back(wholeOf(joined->front()));
-    if (parts.size() == 1)
-      continue;
-    auto both = stream(treeOf(operation, terms->type, parts.size()), parts, rows, machine.vectorBytes());
-    if (!both)
-      return both.takeError();
-    parts = {wholeOf(both->front())};
+  auto spread = spreadRows(terms, 0, 0, 1, terms->rows);
+  if (!spread)
+    return spread.takeError();
+  auto turned = transposeLanes(*spread, {});
+  if (!turned)
+    return turned.takeError();
+  auto combined = combineLanes(*turned, operation);
+  if (!combined)
+    return combined.takeError();
+  std::vector<Operand> operands;
+  for (const RegionPointer &quarter : *combined)
+    operands.push_back(wholeOf(quarter));
+  auto joined =
+      stream(treeOf(operation, terms->type, operands.size()), operands, combined->front()->rows, machine.vectorBytes());
+  if (!joined)
+    return joined.takeError();
+  return combineSuperlanes(joined->front(), operation, superlanes);
+}
+
+// Lanes beyond the columns take part with what changes nothing.
+llvm::Error CompilerState::maskTerms(const Kernel &kernel, BlockExpression &body, std::vector<Operand> &operands,
+                                     int64_t rows, int64_t columns, int64_t lanes) {
+  Tensor inside = Tensor::zeros(ElementType::boolean, {1, lanes});
+  std::memset(inside.mutableBytes(), 1, columns);
+  auto mask = constantRegion("columns", ElementType::boolean, 1, lanes, std::move(inside), {});
+  if (!mask)
+    return mask.takeError();
+  operands.push_back({*mask, std::vector<int64_t>(rows)});
+  body.inputs.push_back(ElementType::boolean);
+  Register taken = body.append(BlockOpcode::Input, ElementType::boolean, {}, body.inputs.size() - 1);
+  for (auto [result, write] : llvm::zip(body.results, kernel.writes)) {
+    ElementType type = body.instructions[result].type;
+    Register neutral =
+        body.append(BlockOpcode::Constant, type, {}, neutralBits(graph::combineOf(write.combiner), type));
+    result = body.append(BlockOpcode::Select, type, {taken, result, neutral});
   }
-  return combineSuperlanes(parts[0].region, operation, superlanes);
+  return llvm::Error::success();
+}
+
+RegionPointer CompilerState::partOf(const RegionPointer &whole, Region part) {
+  // What reads the part has read the whole.
+  RegionPointer made(new Region(std::move(part)), [whole](Region *region) {
+    whole->lastRead = std::max(whole->lastRead, region->lastRead);
+    delete region;
+  });
+  return made;
+}
+
+RegionPointer CompilerState::pieceOf(const RegionPointer &whole, int64_t piece) {
+  if (whole->pieces == 1)
+    return whole;
+  Region part = *whole;
+  part.copies.clear();
+  part.pieces = 1;
+  part.columns = part.width;
+  if (whole->spread) {
+    part.slices.clear();
+    for (int64_t segment = 0; segment < whole->segments(); ++segment)
+      for (int64_t byte = 0; byte < whole->bytes(); ++byte)
+        part.slices.push_back(whole->slices[(segment * whole->pieces + piece) * whole->bytes() + byte]);
+    part.spread = false;
+  } else {
+    part.address += piece * whole->rowsOfSegment();
+  }
+  RegionPointer made = partOf(whole, std::move(part));
+  for (const RegionPointer &copy : whole->copies)
+    made->copies.push_back(pieceOf(copy, piece));
+  return made;
+}
+
+llvm::Expected<std::vector<RegionPointer>> CompilerState::combinePieces(const Kernel &kernel, BlockExpression body,
+                                                                        std::vector<Operand> operands, int64_t rows,
+                                                                        int64_t columns) {
+  int64_t vector = machine.vectorBytes(), pieces = (columns + vector - 1) / vector;
+  // As many sums as rows of other sums are on their way through the vector unit.
+  int64_t pass = 2 * machine.farthest() + machine.vectorEntry + machine.vectorOperation;
+  int64_t sums = std::clamp<int64_t>(pass / rows, 1, (pieces + 1) / 2);
+  std::vector<std::vector<RegionPointer>> made; // by sum and write
+  for (int64_t piece = 0; piece < pieces; ++piece) {
+    BlockExpression term = body;
+    std::vector<Operand> given = operands;
+    for (Operand &operand : given)
+      operand.region = pieceOf(operand.region, piece);
+    if (int64_t left = columns - piece * vector; left < vector)
+      if (llvm::Error error = maskTerms(kernel, term, given, rows, left, vector))
+        return std::move(error);
+    std::vector<RegionPointer> *sum = piece < sums ? nullptr : &made[piece % sums];
+    if (sum)
+      for (auto [write, before, result] : llvm::zip(kernel.writes, *sum, term.results)) {
+        given.push_back(wholeOf(before));
+        term.inputs.push_back(before->type);
+        Register so = term.append(BlockOpcode::Input, before->type, {}, term.inputs.size() - 1);
+        result = term.append(*operationOf(write.combiner), before->type, {so, result});
+      }
+    auto results = stream(term, given, rows, vector);
+    if (!results)
+      return results.takeError();
+    if (sum)
+      *sum = std::move(*results);
+    else
+      made.push_back(std::move(*results));
+  }
+  if (made.size() == 1)
+    return made.front();
+  std::vector<RegionPointer> results;
+  for (auto [number, write] : llvm::enumerate(kernel.writes)) {
+    std::vector<Operand> parts;
+    for (const std::vector<RegionPointer> &sum : made)
+      parts.push_back(wholeOf(sum[number]));
+    auto all = stream(treeOf(*operationOf(write.combiner), parts[0].region->type, parts.size()), parts, rows, vector);
+    if (!all)
+      return all.takeError();
+    results.push_back(all->front());
+  }
+  return results;
 }
 
 // The reduction loop that runs over the lanes of what is read, if reducing it among lanes is cheaper than one element
 // after the other.
 std::optional<unsigned> CompilerState::laneLoopOf(const Kernel &kernel) const {
-  constexpr int64_t mostByElement = 4, fewRows = 256; // few elements, each of which is moved by itself
+  // A few of a few rows, each of which is moved by itself; with many of other loops these are reduced first, side by
+  // side.
+  constexpr int64_t mostByElement = 4, fewRows = 256, mostPoints = 64;
+  bool few = graph::reductionPoints(kernel) <= mostPoints;
   for (const graph::Read &read : kernel.reads) {
     const Shape &shape = graph.values[read.value].shape;
-    if (shape.empty() || (shape.back() <= mostByElement && rowsOf(shape) <= fewRows) || read.map.back().offset != 0 ||
-        read.map.back().terms.size() != 1)
+    if (shape.empty() || shape.back() <= (few && rowsOf(shape) <= fewRows ? mostByElement : 1) ||
+        read.map.back().offset != 0 || read.map.back().terms.size() != 1)
       continue;
     auto [loop, coefficient] = read.map.back().terms[0];
     if (kernel.loops[loop].reduction && coefficient == 1 && kernel.loops[loop].extent == shape.back())
@@ -259,33 +350,25 @@ llvm::Expected<std::vector<LaneForms>> CompilerState::reduceLastLanes(const Kern
   int64_t pieces = (columns + vector - 1) / vector;
   // Superlanes that take part.
   int64_t superlanes = pieces == 1 ? superlanesFor(columns) : machine.superlanes;
-  bool masked = columns != (pieces - 1) * vector + superlanes * machine.lanes;
-  if (masked) {
-    // Their lanes beyond the columns do so with what changes nothing.
-    Tensor inside = Tensor::zeros(ElementType::boolean, {1, pieces * vector});
-    std::memset(inside.mutableBytes(), 1, columns);
-    auto mask = constantRegion("columns", ElementType::boolean, 1, pieces * vector, std::move(inside), {});
-    if (!mask)
-      return mask.takeError();
-    operands.push_back({*mask, std::vector<int64_t>(rows)});
-    body.inputs.push_back(ElementType::boolean);
-    Register taken = body.append(BlockOpcode::Input, ElementType::boolean, {}, body.inputs.size() - 1);
-    for (auto [result, write] : llvm::zip(body.results, kernel.writes)) {
-      ElementType type = body.instructions[result].type;
-      Register neutral =
-          body.append(BlockOpcode::Constant, type, {}, neutralBits(graph::combineOf(write.combiner), type));
-      result = body.append(BlockOpcode::Select, type, {taken, result, neutral});
-    }
-  }
   std::vector<RegionPointer> terms;
-  if (body.isIdentity() && operands[0].region->columns == columns &&
-      operands[0].rows == wholeOf(operands[0].region).rows) {
-    terms = {operands[0].region};
+  if (pieces > 1) {
+    auto combined = combinePieces(kernel, std::move(body), std::move(operands), rows, columns);
+    if (!combined)
+      return combined.takeError();
+    terms = std::move(*combined);
   } else {
-    auto made = stream(body, operands, rows, columns);
-    if (!made)
-      return made.takeError();
-    terms = std::move(*made);
+    if (int64_t lanes = superlanes * machine.lanes; columns != lanes)
+      if (llvm::Error error = maskTerms(kernel, body, operands, rows, columns, lanes))
+        return std::move(error);
+    if (body.isIdentity() && operands[0].region->columns == columns &&
+        operands[0].rows == wholeOf(operands[0].region).rows) {
+      terms = {operands[0].region};
+    } else {
+      auto made = stream(body, operands, rows, columns);
+      if (!made)
+        return made.takeError();
+      terms = std::move(*made);
+    }
   }
   std::vector<LaneForms> results;
   for (auto [write, term] : llvm::zip(kernel.writes, terms)) {

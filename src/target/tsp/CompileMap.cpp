@@ -20,8 +20,6 @@ using graph::Read;
 
 namespace {
 
-constexpr int64_t mostReductionPoints = 1024;
-
 // The result's dimension of each loop; -1 of those that are reduced.
 std::vector<int64_t> dimensionsOf(const Kernel &kernel) {
   std::vector<int64_t> dimensions(kernel.loops.size(), -1);
@@ -90,8 +88,6 @@ std::string whyNot(const KernelGraph &graph, const Kernel &kernel, const Archite
     return "";
   if (!graph::hasReduction(kernel.loops))
     return whyNoChain(kernel.body, machine);
-  if (graph::reductionPoints(kernel) > mostReductionPoints)
-    return "reductions over more than " + std::to_string(mostReductionPoints) + " elements are not compiled yet";
   for (auto [i, write] : llvm::enumerate(kernel.writes)) {
     auto operation = operationOf(write.combiner);
     if (!operation)

@@ -356,7 +356,9 @@ llvm::Expected<std::vector<RegionPointer>> CompilerState::reduceByRow(const Kern
     if (body.isIdentity())
       return results;
   }
-  if (rows * terms > machine.words)
+  // Very many terms are worth it in several segments of memory.
+  constexpr int64_t mostPoints = 1024;
+  if (rows * terms > machine.words && terms <= mostPoints)
     return results;
   auto made = stream(*numbered, operands, rows * terms, columns);
   if (!made)

@@ -320,8 +320,17 @@ private:
   // Each of the first superlanes gets what these together have.
   llvm::Expected<RegionPointer> combineSuperlanes(RegionPointer from, BlockOpcode operation, int64_t superlanes);
   llvm::Expected<RegionPointer> widenPacked(RegionPointer packed, int64_t superlanes);
-  // All lanes of the first superlanes of each row, those beyond the columns too. The packed form of the results.
+  // Rows of one piece: all lanes of the first superlanes, those beyond the columns too. The packed form of the results.
   llvm::Expected<RegionPointer> reduceLanes(const RegionPointer &terms, BlockOpcode operation, int64_t superlanes);
+  llvm::Error maskTerms(const graph::Kernel &kernel, BlockExpression &body, std::vector<Operand> &operands,
+                        int64_t rows, int64_t columns, int64_t lanes);
+  // Memory of a region as another one, which keeps it.
+  static RegionPointer partOf(const RegionPointer &whole, Region part);
+  static RegionPointer pieceOf(const RegionPointer &whole, int64_t piece);
+  // What the expression gives for each of several pieces, combined: vectors whose lanes are to be combined.
+  llvm::Expected<std::vector<RegionPointer>> combinePieces(const graph::Kernel &kernel, BlockExpression body,
+                                                           std::vector<Operand> operands, int64_t rows,
+                                                           int64_t columns);
   std::optional<unsigned> laneLoopOf(const graph::Kernel &kernel) const;
   llvm::Expected<std::vector<LaneForms>> reduceLastLanes(const graph::Kernel &kernel, unsigned loop);
   llvm::Error reduceToForms(const graph::Kernel &kernel, unsigned loop);
