@@ -288,7 +288,11 @@ llvm::Error CompilerState::gatherRotated(llvm::ArrayRef<RegionPointer> sources, 
       permuted.push_back({from.source, from.row, from.piece, each.second, apart, &order});
     }
     auto count = std::max<int64_t>(static_cast<int64_t>(permuted.size()), 1);
-    auto from = allocate(Region::of(to->type, count, vector, vector), clear);
+    // On the side of the result, if there is room: what is gathered need not cross the chip.
+    Region shape = Region::of(to->type, count, vector, vector);
+    llvm::Expected<RegionPointer> from = placement.allocate(shape, clear, to->hemisphere);
+    if (!*from)
+      from = allocate(shape, clear);
     if (!from)
       return from.takeError();
     if (permuted.empty()) // nothing but padding: whatever there is
