@@ -2,6 +2,7 @@
 
 #include "graph/Contraction.h"
 #include "graph/KernelQueries.h"
+#include "numerics/Convert.h"
 #include "target/tsp/Lower.h"
 
 #include "llvm/ADT/STLExtras.h"
@@ -326,28 +327,32 @@ void splitColumns(KernelGraph &graph) {
 
 namespace {
 
-// Windows of a kernel that are side by side and cover their dimensions.
+constexpr double lowestHalf = -65504; // the lowest number of f16
+
+// Maxima over windows, one window after the other in each dimension.
 struct Windows {
   struct Window {
     size_t dimension;
-    unsigned output, tap;
-    int64_t count; // places of a window, also its stride
+    unsigned tap;
+    int64_t count, dilation; // places of a window, and between two of them
   };
   std::vector<Window> list;
   size_t channels = 0; // the dimension
+  bool overlap = false;
 };
 
 std::optional<Windows> windowsOf(const KernelGraph &graph, const Kernel &kernel) {
-  if (!kernel.structured() || kernel.reads.size() != 1 || kernel.writes.size() != 1 || kernel.reads[0].padding ||
+  if (!kernel.structured() || kernel.reads.size() != 1 || kernel.writes.size() != 1 ||
       kernel.writes[0].combiner != Combiner::Maximum || kernel.writes[0].initial || !kernel.body.isIdentity())
     return std::nullopt;
-  const Shape &shape = graph.values[kernel.reads[0].value].shape;
+  const Read &read = kernel.reads[0];
+  if (read.padding && doubleFromBits(read.padding->type, read.padding->bits) > lowestHalf)
+    return std::nullopt;
+  const Shape &shape = graph.values[read.value].shape;
   Windows windows;
   bool found = false;
-  for (auto [d, access] : llvm::enumerate(kernel.reads[0].map)) {
-    if (access.offset != 0 || access.terms.empty() || access.terms.size() > 2)
-      return std::nullopt;
-    if (access.terms.size() == 1) {
+  for (auto [d, access] : llvm::enumerate(read.map)) {
+    if (access.terms.size() == 1 && access.offset == 0) {
       auto [loop, coefficient] = access.terms[0];
       if (coefficient != 1 || kernel.loops[loop].reduction)
         return std::nullopt;
@@ -356,12 +361,14 @@ std::optional<Windows> windowsOf(const KernelGraph &graph, const Kernel &kernel)
       found = true;
       continue;
     }
+    if (access.terms.size() != 2)
+      return std::nullopt;
     auto [output, stride] = access.terms[0];
     auto [tap, dilation] = access.terms[1];
-    if (kernel.loops[output].reduction || !kernel.loops[tap].reduction || dilation != 1 ||
-        stride != kernel.loops[tap].extent || kernel.loops[output].extent * stride != shape[d])
+    if (kernel.loops[output].reduction || !kernel.loops[tap].reduction || stride < 1 || dilation < 1)
       return std::nullopt;
-    windows.list.push_back({d, output, tap, stride});
+    windows.overlap |= stride < kernel.loops[tap].extent;
+    windows.list.push_back({d, tap, kernel.loops[tap].extent, dilation});
   }
   if (!found || windows.list.empty())
     return std::nullopt;
@@ -386,8 +393,9 @@ void poolByProducts(KernelGraph &graph, int64_t vectorLanes) {
     };
     int64_t places = windows ? reductionPoints(kernel) : 0;
     if (!windows || graph.values[pooled].type != ElementType::f32 || places > mostPlaces ||
-        2 * graph.values[pooled].shape[windows->channels] > vectorLanes || uses.readers[pooled].empty() ||
-        !llvm::all_of(uses.readers[pooled], isProductOperand)) {
+        graph.values[pooled].shape[windows->channels] * (windows->overlap ? 4 : 2) > vectorLanes ||
+        llvm::is_contained(uses.readers[pooled], graph.kernels.size()) ||
+        llvm::none_of(uses.readers[pooled], isProductOperand)) {
       kernels.push_back(std::move(kernel));
       continue;
     }
@@ -414,10 +422,19 @@ void poolByProducts(KernelGraph &graph, int64_t vectorLanes) {
       int64_t left = place;
       for (const Windows::Window &window : windows->list) {
         pick.loops[window.tap].extent = 1;
-        pick.reads[0].map[window.dimension].offset = left % window.count;
+        pick.reads[0].map[window.dimension].offset += left % window.count * window.dilation;
         left /= window.count;
         factors.map.push_back({0, {{window.tap, 1}}});
       }
+      // Padding is a number, which times zero is zero.
+      bool inside = true;
+      for (auto [extent, access] : llvm::zip(graph.values[pick.reads[0].value].shape, pick.reads[0].map)) {
+        IndexRange range = indexRange(access, pick.loops);
+        inside &= range.first >= 0 && range.last < extent;
+      }
+      pick.reads[0].padding.reset();
+      if (!inside)
+        pick.reads[0].padding = Scalar{ElementType::f32, bitsFromDouble(ElementType::f32, lowestHalf)};
       pick.reads.push_back(std::move(factors));
       pick.body = BlockExpression();
       pick.body.inputs = {ElementType::f32, ElementType::f32};

@@ -22,9 +22,10 @@ void multiplyPartsApart(graph::KernelGraph &graph);
 // where the move would.
 void splitColumns(graph::KernelGraph &graph);
 
-// Maxima over windows side by side, of few channels, for products that read nothing else: each place of the windows is
-// picked by a product with ones, so that several places of an image can lie in one vector. Maxima of what is rounded are
-// rounded maxima.
+// Maxima over windows of few channels for a product (which has them rounded to f16): each place of the windows is
+// picked by a product with ones, so that several places of an image can lie in one vector. Maxima of what is rounded
+// are rounded maxima. Where windows overlap only for channels of which four places share a vector: there are more
+// places to pick.
 void poolByProducts(graph::KernelGraph &graph, int64_t vectorLanes);
 
 } // namespace quadrille::tsp
