@@ -414,3 +414,32 @@ def test_integer_convolution_with_zero_points_and_padding(tmp_path, machine):
             right[0] += np.einsum("oc,chw->ohw", w[:, :, dy, dx].astype(np.int64) - int(zero_w),
                                   padded[:, dy:dy + 6, dx:dx + 5])
     np.testing.assert_array_equal(y, right.astype(np.uint8))
+
+
+# Scores of an attention that take a large part of a chip's memory: heads one after the other, the last block with
+# fewer; and of one head its rows in blocks.
+@pytest.mark.parametrize("heads, rows", [(3, 1300), (1, 2100)])
+def test_large_attention_in_blocks(tmp_path, heads, rows):
+    size = 32
+    x = np.random.default_rng(7).standard_normal((1, rows, 3 * heads * size)).astype(np.float32)
+    mask = np.where(np.tril(np.ones((rows, rows))) > 0, 0, -1e4).astype(np.float32)
+    nodes = [helper.make_node("Split", ["x"], ["q", "k", "v"], axis=2, num_outputs=3)]
+    for name, order in (("q", (0, 2, 1, 3)), ("k", (0, 2, 3, 1)), ("v", (0, 2, 1, 3))):
+        nodes += [helper.make_node("Reshape", [name, "apart"], [name + "1"]),
+                  helper.make_node("Transpose", [name + "1"], [name + "2"], perm=order)]
+    nodes += [helper.make_node("MatMul", ["q2", "k2"], ["products"]),
+              helper.make_node("Mul", ["products", "scale"], ["scaled"]),
+              helper.make_node("Add", ["scaled", "mask"], ["masked"]),
+              helper.make_node("Softmax", ["masked"], ["shares"], axis=-1),
+              helper.make_node("MatMul", ["shares", "v2"], ["mixed"]),
+              helper.make_node("Transpose", ["mixed"], ["back"], perm=(0, 2, 1, 3)),
+              helper.make_node("Reshape", ["back", "together"], ["y"])]
+    constants = [("apart", np.array([1, rows, heads, size])), ("together", np.array([1, rows, heads * size])),
+                 ("scale", np.float32(size**-0.5)), ("mask", mask)]
+    y, _ = run(tmp_path, "groqcard", nodes, x, (1, rows, heads * size),
+               [(name, np.asarray(value)) for name, value in constants])
+    q, k, v = (part.reshape(rows, heads, size).transpose(1, 0, 2) for part in np.split(x[0].astype(np.float64), 3, 1))
+    scores = q @ k.transpose(0, 2, 1) / np.sqrt(size) + mask
+    shares = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    right = (shares / shares.sum(axis=-1, keepdims=True) @ v).transpose(1, 0, 2).reshape(rows, -1)
+    assert np.linalg.norm(y[0] - right) < 2e-3 * np.linalg.norm(right)

@@ -11,6 +11,7 @@
 #include "target/tsp/Lower.h"
 #include "target/tsp/Orient.h"
 #include "target/tsp/Pack.h"
+#include "target/tsp/SplitChains.h"
 #include "target/tsp/SaveMoves.h"
 #include "target/tsp/SplitInputs.h"
 
@@ -101,6 +102,9 @@ llvm::Expected<MachineGraph> machineGraph(const KernelGraph &original, const Arc
   splitColumns(graph);
   splitInputs(graph);
   poolByProducts(graph, machine.vectorBytes());
+  // Values that leave little of a chip for others.
+  constexpr int64_t mostOfChip = 12;
+  splitChains(graph, machine.dataWords() * machine.vectorBytes() / mostOfChip);
   narrowProductOperands(graph);
   result.ends = orientValues(graph);
   result.packings = choosePackings(graph, machine);
