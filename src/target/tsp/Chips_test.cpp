@@ -216,6 +216,19 @@ TEST(TspChips, WhatDoesNotFitSaysWhatWould) {
   EXPECT_EQ(refused.message, "a program for unit-tsp-node cannot have 3 chips; --chips may be 1, 2, 4");
 }
 
+// 72 layers of 32 x 32 f16 are 144 KiB however they lie; a chip holds 32 KiB, four hold 128.
+TEST(TspChips, WeightsThatNoChipsHoldAreRefusedAtOnce) {
+  Layers model(72);
+  auto program = compileOn(model, machineOf(16), 0);
+  ASSERT_FALSE(bool(program));
+  Reported reported = report(program.takeError());
+  EXPECT_EQ(reported.exitCode, 1);
+  EXPECT_NE(reported.message.find("the weights of products alone take 0.14 MiB, 4 chips hold 0.12 MiB; "
+                                  "5 chips at least are needed"),
+            std::string::npos)
+      << reported.message;
+}
+
 // A layer of 256 x 256: 8 tiles of depth and 4 of columns of 64 words each, 2,048 words. A chip with 60 words in a bank
 // has 1,920 for them, so that the layer itself must be cut.
 TEST(TspChips, AWideLayerIsCut) {

@@ -3,6 +3,7 @@
 #include "target/Refusal.h"
 #include "target/tsp/Compiler.h"
 #include "target/tsp/CompilerState.h"
+#include "target/tsp/Lower.h"
 #include "target/tsp/Split.h"
 
 #include "llvm/ADT/STLExtras.h"
@@ -10,6 +11,7 @@
 #include "llvm/Support/FormatVariadic.h"
 
 #include <limits>
+#include <map>
 #include <memory>
 
 namespace quadrille::tsp {
@@ -18,6 +20,38 @@ namespace {
 
 std::string mebibytes(int64_t bytes) {
   return llvm::formatv("{0:F2} MiB", static_cast<double>(bytes) / (1 << 20)).str();
+}
+
+// What no way of laying out the products' weights can be below: each element once, in the type that is multiplied. And
+// the node that has the most of them.
+std::pair<int64_t, std::string> leastWeightBytes(const graph::KernelGraph &graph) {
+  std::map<graph::ValueId, int64_t> bytes;
+  int64_t most = 0;
+  std::string node;
+  for (const graph::Kernel &kernel : graph.kernels) {
+    auto contraction = isMatrixProduct(graph, kernel) ? graph::inferContraction(graph, kernel) : std::nullopt;
+    if (!contraction || contraction->isConvolution())
+      continue;
+    const graph::Read &read = kernel.reads[contraction->rhs];
+    const graph::Value &weights = graph.values[read.value];
+    if (weights.role != graph::ValueRole::Constant)
+      continue;
+    int64_t elements = 1;
+    for (const graph::DimensionAccess &access : read.map)
+      for (auto [loop, coefficient] : access.terms)
+        elements *= kernel.loops[loop].extent;
+    elements = std::min(elements, elementCount(weights.shape));
+    auto width = static_cast<int64_t>(std::min(byteWidth(weights.type), byteWidth(ElementType::f16)));
+    bytes[read.value] = std::max(bytes[read.value], elements * width);
+    if (elements * width > most && !kernel.nodes.empty()) {
+      most = elements * width;
+      node = graph.nodes[kernel.nodes.front()].name;
+    }
+  }
+  int64_t sum = 0;
+  for (auto [value, of] : bytes)
+    sum += of;
+  return {sum, node};
 }
 
 struct Attempt {
@@ -199,10 +233,17 @@ private:
 
 llvm::Expected<program::Program> compileGraph(const MachineGraph &graph, const Architecture &machine,
                                               program::Program program, int64_t chips) {
-  Search search(graph, machine, program);
   int64_t most = chips != 0 ? chips : machine.chipCounts.back();
+  int64_t capacity = machine.dataWords() * machine.vectorBytes();
+  auto [weights, largest] = leastWeightBytes(graph.graph);
+  if (weights > most * capacity)
+    return target::doesNotFitError(
+        "the weights of products alone take " + mebibytes(weights) + ", " +
+            (most == 1 ? "one chip holds " : std::to_string(most) + " chips hold ") + mebibytes(most * capacity),
+        {"", largest}, llvm::Twine((weights + capacity - 1) / capacity) + " chips at least are needed");
+  Search search(graph, machine, program);
   for (int64_t count : machine.chipCounts)
-    if (chips == 0 || count == chips)
+    if ((chips == 0 || count == chips) && weights <= count * capacity)
       if (auto result = search.on(count))
         return std::move(*result);
   return search.doesNotFit(most);
