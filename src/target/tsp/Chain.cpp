@@ -136,7 +136,7 @@ public:
   }
 
   std::optional<Chain> route(llvm::ArrayRef<Direction> directions, Direction constants, Direction outputs,
-                             unsigned first, std::optional<Source> fixed) {
+                             unsigned first, std::optional<Source> fixed, const ChainLimits &others) {
     for (const Node &node : nodes)
       operations += !node.isInput;
     if (operations > static_cast<size_t>(machine.alus)) {
@@ -150,6 +150,7 @@ public:
     this->outputs = outputs;
     this->first = first;
     this->fixed = fixed;
+    this->others = &others;
     targets.resize(nodes.size());
     tries = 0;
     if (!assign(0)) {
@@ -418,6 +419,10 @@ private:
     return instruction;
   }
 
+  bool isTaken(Source stream) const {
+    return llvm::any_of(others->streams, [&](Source other) { return other.byte() == stream.byte(); });
+  }
+
   // Chooses units and streams for nodes n and on; backtracks.
   bool assign(unsigned n) {
     if (++tries > mostTries)
@@ -435,7 +440,7 @@ private:
       for (int64_t i = 0; i < groups; ++i) {
         Source source = streamOf(direction, (i + first) % groups);
         bool isFixed = fixed && node.read == 0u, isFree = !fixed || source.byte() != fixed->byte();
-        if (isFixed == isFree)
+        if (isFixed == isFree || (isFree && isTaken(source)))
           continue;
         bool used = false;
         for (unsigned other = 0; other < n; ++other)
@@ -451,7 +456,7 @@ private:
     bool gives = llvm::is_contained(results, n);
     for (int64_t i = 0; i < machine.alus; ++i) {
       auto alu = static_cast<unsigned>((i + first * machine.aluColumns) % machine.alus);
-      bool used = false;
+      bool used = llvm::is_contained(others->alus, alu);
       for (unsigned other = 0; other < n; ++other)
         used |= !nodes[other].isInput && alus[other] == alu;
       if (used)
@@ -460,7 +465,7 @@ private:
       for (int64_t group = 0; group < (gives ? groups : 1); ++group) {
         if (gives) {
           targets[n] = streamOf(outputs, group);
-          bool taken = false;
+          bool taken = isTaken(targets[n]);
           for (unsigned other = 0; other < n; ++other)
             taken |= llvm::is_contained(results, other) && targets[other].byte() == targets[n].byte();
           if (taken)
@@ -488,6 +493,7 @@ private:
   Direction constants = Direction::East, outputs = Direction::East;
   unsigned first = 0;
   std::optional<Source> fixed;
+  const ChainLimits *others = nullptr;
 };
 
 } // namespace
@@ -498,11 +504,11 @@ bool hasType(ElementType type) {
 
 std::optional<Chain> makeChain(const BlockExpression &expression, llvm::ArrayRef<Direction> inputs, Direction constants,
                                Direction outputs, unsigned first, const Architecture &machine, std::string &reason,
-                               std::optional<Source> fixed) {
+                               std::optional<Source> fixed, const ChainLimits &taken) {
   Builder builder(expression, machine);
   std::optional<Chain> chain;
   if (builder.lower() && builder.time())
-    chain = builder.route(inputs, constants, outputs, first, fixed);
+    chain = builder.route(inputs, constants, outputs, first, fixed, taken);
   reason = builder.reason;
   return chain;
 }

@@ -35,13 +35,19 @@ struct Chain {
   std::vector<Output> outputs; // one for each result of the expression
 };
 
+// What other chains that run at the same time have taken.
+struct ChainLimits {
+  std::vector<unsigned> alus;
+  std::vector<Source> streams; // the first of each group
+};
+
 // `inputs` says for each read from which direction it comes; constants come from `constants`, results leave in
 // `outputs`. `first` turns the choice of units: different ones find different units where several would do. `fixed`:
-// the stream on which the first read comes, when it is not for the chain to choose. Nothing, and `reason`, when the
-// expression cannot be had as one chain.
+// the stream on which the first read comes, when it is not for the chain to choose. `taken` is not used. Nothing, and
+// `reason`, when the expression cannot be had as one chain.
 std::optional<Chain> makeChain(const BlockExpression &expression, llvm::ArrayRef<Direction> inputs, Direction constants,
                                Direction outputs, unsigned first, const Architecture &machine, std::string &reason,
-                               std::optional<Source> fixed = std::nullopt);
+                               std::optional<Source> fixed = std::nullopt, const ChainLimits &taken = {});
 
 // Whether the vector unit has values of the type.
 bool hasType(ElementType type);

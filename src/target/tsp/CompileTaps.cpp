@@ -22,7 +22,8 @@ struct CompilerState::Epilogue {
 };
 
 llvm::Expected<std::optional<CompilerState::Epilogue>>
-CompilerState::epilogueOf(const TapProduct &product, MatrixUnit unit, const RegionPointer &result) {
+CompilerState::epilogueOf(const TapProduct &product, MatrixUnit unit, const RegionPointer &result,
+                          const std::vector<ChainLimits> &others) {
   Epilogue epilogue;
   if (product.body.isIdentity())
     return epilogue;
@@ -33,21 +34,29 @@ CompilerState::epilogueOf(const TapProduct &product, MatrixUnit unit, const Regi
   for (const std::vector<RegionPointer> &copies : {result->copies, product.lhs->copies})
     for (const RegionPointer &copy : copies)
       clear.push_back(copy.get());
-  for (const Operand &operand : llvm::drop_begin(product.operands)) {
+  for (const Operand &operand : llvm::drop_begin(product.operandsFor(unit))) {
     directions.push_back(inwardOf(*operand.region));
     clear.push_back(operand.region.get());
   }
   BlockExpression body = foldConstants(expand(product.body));
   std::string text = body.print();
   for (unsigned first = 0; first < mostVariants; ++first) {
-    unsigned from = first % 2 == 0 ? west : east;
+    // Constants come from the other side than those of the other hemisphere's planes.
+    unsigned from = (first + unit.hemisphere) % 2 == 0 ? west : east;
     Direction constants = from == west ? Direction::East : Direction::West;
-    auto key = std::tuple(text + std::to_string(sums.byte()), directions, constants, outwardOf(*result), first);
+    const ChainLimits &taken = others[first % others.size()];
+    std::string kind = text + std::to_string(sums.byte());
+    for (unsigned alu : taken.alus)
+      kind += " " + std::to_string(alu);
+    for (Source stream : taken.streams)
+      kind += " s" + std::to_string(stream.byte());
+    auto key = std::tuple(kind, directions, constants, outwardOf(*result), first);
     auto [known, fresh] = chainOf.try_emplace(key);
     std::string reason;
-    if (fresh)
-      known->second = makeChain(body, directions, constants, outwardOf(*result), 2 * first + unit.hemisphere, machine,
-                                reason, sums);
+    for (const ChainLimits &limits : {taken, ChainLimits()})
+      if (fresh && !known->second)
+        known->second = makeChain(body, directions, constants, outwardOf(*result), 2 * first + unit.hemisphere, machine,
+                                  reason, sums, limits);
     if (!known->second)
       continue;
     Epilogue::Variant variant{*known->second, {}, 0};
@@ -65,6 +74,26 @@ CompilerState::epilogueOf(const TapProduct &product, MatrixUnit unit, const Regi
   if (epilogue.variants.empty())
     return std::nullopt;
   return epilogue;
+}
+
+std::vector<Operand> CompilerState::readAgain(llvm::ArrayRef<Operand> operands, llvm::ArrayRef<Operand> separated,
+                                              std::vector<const Region *> &together) {
+  std::vector<Operand> again(separated.begin(), separated.end());
+  for (auto [operand, other] : llvm::zip(operands, again)) {
+    if (!operand.region)
+      continue;
+    RegionPointer found;
+    for (const RegionPointer &copy : operand.region->copies)
+      if (!found && llvm::none_of(together, [&](const Region *region) { return region->sharesSlices(*copy); }))
+        found = RegionPointer(operand.region, copy.get());
+    if (!found && operand.region->weight && operand.region->rows == 1)
+      found = weightCopy(operand.region, together);
+    if (!found)
+      continue;
+    other.region = found;
+    together.push_back(found.get());
+  }
+  return again;
 }
 
 void CompilerState::addCopies(const RegionPointer &region, llvm::ArrayRef<const Region *> avoid, int64_t count) {
@@ -106,20 +135,37 @@ llvm::Expected<RegionPointer> CompilerState::streamTaps(TapProduct &product) {
   std::vector<const Region *> avoid = {product.lhs.get()};
   for (const RegionPointer &copy : product.lhs->copies)
     avoid.push_back(copy.get());
+  std::vector<Operand> operands = product.operands;
   if (llvm::Error error = separate(product.operands, avoid))
     return std::move(error);
+  product.again = readAgain(operands, product.operands, avoid);
   auto result = allocate(shape, avoid);
   if (!result)
     return result.takeError();
   if (!product.isOutput)
     addCopies(*result, avoid, product.copies);
+  // Chains of different planes run at the same time: they leave each other's sums, units and streams alone.
+  ChainLimits sums;
+  for (MatrixUnit unit : units)
+    sums.streams.push_back(streamOf(machine.inward(unit.hemisphere), machine.resultStream(unit.plane)));
+  std::vector<ChainLimits> others = {sums};
   std::vector<Epilogue> epilogues;
   for (MatrixUnit unit : units) {
-    auto epilogue = epilogueOf(product, unit, *result);
+    auto epilogue = epilogueOf(product, unit, *result, others);
     if (!epilogue)
       return epilogue.takeError();
     if (!*epilogue)
       return RegionPointer();
+    for (auto [number, variant] : llvm::enumerate((*epilogue)->variants)) {
+      if (number == others.size())
+        others.push_back(sums);
+      for (const Chain::Operation &operation : variant.chain.operations)
+        others[number].alus.push_back(operation.alu);
+      for (const Chain::Input &input : variant.chain.inputs)
+        others[number].streams.push_back(input.stream);
+      for (const Chain::Output &output : variant.chain.outputs)
+        others[number].streams.push_back(output.stream);
+    }
     epilogues.push_back(std::move(**epilogue));
   }
 
@@ -252,7 +298,7 @@ llvm::Error CompilerState::streamPass(const TapProduct &product, MatrixUnit unit
     written.rows.push_back(batch.resultRows[first + sum]);
   std::vector<Operand> operands;
   if (epilogue)
-    for (const Operand &operand : product.operands) {
+    for (const Operand &operand : product.operandsFor(unit)) {
       Operand own{operand.region, {}, operand.padding};
       if (own.region)
         for (int64_t row : written.rows)

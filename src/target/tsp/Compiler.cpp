@@ -355,9 +355,22 @@ llvm::Expected<RegionPointer> CompilerState::constantRegion(const std::string &n
                          /*initial=*/true);
   if (!region)
     return region.takeError();
-  addLayout(addWeight(name, {rows, columns}, type, std::move(data)), **region, {}, {1, columns});
+  (*region)->weight = addWeight(name, {rows, columns}, type, std::move(data));
+  addLayout(*(*region)->weight, **region, {}, {1, columns});
   resident.push_back(*region);
   return *region;
+}
+
+RegionPointer CompilerState::weightCopy(const RegionPointer &of, llvm::ArrayRef<const Region *> avoid) {
+  Region shape = Region::of(of->type, of->rows, of->columns, of->width);
+  RegionPointer copy = placement.allocate(shape, avoid, std::nullopt, false, /*initial=*/true);
+  if (!copy)
+    return nullptr;
+  residentWords += shape.slicesNeeded() * shape.wordsNeeded();
+  addLayout(*of->weight, *copy, {}, {1, of->columns});
+  resident.push_back(copy);
+  of->copies.push_back(copy);
+  return copy;
 }
 
 llvm::Expected<RegionPointer>

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "graph/Contraction.h"
+#include "target/tsp/Chain.h"
 #include "target/tsp/Compiler.h"
 #include "target/tsp/Expand.h"
 #include "target/tsp/Partition.h"
@@ -132,6 +133,8 @@ std::optional<BlockOpcode> operationOf(graph::Combiner combiner);
 
 // A product whose operands lie as a plan wants them, and what becomes of its sums.
 struct TapProduct {
+  const std::vector<Operand> &operandsFor(MatrixUnit unit) const { return unit.hemisphere == east ? again : operands; }
+
   const TapPlan *plan = nullptr;
   RegionPointer lhs;
   uint64_t padding = 0; // what a vector of padding holds
@@ -141,6 +144,7 @@ struct TapProduct {
       tilesOf;
   BlockExpression body;          // of the sums, which are its first input
   std::vector<Operand> operands; // of the body; the first is no region
+  std::vector<Operand> again;    // the same for the planes of the second hemisphere
   bool isOutput = false;         // the result, of the program
   int64_t copies = 0;            // of the result
 };
@@ -207,6 +211,8 @@ private:
   llvm::Expected<RegionPointer> constantRegion(const std::string &name, ElementType type, int64_t rows, int64_t columns,
                                                Tensor data, llvm::ArrayRef<const Region *> avoid,
                                                std::optional<unsigned> hemisphere = std::nullopt);
+  // One more region with what constantRegion gave, for those who read it at the same time; null: no room.
+  RegionPointer weightCopy(const RegionPointer &of, llvm::ArrayRef<const Region *> avoid);
   // A constant of the graph in another order: which of its elements, or -1 for `padding`, each place has.
   llvm::Expected<RegionPointer> laidOut(const graph::Value &value, int64_t rows, int64_t columns, uint64_t padding,
                                         llvm::function_ref<int64_t(int64_t row, int64_t column)> elementOf);
@@ -438,12 +444,18 @@ private:
   // Streams rows of the first operand through the plan's tiles on all planes at once, and sums through the body; gives
   // the region of the result.
   llvm::Expected<RegionPointer> streamTaps(TapProduct &product);
+  // The same operands for planes that read them at the same time as others do, in slices of their own: copies that
+  // there are, or of what is small; else where they are.
+  std::vector<Operand> readAgain(llvm::ArrayRef<Operand> operands, llvm::ArrayRef<Operand> separated,
+                                 std::vector<const Region *> &together);
   // Gives a region copies, so that as many more can read it at the same time; without room fewer.
   void addCopies(const RegionPointer &region, llvm::ArrayRef<const Region *> avoid, int64_t count);
   struct Epilogue;
   static constexpr int32_t absent = -2; // of a pass: a row that takes no part
+  // `others`: by variant, what those of other planes have taken.
   llvm::Expected<std::optional<Epilogue>> epilogueOf(const TapProduct &product, MatrixUnit unit,
-                                                     const RegionPointer &result);
+                                                     const RegionPointer &result,
+                                                     const std::vector<ChainLimits> &others);
   llvm::Error streamBlock(const TapProduct &product, MatrixUnit unit, const Epilogue &epilogue,
                           const RegionPointer &result, const TapPlan::Batch &batch, int64_t piece, int64_t first,
                           int64_t count);

@@ -54,12 +54,23 @@ Region Region::of(ElementType type, int64_t rows, int64_t columns, int64_t wides
   return region;
 }
 
-std::optional<int64_t> Placement::addressIn(llvm::ArrayRef<SliceName> slices, uint8_t bank, int64_t words, bool again) {
+std::optional<int64_t> Placement::addressIn(llvm::ArrayRef<SliceName> slices, uint8_t bank, int64_t words, Search search) {
+  if (search.high) {
+    int64_t end = machine.words;
+    for (bool moved = true; std::exchange(moved, false);)
+      for (SliceName slice : slices)
+        for (const Words &of : llvm::reverse(bankOf(slice, bank)))
+          if ((of.live || !search.again) && of.begin < end && end - words < of.end) {
+            end = of.begin;
+            moved = true;
+          }
+    return end >= words ? std::optional(end - words) : std::nullopt;
+  }
   int64_t address = 0;
   for (bool moved = true; std::exchange(moved, false);)
     for (SliceName slice : slices)
       for (const Words &of : bankOf(slice, bank))
-        if ((of.live || !again) && of.begin < address + words && address < of.end) {
+        if ((of.live || !search.again) && of.begin < address + words && address < of.end) {
           address = of.end;
           moved = true;
         }
@@ -104,7 +115,7 @@ RegionPointer Placement::take(Region region, std::vector<SliceName> slices, uint
 }
 
 RegionPointer Placement::find(Region &region, llvm::ArrayRef<const Region *> avoid, std::optional<unsigned> hemisphere,
-                              bool anywhere, Pool pool, bool again) {
+                              bool anywhere, Pool pool, Search search) {
   auto count = static_cast<size_t>(region.slicesNeeded());
   int64_t words = region.wordsNeeded();
   // Both hemispheres and banks in turn.
@@ -129,15 +140,16 @@ RegionPointer Placement::find(Region &region, llvm::ArrayRef<const Region *> avo
       llvm::sort(slices, [](SliceName a, SliceName b) { return a.slice > b.slice; });
       for (size_t first = 0; first + count <= slices.size(); first += count) {
         llvm::ArrayRef<SliceName> block = llvm::ArrayRef(slices).slice(first, count);
-        if (auto address = addressIn(block, bank, words, again))
+        if (auto address = addressIn(block, bank, words, search))
           return take(region, block.vec(), bank, *address);
       }
     }
     // From the inner half, if it has room; of the slices those with the lowest free words.
     std::vector<std::tuple<bool, int64_t, SliceName>> ranked;
     for (SliceName name : slices)
-      if (auto address = addressIn(name, bank, words, again))
-        ranked.emplace_back(name.slice >= machine.slices / 2, *address, name);
+      if (auto address = search.inner && name.slice >= machine.slices / 2 ? std::nullopt
+                                                                        : addressIn(name, bank, words, search))
+        ranked.emplace_back(name.slice >= machine.slices / 2, search.high ? -*address : *address, name);
     if (ranked.size() < count)
       continue;
     llvm::sort(ranked);
@@ -145,7 +157,7 @@ RegionPointer Placement::find(Region &region, llvm::ArrayRef<const Region *> avo
     for (size_t i = 0; i < count; ++i)
       slices.push_back(std::get<2>(ranked[i]));
     llvm::sort(slices);
-    if (auto address = addressIn(slices, bank, words, again))
+    if (auto address = addressIn(slices, bank, words, search))
       return take(region, std::move(slices), bank, *address);
   }
   return nullptr;
@@ -155,15 +167,17 @@ RegionPointer Placement::allocate(Region region, llvm::ArrayRef<const Region *> 
                                   std::optional<unsigned> hemisphere, bool anywhere, bool initial, Pool pool) {
   region.number = ++placed;
   if (initial)
-    return find(region, avoid, hemisphere, anywhere, pool, /*again=*/false);
+    return find(region, avoid, hemisphere, anywhere, pool, {.again = false, .high = true});
   // Memory that was never used waits for nobody; but weights, which are still to come, need most of it.
   bool scarce = used > machine.hemispheres * machine.slices * machine.banks * machine.words / 4;
-  for (bool again : {scarce, !scarce})
-    if (RegionPointer found = find(region, avoid, hemisphere, anywhere, pool, again)) {
-      if (!again)
-        used += region.slicesNeeded() * region.wordsNeeded();
-      return found;
-    }
+  // The outer slices are read for weights while values come and go.
+  for (bool inner : {true, false})
+    for (bool again : {scarce, !scarce})
+      if (RegionPointer found = find(region, avoid, hemisphere, anywhere, pool, {.again = again, .inner = inner})) {
+        if (!again)
+          used += region.slicesNeeded() * region.wordsNeeded();
+        return found;
+      }
   return nullptr;
 }
 

@@ -23,6 +23,7 @@ struct Region {
   int64_t uniformLanes = 0;      // of one column: how many lanes hold it; 0: only the first is known to
   int64_t segmentRows = 0;       // as many rows lie in the same slices, the next ones in others; 0: all of them
   unsigned hemisphere = 0;       // of its slices, if they are all in one
+  std::optional<uint32_t> weight; // the variable that lies here from the start, a row behind the other
   std::vector<SliceName> slices; // by byte; spread: piece * bytes + byte; one list behind the other for segments
   uint8_t bank = 0;
   int64_t address = 0;
@@ -85,12 +86,16 @@ private:
   Bank &bankOf(SliceName slice, uint8_t bank) {
     return banks[(slice.hemisphere * machine.slices + slice.slice) * machine.banks + bank];
   }
-  // The lowest address from which on `words` are free in all slices; nothing when there is none. `again`: words that
-  // were used before are free when nobody needs them.
-  std::optional<int64_t> addressIn(llvm::ArrayRef<SliceName> slices, uint8_t bank, int64_t words, bool again);
+  struct Search {
+    bool again = false; // words that were used before are free when nobody needs them
+    bool high = false;  // from the highest address down
+    bool inner = false; // of the slices near the vector unit only
+  };
+  // The lowest address from which on `words` are free in all slices, or the highest one; nothing when there is none.
+  std::optional<int64_t> addressIn(llvm::ArrayRef<SliceName> slices, uint8_t bank, int64_t words, Search search);
   RegionPointer take(Region region, std::vector<SliceName> slices, uint8_t bank, int64_t address);
   RegionPointer find(Region &region, llvm::ArrayRef<const Region *> avoid, std::optional<unsigned> hemisphere,
-                     bool anywhere, Pool pool, bool again);
+                     bool anywhere, Pool pool, Search search);
 
   const Architecture &machine;
   std::vector<Bank> banks; // by slice and bank
