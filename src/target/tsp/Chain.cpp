@@ -467,7 +467,8 @@ private:
           targets[n] = streamOf(outputs, group);
           bool taken = isTaken(targets[n]);
           for (unsigned other = 0; other < n; ++other)
-            taken |= llvm::is_contained(results, other) && targets[other].byte() == targets[n].byte();
+            taken |= (llvm::is_contained(results, other) && targets[other].byte() == targets[n].byte()) ||
+                     (nodes[other].isInput && sources[other].byte() == targets[n].byte());
           if (taken)
             continue;
         }

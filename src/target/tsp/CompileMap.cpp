@@ -486,15 +486,22 @@ llvm::Error CompilerState::separate(llvm::MutableArrayRef<Operand> operands, std
   auto shares = [&](const Region &region) {
     return llvm::any_of(together, [&](const Region *other) { return other->sharesSlices(region); });
   };
-  for (Operand &operand : operands) {
-    if (!operand.region)
-      continue;
+  // What is small makes room for what is large.
+  std::vector<Operand *> order;
+  for (Operand &operand : operands)
+    if (operand.region)
+      order.push_back(&operand);
+  llvm::stable_sort(order, [](const Operand *a, const Operand *b) { return a->region->rows > b->region->rows; });
+  for (Operand *each : order) {
+    Operand &operand = *each;
     if (shares(*operand.region)) {
       // A copy that there is already, or one more.
       const std::vector<RegionPointer> &copies = operand.region->copies;
       auto other = llvm::find_if(copies, [&](const RegionPointer &copy) { return !shares(*copy); });
       if (other != copies.end()) {
         operand.region = RegionPointer(operand.region, other->get());
+      } else if (RegionPointer again = weightCopy(operand.region, together)) {
+        operand.region = RegionPointer(operand.region, again.get());
       } else {
         auto copy = copyOf(operand.region, together, std::nullopt);
         if (!copy)

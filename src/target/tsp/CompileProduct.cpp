@@ -246,6 +246,8 @@ llvm::Error CompilerState::contract(const Kernel &kernel) {
   product.rhsType = typeOf(rhsValue.type);
   product.isOutput = direct && isOutput[result];
   product.copies = direct ? copiesOf[result] : 0;
+  if (direct)
+    product.value = result;
   // Tiles of a constant are made once; those of computed values for every use.
   RegionPointer computed;
   if (rhsValue.role != graph::ValueRole::Constant) {
@@ -389,6 +391,7 @@ llvm::Error CompilerState::follow(const Kernel &follower, graph::ValueId result,
   product.body.results = {renamed[follower.body.results[0]]};
   product.isOutput = isOutput[written];
   product.copies = copiesOf[written];
+  product.value = written;
   return llvm::Error::success();
 }
 

@@ -2,7 +2,9 @@
 // tile after tile is installed and vectors of the first operand stream through it into the block's sums. As the last
 // tile finishes them they stream on through a chain of arithmetic units to memory.
 #include "base/Error.h"
+#include "graph/KernelQueries.h"
 #include "target/tsp/CompilerState.h"
+#include "target/tsp/Lower.h"
 
 #include "llvm/ADT/STLExtras.h"
 
@@ -86,7 +88,7 @@ std::vector<Operand> CompilerState::readAgain(llvm::ArrayRef<Operand> operands, 
     for (const RegionPointer &copy : operand.region->copies)
       if (!found && llvm::none_of(together, [&](const Region *region) { return region->sharesSlices(*copy); }))
         found = RegionPointer(operand.region, copy.get());
-    if (!found && operand.region->weight && operand.region->rows == 1)
+    if (!found)
       found = weightCopy(operand.region, together);
     if (!found)
       continue;
@@ -94,6 +96,36 @@ std::vector<Operand> CompilerState::readAgain(llvm::ArrayRef<Operand> operands, 
     together.push_back(found.get());
   }
   return again;
+}
+
+std::vector<const Region *> CompilerState::companionsOf(graph::ValueId value) const {
+  std::vector<const Region *> companions;
+  auto add = [&](graph::ValueId other) {
+    if (other == value || !regions[other] || graph.values[other].role == graph::ValueRole::Constant)
+      return;
+    companions.push_back(regions[other].get());
+    for (const RegionPointer &copy : regions[other]->copies)
+      companions.push_back(copy.get());
+  };
+  for (size_t number : uses.readers[value]) {
+    if (number >= part.end)
+      continue;
+    const graph::Kernel &reader = graph.kernels[number];
+    for (const graph::Read &read : reader.reads) {
+      add(read.value);
+      // A sum that goes on into this kernel is read as the vectors from which it is made.
+      std::optional<size_t> producer = uses.producers[read.value];
+      if (read.value != value && !regions[read.value] && producer && isMatrixProduct(graph, graph.kernels[*producer]))
+        for (const graph::Read &from : graph.kernels[*producer].reads)
+          add(from.value);
+    }
+    if (isMatrixProduct(graph, reader))
+      for (size_t next : uses.readers[reader.writes[0].value])
+        if (next < part.end)
+          for (const graph::Read &read : graph.kernels[next].reads)
+            add(read.value);
+  }
+  return companions;
 }
 
 void CompilerState::addCopies(const RegionPointer &region, llvm::ArrayRef<const Region *> avoid, int64_t count) {
@@ -139,7 +171,18 @@ llvm::Expected<RegionPointer> CompilerState::streamTaps(TapProduct &product) {
   if (llvm::Error error = separate(product.operands, avoid))
     return std::move(error);
   product.again = readAgain(operands, product.operands, avoid);
-  auto result = allocate(shape, avoid);
+  // If there is room, apart from what will be read together with it.
+  std::vector<const Region *> apart = avoid;
+  if (product.value)
+    llvm::append_range(apart, companionsOf(*product.value));
+  auto result = allocate(shape, apart);
+  if (result) {
+    avoid = std::move(apart);
+  } else {
+    llvm::consumeError(result.takeError());
+    noRoom.reset();
+    result = allocate(shape, avoid);
+  }
   if (!result)
     return result.takeError();
   if (!product.isOutput)
@@ -286,7 +329,14 @@ llvm::Error CompilerState::streamPass(const TapProduct &product, MatrixUnit unit
       sums.push_back(static_cast<int64_t>(i));
     }
   if (llvm::is_contained(activations.rows, TapPlan::padding)) {
-    auto splat = splatRegion(from->type, product.padding, {}, from->hemisphere);
+    std::vector<const Region *> clear = {result.get()};
+    for (const RegionPointer &copy : result->copies)
+      clear.push_back(copy.get());
+    for (const Operand &operand : product.operandsFor(unit)) {
+      clear.push_back(operand.region.get());
+      clear.push_back(operand.padding.get());
+    }
+    auto splat = splatRegion(from->type, product.padding, clear, from->hemisphere);
     if (!splat)
       return splat.takeError();
     activations.padding = *splat;
@@ -344,9 +394,11 @@ llvm::Error CompilerState::streamPass(const TapProduct &product, MatrixUnit unit
     size_t variants = epilogue ? std::max<size_t>(epilogue->variants.size(), 1) : 1;
     int64_t halves = machine.streams / machine.group / 2;
     for (size_t v = 0; v < variants; ++v) {
-      // Without a chain to choose, streams.
-      int64_t choices = variants == 1 ? halves : 2;
-      for (int64_t choice = 0; choice < choices; ++choice) {
+      for (int64_t choice = 0; choice < halves; ++choice) {
+        // With chains to choose few streams are enough.
+        constexpr int64_t fewChoices = 2;
+        if (variants > 1 && choice >= fewChoices && !best.steps.empty())
+          break;
         int64_t stream = (upper * halves + (choice + static_cast<int64_t>(v)) % halves) * machine.group;
         Group group;
         group.from = installed;

@@ -362,6 +362,9 @@ llvm::Expected<RegionPointer> CompilerState::constantRegion(const std::string &n
 }
 
 RegionPointer CompilerState::weightCopy(const RegionPointer &of, llvm::ArrayRef<const Region *> avoid) {
+  // Rows that many vectors meet, as a bias: other weights are moved when they are needed.
+  if (!of->weight || of->rows != 1)
+    return nullptr;
   Region shape = Region::of(of->type, of->rows, of->columns, of->width);
   RegionPointer copy = placement.allocate(shape, avoid, std::nullopt, false, /*initial=*/true);
   if (!copy)

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "graph/Contraction.h"
+#include "graph/KernelQueries.h"
 #include "target/tsp/Chain.h"
 #include "target/tsp/Compiler.h"
 #include "target/tsp/Expand.h"
@@ -142,11 +143,12 @@ struct TapProduct {
   std::function<llvm::Expected<std::vector<WeightBlocks>>(const TapPlan::Batch &batch, const TapPlan::Pass &pass,
                                                           int64_t firstColumn, int64_t width)>
       tilesOf;
-  BlockExpression body;          // of the sums, which are its first input
-  std::vector<Operand> operands; // of the body; the first is no region
-  std::vector<Operand> again;    // the same for the planes of the second hemisphere
-  bool isOutput = false;         // the result, of the program
-  int64_t copies = 0;            // of the result
+  BlockExpression body;                // of the sums, which are its first input
+  std::vector<Operand> operands;       // of the body; the first is no region
+  std::vector<Operand> again;          // the same for the planes of the second hemisphere
+  bool isOutput = false;               // the result, of the program
+  int64_t copies = 0;                  // of the result
+  std::optional<graph::ValueId> value; // that the result is
 };
 
 // A link from one chip to another: its number on each.
@@ -172,7 +174,7 @@ public:
   CompilerState(const MachineGraph &from, const Architecture &machine, program::Program &program, Code &code,
                 ChipPart part, int64_t chip)
       : graph(from.graph), machine(machine), program(program), code(code), part(std::move(part)), chip(chip),
-        timetable(machine), placement(machine), regions(graph.values.size()), forms(graph.values.size()),
+        uses(graph), timetable(machine), placement(machine), regions(graph.values.size()), forms(graph.values.size()),
         readers(graph.values.size()), packings(from.packings), ends(from.ends), copiesOf(graph.values.size()),
         isOutput(graph.values.size()) {}
 
@@ -211,7 +213,8 @@ private:
   llvm::Expected<RegionPointer> constantRegion(const std::string &name, ElementType type, int64_t rows, int64_t columns,
                                                Tensor data, llvm::ArrayRef<const Region *> avoid,
                                                std::optional<unsigned> hemisphere = std::nullopt);
-  // One more region with what constantRegion gave, for those who read it at the same time; null: no room.
+  // One more region with a row that constantRegion gave, for those who read it at the same time; null: it is no such
+  // row, or there is no room.
   RegionPointer weightCopy(const RegionPointer &of, llvm::ArrayRef<const Region *> avoid);
   // A constant of the graph in another order: which of its elements, or -1 for `padding`, each place has.
   llvm::Expected<RegionPointer> laidOut(const graph::Value &value, int64_t rows, int64_t columns, uint64_t padding,
@@ -462,6 +465,8 @@ private:
   llvm::Error streamPass(const TapProduct &product, MatrixUnit unit, const Epilogue *epilogue,
                          const RegionPointer &result, const TapPlan::Batch &batch, const TapPlan::Pass &pass,
                          int64_t piece, int64_t first, llvm::ArrayRef<int32_t> rows, std::vector<bool> &started);
+  // What those who read a value read at the same time, as far as it is there already.
+  std::vector<const Region *> companionsOf(graph::ValueId value) const;
   // The elementwise kernel that can work on a product's sums, all of whose other operands are there.
   const graph::Kernel *followerOf(const graph::Kernel &kernel) const;
 
@@ -499,6 +504,7 @@ private:
   Code &code;
   ChipPart part;
   int64_t chip;
+  graph::Uses uses;
   size_t firstLayout = 0; // of `code`: the chip's own
   Timetable timetable;
   Placement placement;

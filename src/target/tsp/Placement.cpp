@@ -54,7 +54,8 @@ Region Region::of(ElementType type, int64_t rows, int64_t columns, int64_t wides
   return region;
 }
 
-std::optional<int64_t> Placement::addressIn(llvm::ArrayRef<SliceName> slices, uint8_t bank, int64_t words, Search search) {
+std::optional<int64_t> Placement::addressIn(llvm::ArrayRef<SliceName> slices, uint8_t bank, int64_t words,
+                                            Search search) {
   if (search.high) {
     int64_t end = machine.words;
     for (bool moved = true; std::exchange(moved, false);)
@@ -147,8 +148,8 @@ RegionPointer Placement::find(Region &region, llvm::ArrayRef<const Region *> avo
     // From the inner half, if it has room; of the slices those with the lowest free words.
     std::vector<std::tuple<bool, int64_t, SliceName>> ranked;
     for (SliceName name : slices)
-      if (auto address = search.inner && name.slice >= machine.slices / 2 ? std::nullopt
-                                                                        : addressIn(name, bank, words, search))
+      if (auto address =
+              search.inner && name.slice >= machine.slices / 2 ? std::nullopt : addressIn(name, bank, words, search))
         ranked.emplace_back(name.slice >= machine.slices / 2, search.high ? -*address : *address, name);
     if (ranked.size() < count)
       continue;

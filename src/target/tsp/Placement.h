@@ -18,13 +18,13 @@ struct Region {
   uint32_t number = 0; // of all that were placed
   ElementType type = ElementType::f32;
   int64_t rows = 1, columns = 1;
-  int64_t pieces = 1, width = 1; // width: lanes of a piece
-  bool spread = false;           // each piece has slices of its own; else they lie one behind the other
-  int64_t uniformLanes = 0;      // of one column: how many lanes hold it; 0: only the first is known to
-  int64_t segmentRows = 0;       // as many rows lie in the same slices, the next ones in others; 0: all of them
-  unsigned hemisphere = 0;       // of its slices, if they are all in one
+  int64_t pieces = 1, width = 1;  // width: lanes of a piece
+  bool spread = false;            // each piece has slices of its own; else they lie one behind the other
+  int64_t uniformLanes = 0;       // of one column: how many lanes hold it; 0: only the first is known to
+  int64_t segmentRows = 0;        // as many rows lie in the same slices, the next ones in others; 0: all of them
+  unsigned hemisphere = 0;        // of its slices, if they are all in one
   std::optional<uint32_t> weight; // the variable that lies here from the start, a row behind the other
-  std::vector<SliceName> slices; // by byte; spread: piece * bytes + byte; one list behind the other for segments
+  std::vector<SliceName> slices;  // by byte; spread: piece * bytes + byte; one list behind the other for segments
   uint8_t bank = 0;
   int64_t address = 0;
   int64_t ready = 0;             // a read dispatched from this cycle on sees every row
