@@ -119,7 +119,9 @@ RegionPointer Placement::find(Region &region, llvm::ArrayRef<const Region *> avo
                               bool anywhere, Pool pool, Search search) {
   auto count = static_cast<size_t>(region.slicesNeeded());
   int64_t words = region.wordsNeeded();
-  // Both hemispheres and banks in turn.
+  // Both hemispheres and banks in turn. Single rows of weights, as of a bias, all lie in the first banks, so that
+  // others have room for values that need a whole one.
+  bool single = search.high && pool == Pool::Values && words == 1;
   for (int64_t attempt = 0; attempt < machine.hemispheres * machine.banks; ++attempt) {
     int64_t number = turn++;
     auto side = static_cast<unsigned>(number % machine.hemispheres);
@@ -128,6 +130,8 @@ RegionPointer Placement::find(Region &region, llvm::ArrayRef<const Region *> avo
       side = *hemisphere;
       bank = static_cast<uint8_t>(number % machine.banks);
     }
+    if (single)
+      bank = static_cast<uint8_t>(attempt / machine.hemispheres % machine.banks);
     std::vector<SliceName> slices;
     for (unsigned of = 0; of < machine.hemispheres; ++of)
       for (uint16_t slice = 0; slice < machine.slices && (anywhere || of == side); ++slice) {
@@ -154,12 +158,15 @@ RegionPointer Placement::find(Region &region, llvm::ArrayRef<const Region *> avo
     if (ranked.size() < count)
       continue;
     llvm::sort(ranked);
-    slices.clear();
-    for (size_t i = 0; i < count; ++i)
-      slices.push_back(std::get<2>(ranked[i]));
-    llvm::sort(slices);
-    if (auto address = addressIn(slices, bank, words, search))
-      return take(region, std::move(slices), bank, *address);
+    // Neighbours in this order are those that have the most in common.
+    for (size_t first = 0; first + count <= ranked.size(); ++first) {
+      slices.clear();
+      for (size_t i = 0; i < count; ++i)
+        slices.push_back(std::get<2>(ranked[first + i]));
+      llvm::sort(slices);
+      if (auto address = addressIn(slices, bank, words, search))
+        return take(region, std::move(slices), bank, *address);
+    }
   }
   return nullptr;
 }
