@@ -59,7 +59,8 @@ Instruction CompilerState::instructionOf(Opcode opcode, uint8_t small0, uint8_t 
   return instruction;
 }
 
-llvm::Expected<WeightBlocks> CompilerState::weightsOf(const std::string &name, Tensor rows, int64_t height) {
+llvm::Expected<WeightBlocks> CompilerState::weightsOf(const std::string &name, Tensor rows, int64_t height,
+                                                      std::optional<unsigned> hemisphere) {
   int64_t lines = machine.installRows, blocks = (height + lines - 1) / lines, vector = machine.vectorBytes();
   Region shape;
   shape.type = ElementType::u8;
@@ -71,7 +72,12 @@ llvm::Expected<WeightBlocks> CompilerState::weightsOf(const std::string &name, T
   // All in one hemisphere, if it has so many slices.
   bool fits = llvm::any_of(machine.reserved,
                            [&](const std::vector<bool> &reserved) { return llvm::count(reserved, false) >= lines; });
-  auto region = allocate(shape, {}, std::nullopt, /*anywhere=*/!fits, /*initial=*/true, Placement::Pool::Weights);
+  auto region = allocate(shape, {}, hemisphere, /*anywhere=*/!fits, /*initial=*/true, Placement::Pool::Weights);
+  if (!region && hemisphere) {
+    llvm::consumeError(region.takeError());
+    noRoom.reset();
+    region = allocate(shape, {}, std::nullopt, /*anywhere=*/!fits, /*initial=*/true, Placement::Pool::Weights);
+  }
   if (!region)
     return region.takeError();
   Tensor data;
@@ -93,39 +99,54 @@ llvm::Expected<WeightBlocks> CompilerState::weightsOf(const std::string &name, T
   return WeightBlocks{*region, 0, height};
 }
 
-void CompilerState::install(MatrixUnit unit, llvm::ArrayRef<WeightBlocks> tiles, ProductType type, int64_t lane) {
-  int64_t lines = machine.installRows, input = machine.matrixInputCoordinate();
-  Direction out = machine.outward(unit.hemisphere);
+void CompilerState::load(MatrixUnit unit, llvm::ArrayRef<WeightBlocks> tiles, size_t number) {
+  const WeightBlocks &tile = tiles[number];
+  int64_t lines = machine.installRows, index = unit.plane + static_cast<int64_t>(number);
+  int64_t blocks = (tile.rows + lines - 1) / lines;
+  PlaneState &state = planes[{unit.hemisphere, index}];
+  Group group;
+  group.from = state.loadable;
+  group.steps.push_back({{UnitKind::Matrix, static_cast<uint8_t>(unit.hemisphere), static_cast<uint16_t>(index), 0},
+                         instructionOf(Opcode::LoadWeights, 0, 0, 0, blocks > 1 ? lines : 0),
+                         0,
+                         blocks});
+  for (int64_t line = 0; line < lines; ++line)
+    read(group, *tile.region, line, 0, {tile.region.get(), 0, tile.first, 1, blocks},
+         streamOf(machine.outward(unit.hemisphere), machine.installFirstStream[index] + line),
+         machine.matrixInputCoordinate(), 0);
+  int64_t start = timetable.earliest(group.steps, group.from);
+  place(group, start);
+  state.loaded = start + blocks - 1;
+}
+
+void CompilerState::use(MatrixUnit unit, llvm::ArrayRef<WeightBlocks> tiles, ProductType type, int64_t lane) {
+  // The tile that is in use stays until its last activation has passed, which a pair of planes takes together.
+  int64_t last = 0;
+  for (size_t each = 0; each < tiles.size(); ++each)
+    last = std::max(last, planes[{unit.hemisphere, unit.plane + static_cast<int64_t>(each)}].lastActivation);
   for (auto [number, tile] : llvm::enumerate(tiles)) {
     int64_t index = unit.plane + static_cast<int64_t>(number);
     PlaneState &state = planes[{unit.hemisphere, index}];
-    auto plane = [&](uint8_t port) {
-      return QueueName{UnitKind::Matrix, static_cast<uint8_t>(unit.hemisphere), static_cast<uint16_t>(index), port};
-    };
-    int64_t blocks = (tile.rows + lines - 1) / lines;
-    Group group;
-    group.from = state.loadable;
-    group.steps.push_back({plane(0), instructionOf(Opcode::LoadWeights, 0, 0, 0, blocks > 1 ? lines : 0), 0, blocks});
-    for (int64_t line = 0; line < lines; ++line)
-      read(group, *tile.region, line, 0, {tile.region.get(), 0, tile.first, 1, blocks},
-           streamOf(out, machine.installFirstStream[index] + line), input, 0);
-    int64_t start = timetable.earliest(group.steps, group.from);
-    place(group, start);
-    // Lanes beyond the rows hold anything, also NaN: they take no part. The tile that is in use stays until its last
-    // activation has passed, which a pair of planes takes together.
-    int64_t last = 0;
-    for (size_t each = 0; each < tiles.size(); ++each)
-      last = std::max(last, planes[{unit.hemisphere, unit.plane + static_cast<int64_t>(each)}].lastActivation);
-    int64_t from = std::max({start + blocks - 1, last + 1 - machine.install, state.installed});
-    Group one;
+    // Lanes beyond the rows hold anything, also NaN: they take no part.
     Instruction instruction = instructionOf(Opcode::InstallWeights, static_cast<uint8_t>(type), 0, tile.rows);
     instruction.word[2] = static_cast<int32_t>(lane);
-    one.steps = {{plane(1), instruction, 0, 1}};
-    state.installed = timetable.earliest(one.steps, from);
+    Group one;
+    one.steps = {{{UnitKind::Matrix, static_cast<uint8_t>(unit.hemisphere), static_cast<uint16_t>(index), 1},
+                  instruction,
+                  0,
+                  1}};
+    state.installed =
+        timetable.earliest(one.steps, std::max({state.loaded, last + 1 - machine.install, state.installed}));
     place(one, state.installed);
     // One install may be under way for each further set of weights that a plane holds.
     state.loadable = std::max(state.loadable, state.installed + machine.install + 1);
   }
+}
+
+void CompilerState::install(MatrixUnit unit, llvm::ArrayRef<WeightBlocks> tiles, ProductType type, int64_t lane) {
+  for (size_t number = 0; number < tiles.size(); ++number)
+    load(unit, tiles, number);
+  use(unit, tiles, type, lane);
 }
 
 void CompilerState::multiply(MatrixUnit unit, const ProductRun &run) {
@@ -256,10 +277,12 @@ llvm::Error CompilerState::contract(const Kernel &kernel) {
       return region.takeError();
     computed = *region;
   }
-  std::map<std::tuple<const TapPlan::Batch *, const TapPlan::Pass *, int64_t>, std::vector<WeightBlocks>> constants;
-  product.tilesOf = [&](const TapPlan::Batch &batch, const TapPlan::Pass &pass, int64_t firstColumn,
-                        int64_t width) -> llvm::Expected<std::vector<WeightBlocks>> {
-    std::vector<WeightBlocks> &known = constants[{&batch, &pass, firstColumn}];
+  product.tilesAreThere = !computed;
+  std::map<std::tuple<const TapPlan::Batch *, const TapPlan::Pass *, int64_t, unsigned>, std::vector<WeightBlocks>>
+      constants;
+  product.tilesOf = [&](const TapPlan::Batch &batch, const TapPlan::Pass &pass, int64_t firstColumn, int64_t width,
+                        MatrixUnit unit) -> llvm::Expected<std::vector<WeightBlocks>> {
+    std::vector<WeightBlocks> &known = constants[{&batch, &pass, firstColumn, unit.hemisphere}];
     if (!known.empty())
       return known;
     std::vector<int64_t> elements = plan->elementsOf(batch, pass, firstColumn, width, options.vectorLanes);
@@ -268,7 +291,8 @@ llvm::Error CompilerState::contract(const Kernel &kernel) {
         int64_t element = lane < width ? elements[row * width + lane] : -1;
         return element < 0 ? ElementOrigin{} : ElementOrigin{0, element};
       });
-    auto made = constantTiles(rhs.value, floats ? factor : rhsValue.type, elements, pass.height, width);
+    auto made =
+        constantTiles(rhs.value, floats ? factor : rhsValue.type, elements, pass.height, width, unit.hemisphere);
     if (made)
       known = *made;
     return made;
@@ -397,11 +421,21 @@ llvm::Error CompilerState::follow(const Kernel &follower, graph::ValueId result,
 
 llvm::Expected<std::vector<WeightBlocks>> CompilerState::constantTiles(graph::ValueId id, ElementType factor,
                                                                        llvm::ArrayRef<int64_t> elements, int64_t height,
-                                                                       int64_t width) {
+                                                                       int64_t width, unsigned hemisphere) {
   auto digest = llvm::xxh3_128bits({reinterpret_cast<const uint8_t *>(elements.data()), elements.size() * 8});
-  auto [known, fresh] = weightTiles.try_emplace({id, width, digest.low64, digest.high64});
-  if (!fresh)
+  auto keyIn = [&](unsigned side) { return std::tuple(id, width, digest.low64, digest.high64, side); };
+  if (auto known = weightTiles.find(keyIn(hemisphere)); known != weightTiles.end())
     return known->second;
+  for (unsigned side = 0; side < machine.hemispheres; ++side)
+    if (auto other = weightTiles.find(keyIn(side)); other != weightTiles.end()) {
+      int64_t words = 0;
+      for (const WeightBlocks &tile : other->second)
+        words += tile.region->slicesNeeded() * tile.region->wordsNeeded();
+      if (words > wordsForSeconds)
+        return other->second;
+      wordsForSeconds -= words;
+    }
+  std::vector<WeightBlocks> &made = weightTiles[keyIn(hemisphere)];
   const graph::Value &value = graph.values[id];
   Tensor factors;
   if (value.data.valid()) {
@@ -426,12 +460,12 @@ llvm::Expected<std::vector<WeightBlocks>> CompilerState::constantTiles(graph::Va
         for (int64_t column = 0; column < width; ++column)
           to[row * vector + column] = from[(row * width + column) * bytes];
     }
-    auto made = weightsOf(value.name, data, height);
-    if (!made)
-      return made.takeError();
-    known->second.push_back(*made);
+    auto tile = weightsOf(value.name, data, height, hemisphere);
+    if (!tile)
+      return tile.takeError();
+    made.push_back(*tile);
   }
-  return known->second;
+  return made;
 }
 
 llvm::Error CompilerState::finishProduct(const Kernel &kernel, llvm::ArrayRef<unsigned> batch,

@@ -213,11 +213,7 @@ llvm::Expected<RegionPointer> CompilerState::streamTaps(TapProduct &product) {
   }
 
   // Blocks of rows: as many as give all planes the same work, and no more sums than there are.
-  struct Item {
-    const TapPlan::Batch *batch;
-    int64_t piece, first, count;
-  };
-  std::vector<Item> items;
+  std::vector<Block> items;
   auto unitCount = static_cast<int64_t>(units.size());
   int64_t sides = static_cast<int64_t>(plan.batches.size()) * (*result)->pieces;
   for (const TapPlan::Batch &batch : plan.batches) {
@@ -234,77 +230,135 @@ llvm::Expected<RegionPointer> CompilerState::streamTaps(TapProduct &product) {
     for (int64_t piece = 0; piece < (*result)->pieces; ++piece)
       for (int64_t block = 0; block < blocks; ++block) {
         int64_t first = block * count / blocks;
-        items.push_back({&batch, piece, first, (block + 1) * count / blocks - first});
+        items.push_back({&batch, piece, first, (block + 1) * count / blocks - first, {}, {}, false, {}, 0});
       }
   }
-  // Neighbouring blocks share a unit, so that each stays within its part of the values.
+  // Neighbouring blocks share a unit, so that each stays within its part of the values. Which unit is first changes,
+  // for products that do not fill all of them.
   auto itemCount = static_cast<int64_t>(items.size());
-  for (int64_t turn = 0; turn * unitCount < itemCount; ++turn)
-    for (int64_t number = 0; number < unitCount; ++number) {
-      int64_t begin = number * itemCount / unitCount, end = (number + 1) * itemCount / unitCount;
-      if (begin + turn >= end)
-        continue;
-      // Which unit is first changes, for products that do not fill all of them.
-      auto of = static_cast<size_t>((number + (itemCount < unitCount ? matrixTurn : 0)) % unitCount);
-      const Item &item = items[begin + turn];
-      if (llvm::Error error =
-              streamBlock(product, units[of], epilogues[of], *result, *item.batch, item.piece, item.first, item.count))
-        return std::move(error);
-    }
+  std::vector<std::vector<Block>> blocks(units.size());
+  for (int64_t number = 0; number < unitCount; ++number) {
+    auto of = static_cast<size_t>((number + (itemCount < unitCount ? matrixTurn : 0)) % unitCount);
+    for (int64_t item = number * itemCount / unitCount; item < (number + 1) * itemCount / unitCount; ++item)
+      blocks[of].push_back(std::move(items[item]));
+  }
   ++matrixTurn;
+  if (product.tilesAreThere) {
+    if (llvm::Error error = streamBlocks(product, units, epilogues, *result, blocks))
+      return std::move(error);
+    return *result;
+  }
+  // Tiles of computed values are made by products too, which must not come between those that share sums: those of one
+  // block of each unit, then the blocks.
+  for (size_t turn = 0; llvm::any_of(blocks, [&](const auto &list) { return turn < list.size(); }); ++turn) {
+    std::vector<std::vector<Block>> now(units.size());
+    for (size_t of = 0; of < units.size(); ++of)
+      if (turn < blocks[of].size()) {
+        now[of].push_back(std::move(blocks[of][turn]));
+        if (llvm::Error error = prepare(product, units[of], *result, now[of].front()))
+          return std::move(error);
+      }
+    if (llvm::Error error = streamBlocks(product, units, epilogues, *result, now))
+      return std::move(error);
+  }
   return *result;
 }
 
-llvm::Error CompilerState::streamBlock(const TapProduct &product, MatrixUnit unit, const Epilogue &epilogue,
-                                       const RegionPointer &result, const TapPlan::Batch &batch, int64_t piece,
-                                       int64_t first, int64_t count) {
+llvm::Error CompilerState::prepare(const TapProduct &product, MatrixUnit unit, const RegionPointer &result,
+                                   Block &block) {
+  if (!block.order.empty())
+    return llvm::Error::success();
   // Rows of padding that is zero add nothing: they take no part, except in the last pass, where all sums are finished.
   // That is one without padding, if there is one.
-  auto rowsOf = [&](const TapPlan::Pass &pass) { return llvm::ArrayRef(pass.rows).slice(first, count); };
+  auto rowsOf = [&](const TapPlan::Pass &pass) { return llvm::ArrayRef(pass.rows).slice(block.first, block.count); };
   auto paddingOf = [&](const TapPlan::Pass &pass) { return llvm::count(rowsOf(pass), TapPlan::padding); };
-  int64_t width = std::min(result->width, result->columns - piece * result->width);
-  std::vector<const TapPlan::Pass *> order;
-  for (const TapPlan::Pass &pass : batch.passes)
-    if ((product.padding != 0 || paddingOf(pass) < count) &&
-        product.plan->reaches(pass, piece * result->width, width, product.lhs->width))
+  int64_t width = std::min(result->width, result->columns - block.piece * result->width);
+  std::vector<const TapPlan::Pass *> &order = block.order;
+  for (const TapPlan::Pass &pass : block.batch->passes)
+    if ((product.padding != 0 || paddingOf(pass) < block.count) &&
+        product.plan->reaches(pass, block.piece * result->width, width, product.lhs->width))
       order.push_back(&pass);
   if (order.empty())
-    order.push_back(&batch.passes.front());
+    order.push_back(&block.batch->passes.front());
   auto last = llvm::min_element(order, [&](const auto *a, const auto *b) { return paddingOf(*a) < paddingOf(*b); });
   std::rotate(last, last + 1, order.end());
-  std::vector<bool> covered(count);
+  std::vector<bool> covered(block.count);
   for (const TapPlan::Pass *pass : llvm::drop_end(order))
-    for (int64_t i = 0; i < count; ++i)
+    for (int64_t i = 0; i < block.count; ++i)
       if (product.padding != 0 || rowsOf(*pass)[i] != TapPlan::padding)
         covered[i] = true;
-  bool fillFirst = order.size() > 1 && llvm::is_contained(covered, false);
-  std::vector<bool> started(count);
-  // Tiles of computed values are made by products too, which must not come between those that share sums.
-  std::vector<std::vector<WeightBlocks>> tiles;
+  block.fillFirst = order.size() > 1 && llvm::is_contained(covered, false);
+  block.started.resize(block.count);
   for (const TapPlan::Pass *pass : order) {
-    auto made = product.tilesOf(batch, *pass, piece * result->width, width);
+    auto made = product.tilesOf(*block.batch, *pass, block.piece * result->width, width, unit);
     if (!made)
       return made.takeError();
-    tiles.push_back(std::move(*made));
-  }
-  for (auto [number, pass] : llvm::enumerate(order)) {
-    install(unit, tiles[number], product.rhsType, pass->lane);
-    bool finishes = number + 1 == order.size();
-    std::vector<int32_t> rows; // what takes no part is `absent`
-    for (int32_t row : rowsOf(*pass))
-      rows.push_back(
-          row == TapPlan::padding && product.padding == 0 && !finishes && !(number == 0 && fillFirst) ? absent : row);
-    if (llvm::Error error = streamPass(product, unit, finishes ? &epilogue : nullptr, result, batch, *pass, piece,
-                                       first, rows, started))
-      return error;
+    block.tiles.push_back(std::move(*made));
   }
   return llvm::Error::success();
 }
 
-llvm::Error CompilerState::streamPass(const TapProduct &product, MatrixUnit unit, const Epilogue *epilogue,
-                                      const RegionPointer &result, const TapPlan::Batch &batch,
-                                      const TapPlan::Pass &pass, int64_t piece, int64_t first,
-                                      llvm::ArrayRef<int32_t> rows, std::vector<bool> &started) {
+llvm::Error CompilerState::streamBlocks(const TapProduct &product, llvm::ArrayRef<MatrixUnit> units,
+                                        llvm::ArrayRef<Epilogue> epilogues, const RegionPointer &result,
+                                        std::vector<std::vector<Block>> &blocks) {
+  std::vector<size_t> current(units.size()); // of a unit's blocks
+  std::vector<bool> loaded(units.size());    // the tile of the unit's next pass
+  while (true) {
+    // The unit that is free first goes on.
+    std::optional<size_t> chosen;
+    auto freeAt = [&](size_t of) { return planes[{units[of].hemisphere, units[of].plane}].lastActivation; };
+    for (size_t of = 0; of < units.size(); ++of)
+      if (current[of] < blocks[of].size() && (!chosen || freeAt(of) < freeAt(*chosen)))
+        chosen = of;
+    if (!chosen)
+      return llvm::Error::success();
+    MatrixUnit unit = units[*chosen];
+    Block &block = blocks[*chosen][current[*chosen]];
+    if (llvm::Error error = prepare(product, unit, result, block))
+      return error;
+    const std::vector<WeightBlocks> &tiles = block.tiles[block.done];
+    for (size_t number = 0; !loaded[*chosen] && number < tiles.size(); ++number)
+      load(unit, tiles, number);
+    use(unit, tiles, product.rhsType, block.order[block.done]->lane);
+    // The next tile is loaded while vectors stream through this one.
+    const std::vector<WeightBlocks> *next = nullptr;
+    if (block.done + 1 < block.order.size()) {
+      next = &block.tiles[block.done + 1];
+    } else if (current[*chosen] + 1 < blocks[*chosen].size()) {
+      Block &following = blocks[*chosen][current[*chosen] + 1];
+      if (llvm::Error error = prepare(product, unit, result, following))
+        return error;
+      next = &following.tiles.front();
+    }
+    loaded[*chosen] = next != nullptr;
+    int64_t half = machine.streams / 2;
+    auto prefetch = [&](int64_t of) {
+      for (size_t number = 0; next && number < next->size(); ++number)
+        if (machine.installFirstStream[unit.plane + static_cast<int64_t>(number)] / half == of)
+          load(unit, *next, number);
+    };
+    if (llvm::Error error = streamPass(product, unit, epilogues[*chosen], result, block, prefetch))
+      return error;
+    if (block.done == block.order.size())
+      ++current[*chosen];
+  }
+}
+
+llvm::Error CompilerState::streamPass(const TapProduct &product, MatrixUnit unit, const Epilogue &finish,
+                                      const RegionPointer &result, Block &block,
+                                      llvm::function_ref<void(int64_t half)> prefetch) {
+  const TapPlan::Batch &batch = *block.batch;
+  const TapPlan::Pass &pass = *block.order[block.done];
+  const int64_t piece = block.piece, first = block.first;
+  std::vector<bool> &started = block.started;
+  bool finishes = block.done + 1 == block.order.size();
+  const Epilogue *epilogue = finishes ? &finish : nullptr;
+  std::vector<int32_t> rows; // what takes no part is `absent`
+  for (int32_t row : llvm::ArrayRef(pass.rows).slice(first, block.count))
+    rows.push_back(row == TapPlan::padding && product.padding == 0 && !finishes && !(block.done == 0 && block.fillFirst)
+                       ? absent
+                       : row);
+  ++block.done;
   // Both planes of a pair are busy.
   std::vector<PlaneState *> states;
   for (int64_t plane = 0; plane < (product.lhsType == ProductType::F16 ? machine.tandem : 1); ++plane)
@@ -358,7 +412,11 @@ llvm::Error CompilerState::streamPass(const TapProduct &product, MatrixUnit unit
   // While the first half of the streams brings weights for one plane, vectors come on the other, and the other way
   // round.
   int64_t most = timetable.stepsTogether(), half = (total + 1) / 2;
+  prefetch(0);
+  int64_t prefetched = 0;
   for (int64_t done = 0; done < total;) {
+    if (done >= half && prefetched == 0)
+      prefetch(++prefetched);
     int64_t upper = done < half ? 1 : 0, count = std::min((upper ? half : total) - done, machine.repeatMaximum + 1);
     auto limit = [&](const Operand &operand) {
       if (std::vector<RowRun> runs = runsOf(operand, done, count); static_cast<int64_t>(runs.size()) > most)
@@ -449,6 +507,8 @@ llvm::Error CompilerState::streamPass(const TapProduct &product, MatrixUnit unit
       started[sums[done + k]] = true;
     done += count;
   }
+  if (prefetched == 0)
+    prefetch(1);
   return llvm::Error::success();
 }
 

@@ -11,8 +11,8 @@
 #include "target/tsp/Lower.h"
 #include "target/tsp/Orient.h"
 #include "target/tsp/Pack.h"
-#include "target/tsp/SplitChains.h"
 #include "target/tsp/SaveMoves.h"
+#include "target/tsp/SplitChains.h"
 #include "target/tsp/SplitInputs.h"
 
 #include "llvm/ADT/STLExtras.h"
@@ -134,6 +134,22 @@ llvm::Error CompilerState::begin() {
       for (unsigned read : {contraction->lhs, contraction->rhs})
         copiesOf[each.reads[read].value] = std::max<int64_t>(copiesOf[each.reads[read].value], 1);
   }
+  std::set<ValueId> factors; // constants that become tiles
+  for (size_t number = part.first; number < part.end; ++number)
+    if (isMatrixProduct(graph, graph.kernels[number]))
+      if (auto contraction = graph::inferContraction(graph, graph.kernels[number]))
+        factors.insert(graph.kernels[number].reads[contraction->rhs].value);
+  int64_t bytes = 0,
+          capacity = machine.hemispheres * machine.slices * machine.banks * machine.words * machine.vectorBytes();
+  for (ValueId value : factors)
+    if (graph.values[value].role == graph::ValueRole::Constant)
+      bytes += elementCount(graph.values[value].shape) *
+               static_cast<int64_t>(
+                   byteWidth(isFloat(graph.values[value].type) ? ElementType::f16 : graph.values[value].type));
+  // Tiles that planes of both hemispheres use lie in both, as far as half of the memory, less what the others fill
+  // beyond their elements, has room.
+  constexpr int64_t tilesPerElements = 2;
+  wordsForSeconds = (capacity / 2 - tilesPerElements * bytes) / machine.vectorBytes();
   node = nodeOf(part.first);
   current = part.first;
   for (size_t number : part.inputs)

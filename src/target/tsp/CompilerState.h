@@ -140,9 +140,11 @@ struct TapProduct {
   RegionPointer lhs;
   uint64_t padding = 0; // what a vector of padding holds
   ProductType lhsType = ProductType::F16, rhsType = ProductType::F16;
+  // Of `width` columns from `firstColumn` on, for a plane.
   std::function<llvm::Expected<std::vector<WeightBlocks>>(const TapPlan::Batch &batch, const TapPlan::Pass &pass,
-                                                          int64_t firstColumn, int64_t width)>
+                                                          int64_t firstColumn, int64_t width, MatrixUnit unit)>
       tilesOf;
+  bool tilesAreThere = false;          // they are constants: no product has to make them
   BlockExpression body;                // of the sums, which are its first input
   std::vector<Operand> operands;       // of the body; the first is no region
   std::vector<Operand> again;          // the same for the planes of the second hemisphere
@@ -421,7 +423,9 @@ private:
 
   // CompileProduct.cpp
   llvm::Error contract(const graph::Kernel &kernel);
-  llvm::Expected<WeightBlocks> weightsOf(const std::string &name, Tensor rows, int64_t height);
+  // `hemisphere`: where it is wanted, if there is room.
+  llvm::Expected<WeightBlocks> weightsOf(const std::string &name, Tensor rows, int64_t height,
+                                         std::optional<unsigned> hemisphere = std::nullopt);
   // A tile of values that are computed: from where each element of its rows comes; zeros where they come from nowhere.
   // Lanes beyond its columns hold anything.
   llvm::Expected<std::vector<WeightBlocks>>
@@ -429,8 +433,9 @@ private:
                llvm::function_ref<ElementOrigin(int64_t row, int64_t lane)> originOf);
   // Tiles of a constant, a plane for each byte of the type `factor` that is multiplied: for each of `height` rows and
   // `width` columns which element, or -1 for zero.
-  llvm::Expected<std::vector<WeightBlocks>>
-  constantTiles(graph::ValueId id, ElementType factor, llvm::ArrayRef<int64_t> elements, int64_t height, int64_t width);
+  llvm::Expected<std::vector<WeightBlocks>> constantTiles(graph::ValueId id, ElementType factor,
+                                                          llvm::ArrayRef<int64_t> elements, int64_t height,
+                                                          int64_t width, unsigned hemisphere);
   // Adds to a product's body what its sums start from; returns the sum.
   llvm::Expected<Register> addStart(const graph::Kernel &kernel, TapProduct &product, Register value);
   // Adds an elementwise kernel that reads the product's result, which is `value` in the body.
@@ -441,6 +446,9 @@ private:
                             const graph::Value &value);
   // Installs a tile; `tiles` of it are loaded, one plane of bytes after the other. `lane`: of the first row.
   void install(MatrixUnit unit, llvm::ArrayRef<WeightBlocks> tiles, ProductType type, int64_t lane = 0);
+  // The two parts of it: plane `number` of the unit loads its tile; all of them begin to use theirs.
+  void load(MatrixUnit unit, llvm::ArrayRef<WeightBlocks> tiles, size_t number);
+  void use(MatrixUnit unit, llvm::ArrayRef<WeightBlocks> tiles, ProductType type, int64_t lane);
   void multiply(MatrixUnit unit, const ProductRun &run);
 
   // CompileTaps.cpp
@@ -459,12 +467,25 @@ private:
   llvm::Expected<std::optional<Epilogue>> epilogueOf(const TapProduct &product, MatrixUnit unit,
                                                      const RegionPointer &result,
                                                      const std::vector<ChainLimits> &others);
-  llvm::Error streamBlock(const TapProduct &product, MatrixUnit unit, const Epilogue &epilogue,
-                          const RegionPointer &result, const TapPlan::Batch &batch, int64_t piece, int64_t first,
-                          int64_t count);
-  llvm::Error streamPass(const TapProduct &product, MatrixUnit unit, const Epilogue *epilogue,
-                         const RegionPointer &result, const TapPlan::Batch &batch, const TapPlan::Pass &pass,
-                         int64_t piece, int64_t first, llvm::ArrayRef<int32_t> rows, std::vector<bool> &started);
+  // Rows of the result that a unit works through, tile after tile.
+  struct Block {
+    const TapPlan::Batch *batch = nullptr;
+    int64_t piece = 0, first = 0, count = 0;
+    std::vector<const TapPlan::Pass *> order;
+    std::vector<std::vector<WeightBlocks>> tiles; // of the passes
+    bool fillFirst = false;                       // the first pass takes rows of padding too
+    std::vector<bool> started;                    // by row: its sum
+    size_t done = 0;                              // passes
+  };
+  llvm::Error prepare(const TapProduct &product, MatrixUnit unit, const RegionPointer &result, Block &block);
+  // What each unit has to do, one block after the other; passes of all units side by side.
+  llvm::Error streamBlocks(const TapProduct &product, llvm::ArrayRef<MatrixUnit> units,
+                           llvm::ArrayRef<Epilogue> epilogues, const RegionPointer &result,
+                           std::vector<std::vector<Block>> &blocks);
+  // The next pass of a block. `prefetch` is called when one half of the streams is free for weights: 0, the lower,
+  // or 1.
+  llvm::Error streamPass(const TapProduct &product, MatrixUnit unit, const Epilogue &epilogue,
+                         const RegionPointer &result, Block &block, llvm::function_ref<void(int64_t half)> prefetch);
   // What those who read a value read at the same time, as far as it is there already.
   std::vector<const Region *> companionsOf(graph::ValueId value) const;
   // The elementwise kernel that can work on a product's sums, all of whose other operands are there.
@@ -528,7 +549,8 @@ private:
   std::map<int64_t, WeightBlocks> onesTiles; // by rows
   RegionPointer laneChoices;                 // row j: lane j for every lane of a superlane
   // Tiles of constants: by value, width and a digest of which elements they have; one for each byte plane.
-  std::map<std::tuple<graph::ValueId, int64_t, uint64_t, uint64_t>, std::vector<WeightBlocks>> weightTiles;
+  std::map<std::tuple<graph::ValueId, int64_t, uint64_t, uint64_t, unsigned>, std::vector<WeightBlocks>> weightTiles;
+  int64_t wordsForSeconds = 0; // of tiles that lie in a hemisphere although the other one has them too
   std::map<std::string, std::optional<Stages>> stagesOf; // by expression
   std::map<std::tuple<std::string, std::vector<Direction>, Direction, Direction, unsigned>, std::optional<Chain>>
       chainOf;
@@ -543,6 +565,7 @@ private:
   // What is known of a plane between two products.
   struct PlaneState {
     int64_t loadable = 0;       // cycle from which the load buffers may be filled: after the last install
+    int64_t loaded = 0;         // dispatch of the last load
     int64_t installed = 0;      // dispatch of the last install
     int64_t lastActivation = 0; // dispatch
   };
