@@ -33,6 +33,11 @@ public:
       products(lhs, rhs, kernel.loops, write);
       return;
     }
+    if (!p.read && q.isZero())
+      if (std::optional<Write> corrected = startingFromCorrection(p.known, rhs, write)) {
+        products(lhs, rhs, kernel.loops, std::move(*corrected));
+        return;
+      }
     ValueId plain = rewriter.value(type, rewriter.shapeOf(write.value));
     Write toPlain = write;
     toPlain.value = plain;
@@ -119,83 +124,143 @@ private:
                         KernelKind::Contract);
   }
 
-  // The sums of one operand over the reduction, one for each point of the parallel loops that index it; and how the
-  // kernel's loops index them. `ones`: in which type the other operand is.
-  std::pair<ValueId, AccessMap> sumOf(const Read &read, ElementType ones) {
-    std::vector<Loop> nest;
+  // A read's sums over the reduction, one for each point of the parallel loops that index it.
+  struct Sums {
+    std::vector<Loop> nest; // these loops and the reductions
+    Read summed;            // over the nest
+    AccessMap inner;        // where the nest writes them
+    AccessMap map;          // how the kernel's loops index them
+    AccessMap reduced;      // the nest's reductions
+    Shape shape, depth;     // of the sums, of the reductions
+  };
+  Sums sumsOver(const Read &read) const {
+    Sums sums;
     std::vector<int64_t> place = renumbered(
         [&](unsigned loop) {
           return kernel.loops[loop].reduction || llvm::any_of(read.map, [&](const DimensionAccess &access) {
                    return coefficientOf(access, loop) != 0;
                  });
         },
-        &nest);
-    Shape shape, depth;
-    AccessMap map, inner, reduced;
+        &sums.nest);
     for (unsigned loop = 0; loop < kernel.loops.size(); ++loop) {
       if (place[loop] < 0)
         continue;
       auto number = static_cast<unsigned>(place[loop]);
       if (kernel.loops[loop].reduction) {
-        depth.push_back(kernel.loops[loop].extent);
-        reduced.push_back(loopIndex(number));
+        sums.depth.push_back(kernel.loops[loop].extent);
+        sums.reduced.push_back(loopIndex(number));
         continue;
       }
-      shape.push_back(kernel.loops[loop].extent);
-      map.push_back(loopIndex(loop));
-      inner.push_back(loopIndex(number));
+      sums.shape.push_back(kernel.loops[loop].extent);
+      sums.map.push_back(loopIndex(loop));
+      sums.inner.push_back(loopIndex(number));
     }
-    Read summed = read;
-    summed.map = renumber(read.map, place);
-    const Value &value = rewriter.graph.values[read.value];
-    if (value.role == ValueRole::Constant && value.data.valid())
-      return {rewriter.constant(constantSums(nest, summed, inner, shape)), std::move(map)};
-    ValueId sum = rewriter.value(type, shape);
-    Tensor one = Tensor::uninitialized(ones, depth);
+    sums.summed = read;
+    sums.summed.map = renumber(read.map, place);
+    return sums;
+  }
+
+  // The sums of one operand, and how the kernel's loops index them. `ones`: in which type the other operand is.
+  std::pair<ValueId, AccessMap> sumOf(const Read &read, ElementType ones) {
+    Sums sums = sumsOver(read);
+    if (isKnown(read.value))
+      return {rewriter.constant(constantOf(sums.shape, constantSums(sums))), std::move(sums.map)};
+    ValueId sum = rewriter.value(type, sums.shape);
+    Tensor one = Tensor::uninitialized(ones, sums.depth);
     std::vector<int64_t> values(static_cast<size_t>(one.elements()), 1);
     convert(ElementType::i64, values.data(), ones, one.mutableBytes(), values.size());
     Write write;
     write.value = sum;
-    write.map = inner;
+    write.map = sums.inner;
     write.combiner = Combiner::Sum;
     write.initialScalar = Scalar{type, 0};
-    products(std::move(summed), {rewriter.constant(std::move(one)), std::move(reduced), std::nullopt}, std::move(nest),
-             std::move(write));
-    return {sum, std::move(map)};
+    products(std::move(sums.summed), {rewriter.constant(std::move(one)), std::move(sums.reduced), std::nullopt},
+             std::move(sums.nest), std::move(write));
+    return {sum, std::move(sums.map)};
   }
 
-  Tensor constantSums(llvm::ArrayRef<Loop> nest, const Read &read, const AccessMap &map, const Shape &shape) const {
+  bool isKnown(ValueId id) const {
+    const Value &value = rewriter.graph.values[id];
+    return value.role == ValueRole::Constant && value.data.valid();
+  }
+  Tensor constantOf(const Shape &shape, llvm::ArrayRef<int64_t> elements) const {
+    return convert(Tensor::of<int64_t>(ElementType::i64, shape, elements), type);
+  }
+
+  // Of a known zero point of the first operand, and a second one that is known, the correction is a constant, from which
+  // the sums can start. Nothing when something is not known, or when they start from more than has one correction.
+  std::optional<Write> startingFromCorrection(int64_t zero, const Read &rhs, const Write &write) {
+    if (!isKnown(rhs.value) || (write.initial && (!isKnown(write.initial->value) || write.initial->padding)))
+      return std::nullopt;
+    Sums sums = sumsOver(rhs);
+    std::vector<int64_t> place(kernel.loops.size(), -1); // the kernel's loops that index the sums
+    for (auto [d, access] : llvm::enumerate(sums.map))
+      place[access.terms[0].first] = static_cast<int64_t>(d);
+    int64_t initial = 0;
+    if (write.initialScalar)
+      convert(write.initialScalar->type, &write.initialScalar->bits, ElementType::i64, &initial, 1);
+    std::vector<int64_t> start = constantSums(sums), before;
+    AccessMap beforeMap;
+    if (write.initial) {
+      for (const DimensionAccess &access : write.initial->map)
+        for (auto [loop, coefficient] : access.terms)
+          if (place[loop] < 0)
+            return std::nullopt;
+      before = valuesOf<int64_t>(rewriter.graph.values[write.initial->value].data);
+      beforeMap = renumber(write.initial->map, place);
+    }
+    std::vector<int64_t> point(sums.shape.size());
+    for (auto [number, element] : llvm::enumerate(start)) {
+      auto rest = static_cast<int64_t>(number);
+      for (size_t d = sums.shape.size(); d-- > 0;) {
+        point[d] = rest % sums.shape[d];
+        rest /= sums.shape[d];
+      }
+      int64_t from = initial;
+      if (write.initial)
+        from = before[indexAt(beforeMap, rewriter.graph.values[write.initial->value].shape, point)];
+      element = from - zero * element;
+    }
+    Write corrected = write;
+    corrected.initialScalar.reset();
+    corrected.initial = Read{rewriter.constant(constantOf(sums.shape, start)), sums.map, std::nullopt};
+    return corrected;
+  }
+
+  // The element's index at a point of the loops, -1 outside.
+  static int64_t indexAt(const AccessMap &access, const Shape &extents, llvm::ArrayRef<int64_t> point) {
+    int64_t index = 0;
+    for (auto [dimension, extent] : llvm::zip(access, extents)) {
+      int64_t at = dimension.offset;
+      for (auto [loop, coefficient] : dimension.terms)
+        at += coefficient * point[loop];
+      if (at < 0 || at >= extent)
+        return -1;
+      index = index * extent + at;
+    }
+    return index;
+  }
+
+  std::vector<int64_t> constantSums(const Sums &of) const {
+    const Read &read = of.summed;
     const Value &value = rewriter.graph.values[read.value];
-    std::vector<int64_t> elements = valuesOf<int64_t>(value.data), sums(static_cast<size_t>(elementCount(shape)));
+    std::vector<int64_t> elements = valuesOf<int64_t>(value.data), sums(static_cast<size_t>(elementCount(of.shape)));
     int64_t padding = 0, points = 1;
     if (read.padding)
       convert(read.padding->type, &read.padding->bits, ElementType::i64, &padding, 1);
-    for (const Loop &loop : nest)
+    for (const Loop &loop : of.nest)
       points *= loop.extent;
-    std::vector<int64_t> point(nest.size());
-    // The element's index at the point, -1 outside.
-    auto indexOf = [&](const AccessMap &access, const Shape &extents) {
-      int64_t index = 0;
-      for (auto [dimension, extent] : llvm::zip(access, extents)) {
-        int64_t at = dimension.offset;
-        for (auto [loop, coefficient] : dimension.terms)
-          at += coefficient * point[loop];
-        if (at < 0 || at >= extent)
-          return int64_t(-1);
-        index = index * extent + at;
-      }
-      return index;
-    };
+    std::vector<int64_t> point(of.nest.size());
     for (int64_t number = 0; number < points; ++number) {
       int64_t rest = number;
-      for (size_t loop = nest.size(); loop-- > 0;) {
-        point[loop] = rest % nest[loop].extent;
-        rest /= nest[loop].extent;
+      for (size_t loop = of.nest.size(); loop-- > 0;) {
+        point[loop] = rest % of.nest[loop].extent;
+        rest /= of.nest[loop].extent;
       }
-      int64_t from = indexOf(read.map, value.shape);
-      sums[indexOf(map, shape)] += from < 0 ? padding : elements[from];
+      int64_t from = indexAt(read.map, value.shape, point);
+      sums[indexAt(of.inner, of.shape, point)] += from < 0 ? padding : elements[from];
     }
-    return convert(Tensor::of<int64_t>(ElementType::i64, shape, sums), type);
+    return sums;
   }
 
   KernelRewriter &rewriter;

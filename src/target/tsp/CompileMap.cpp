@@ -198,6 +198,15 @@ llvm::Expected<Operand> CompilerState::operandOf(const Kernel &kernel, const Rea
   };
   auto originOf = [&](int64_t element) { return originIn(shape, resultStrides, element); };
   uint64_t padding = read.padding ? read.padding->bits : 0;
+  // Rows that are the same along a dimension are there once, unless they would be read a few at a time.
+  Shape distinct = shape;
+  for (size_t r = 0; r + 1 < shape.size(); ++r) {
+    int64_t inner = resultStrides[r] / columns;
+    if ((inner == 1 ? shape[r] : inner) >= machine.lanes &&
+        llvm::all_of(indices, [&](const Linear &index) { return index.steps[r] == 0; }))
+      distinct[r] = 1;
+  }
+  Shape distinctStrides = rowMajorStrides(distinct);
   // A constant is laid out so when the program is made; one row, if it has the same for all.
   if (const graph::Value &value = graph.values[read.value]; value.role == graph::ValueRole::Constant) {
     int64_t rows = rowsOf(shape);
@@ -211,33 +220,24 @@ llvm::Expected<Operand> CompilerState::operandOf(const Kernel &kernel, const Rea
     bool same = true;
     for (int64_t row = 1; row < rows && same; ++row)
       same = sameRow(row);
-    auto made = laidOut(value, same ? 1 : rows, columns, padding, [&](int64_t row, int64_t column) {
-      ElementOrigin origin = originOf(row * columns + column);
+    auto made = laidOut(value, same ? 1 : rowsOf(distinct), columns, padding, [&](int64_t row, int64_t column) {
+      ElementOrigin origin = originIn(distinct, distinctStrides, row * columns + column);
       return origin.source < 0 ? -1 : origin.index;
     });
     if (!made)
       return made.takeError();
-    operand = wholeOf(*made);
+    operand.region = *made;
     if (same)
-      operand.rows.assign(rows, 0);
-    return operand;
-  }
-  if (!mayMove)
+      return operand;
+  } else if (!mayMove) {
     return Operand();
-  // Rows that are the same along a dimension move once, unless they would be read a few at a time.
-  Shape distinct = shape;
-  for (size_t r = 0; r + 1 < shape.size(); ++r) {
-    int64_t inner = resultStrides[r] / columns;
-    if ((inner == 1 ? shape[r] : inner) >= machine.lanes &&
-        llvm::all_of(indices, [&](const Linear &index) { return index.steps[r] == 0; }))
-      distinct[r] = 1;
+  } else {
+    auto routed = route({*region}, Region::of((*region)->type, rowsOf(distinct), columns, machine.vectorBytes()),
+                        padding, [&](int64_t element) { return originIn(distinct, distinctStrides, element); });
+    if (!routed)
+      return routed.takeError();
+    operand.region = *routed;
   }
-  Shape distinctStrides = rowMajorStrides(distinct);
-  auto routed = route({*region}, Region::of((*region)->type, rowsOf(distinct), columns, machine.vectorBytes()), padding,
-                      [&](int64_t element) { return originIn(distinct, distinctStrides, element); });
-  if (!routed)
-    return routed.takeError();
-  operand.region = *routed;
   for (auto [row, index] : llvm::enumerate(operand.rows))
     for (size_t r = 0; r + 1 < shape.size(); ++r)
       if (distinct[r] > 1)

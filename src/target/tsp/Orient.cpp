@@ -9,6 +9,8 @@
 #include "llvm/ADT/EquivalenceClasses.h"
 #include "llvm/ADT/STLExtras.h"
 
+#include <cmath>
+#include <cstring>
 #include <map>
 
 namespace quadrille::tsp {
@@ -98,6 +100,9 @@ public:
   }
 
   void run() {
+    for (Kernel &kernel : graph.kernels)
+      if (canNarrowTable(kernel))
+        narrowTable(kernel);
     std::vector<bool> wanted(graph.values.size());
     for (const Kernel &kernel : graph.kernels)
       if (auto contraction = productOf(graph, kernel))
@@ -126,6 +131,93 @@ public:
   }
 
 private:
+  // Whether rows are picked from a constant whose elements f16 can hold, for kernels to which their rounding is no more
+  // than that of a product's operand.
+  bool canNarrowTable(const Kernel &kernel) const {
+    if (!isRowPick(graph, kernel))
+      return false;
+    const Value &table = graph.values[kernel.reads[0].value];
+    ValueId picked = kernel.writes[0].value;
+    return table.role == ValueRole::Constant && table.type == ElementType::f32 && !isOutput[picked] &&
+           llvm::all_of(uses.readers[picked], [&](size_t reader) { return isSmooth(reader, picked); }) &&
+           hasHalves(table);
+  }
+  // Only sums, products and the like come from the value: its relative error is one of about that size of their terms.
+  bool isSmooth(size_t reader, ValueId value) const {
+    if (reader >= graph.kernels.size() || !graph.kernels[reader].structured())
+      return false;
+    const Kernel &kernel = graph.kernels[reader];
+    std::vector<bool> comesFromIt;
+    for (const BlockInstruction &instruction : kernel.body.instructions) {
+      bool comes = instruction.opcode == BlockOpcode::Input && kernel.reads[instruction.immediate].value == value;
+      for (unsigned i = 0; i < operandCount(instruction.opcode); ++i)
+        comes = comes || comesFromIt[instruction.operands[i]];
+      if (comes && !isSmooth(instruction))
+        return false;
+      comesFromIt.push_back(comes);
+    }
+    return true;
+  }
+  static bool isSmooth(const BlockInstruction &instruction) {
+    switch (instruction.opcode) {
+    case BlockOpcode::Input:
+    case BlockOpcode::Add:
+    case BlockOpcode::Subtract:
+    case BlockOpcode::Multiply:
+    case BlockOpcode::MultiplyAdd:
+    case BlockOpcode::Minimum:
+    case BlockOpcode::Maximum:
+    case BlockOpcode::Negate:
+    case BlockOpcode::Absolute:
+      return true;
+    case BlockOpcode::Convert:
+      return isFloat(instruction.type);
+    default:
+      return false;
+    }
+  }
+  // Whether f16 rounds the elements of every row to within an ulp of the largest one: that one is finite, and no
+  // subnormal. Of absent weights that is taken for granted, as it is of those of products.
+  static bool hasHalves(const Value &table) {
+    if (!table.data.valid())
+      return true;
+    constexpr float largest = 65504, smallest = 0x1p-14F;
+    std::vector<float> row(static_cast<size_t>(table.shape[1]));
+    for (int64_t r = 0; r < table.shape[0]; ++r) {
+      size_t bytes = row.size() * sizeof(float);
+      std::memcpy(row.data(), table.data.bytes().data() + static_cast<size_t>(r) * bytes, bytes);
+      float most = 0;
+      bool held = true;
+      for (float element : row) {
+        most = std::max(most, std::abs(element));
+        held &= std::abs(element) <= largest; // not so of NaN
+      }
+      if (!held || (most != 0 && most < smallest))
+        return false;
+    }
+    return true;
+  }
+
+  void narrowTable(Kernel &kernel) {
+    auto [known, fresh] = tables.try_emplace(kernel.reads[0].value, static_cast<ValueId>(graph.values.size()));
+    if (fresh) {
+      Value table = graph.values[kernel.reads[0].value];
+      table.type = ElementType::f16;
+      table.origin.reset();
+      if (table.data.valid())
+        table.data = convert(table.data, ElementType::f16);
+      graph.values.push_back(std::move(table));
+      isOutput.push_back(false);
+      uses.readers.emplace_back();
+      uses.producers.emplace_back();
+    }
+    kernel.reads[0].value = known->second;
+    ValueId picked = kernel.writes[0].value;
+    graph.values[picked].type = ElementType::f16;
+    for (size_t reader : uses.readers[picked])
+      widenIn(reader, picked);
+  }
+
   // Whether what makes the value can round it itself: an elementwise kernel or a product, an extremum or a move of
   // values that can be held so.
   bool canNarrow(ValueId value) {
@@ -229,6 +321,7 @@ private:
   KernelGraph &graph;
   Uses uses;
   std::vector<bool> isOutput;
+  std::map<ValueId, ValueId> tables;                            // as they were, and as f16
   std::vector<std::pair<std::optional<size_t>, Kernel>> copies; // behind which kernel
 };
 
