@@ -1,0 +1,133 @@
+// Memory for values and weights, and chains that leave others alone.
+#include "target/tsp/Chain.h"
+#include "target/tsp/Placement.h"
+#include "target/tsp/TestProgram.h"
+
+#include "llvm/ADT/STLExtras.h"
+
+#include "gtest/gtest.h"
+
+namespace quadrille::tsp {
+namespace {
+
+Architecture card() {
+  return llvm::cantFail(Architecture::from(llvm::cantFail(machine::Machine::load("groqcard"))));
+}
+
+// Where a region lies: it may be gone since.
+struct Place {
+  std::vector<SliceName> slices;
+  uint8_t bank;
+  int64_t begin, end;
+  bool meets(const Place &other) const {
+    return bank == other.bank && begin < other.end && other.begin < end &&
+           llvm::any_of(slices, [&](SliceName slice) { return llvm::is_contained(other.slices, slice); });
+  }
+};
+Place placeOf(const Region &region) {
+  return {region.slices, region.bank, region.address, region.address + region.wordsNeeded()};
+}
+
+TEST(TspPlacement, ValuesFromBelowWeightsFromAbove) {
+  Architecture machine = card();
+  Placement placement(machine);
+  RegionPointer value = placement.allocate(Region::of(ElementType::f16, 100, 320, machine.vectorBytes()), {});
+  RegionPointer bias = placement.allocate(Region::of(ElementType::f32, 1, 320, machine.vectorBytes()), {}, std::nullopt,
+                                          /*anywhere=*/false, /*initial=*/true);
+  ASSERT_TRUE(value && bias);
+  EXPECT_EQ(value->address, 0);
+  EXPECT_EQ(bias->address, machine.words - 1);
+  EXPECT_EQ(bias->bank, 0); // single rows leave the other bank whole
+}
+
+// Values come and go: none lies on another one that is needed, and what is there when the program starts on nothing
+// that was ever written.
+TEST(TspPlacement, NothingLiesOnWhatIsNeeded) {
+  Architecture machine = card();
+  Placement placement(machine);
+  uint32_t state = 11;
+  auto next = [&](int64_t below) {
+    state = state * 1664525 + 1013904223;
+    return static_cast<int64_t>(state >> 16) % below;
+  };
+  std::vector<RegionPointer> live;
+  std::vector<Place> ever;
+  int64_t refused = 0;
+  for (int64_t i = 0; i < 600; ++i) {
+    bool initial = next(4) == 0;
+    constexpr ElementType types[] = {ElementType::u8, ElementType::f16, ElementType::f32};
+    Region shape = Region::of(types[next(3)], 1 + next(initial ? 40 : 900), 1 + next(700), machine.vectorBytes());
+    RegionPointer region = placement.allocate(shape, {}, std::nullopt, false, initial);
+    refused += !region;
+    if (!region)
+      continue;
+    Place place = placeOf(*region);
+    EXPECT_LE(place.end, machine.words);
+    for (const RegionPointer &other : live)
+      EXPECT_FALSE(place.meets(placeOf(*other)));
+    for (const Place &other : ever)
+      EXPECT_FALSE(initial && place.meets(other));
+    ever.push_back(place);
+    live.push_back(region);
+    if (live.size() > 30)
+      live.erase(live.begin() + next(30));
+  }
+  EXPECT_EQ(refused, 0); // 30 values take at most 30 * 4 * 2700 words of 88 * 8192
+}
+
+// Slices whose free words begin at different addresses: those that have some in common are found.
+TEST(TspPlacement, FindsSlicesWithCommonWords) {
+  Architecture machine = card();
+  Placement placement(machine);
+  // Single slices, each filled up to another address, so that none of the first ones has the same 1000 words free.
+  std::vector<RegionPointer> fillers;
+  int64_t usable = 0;
+  for (const std::vector<bool> &reserved : machine.reserved)
+    usable += llvm::count(reserved, false);
+  for (int64_t i = 0; i < usable * machine.banks / 2; ++i) {
+    fillers.push_back(placement.allocate(
+        Region::of(ElementType::u8, machine.words - 1000 - 7 * (i % 13), 320, machine.vectorBytes()), {}));
+    ASSERT_TRUE(fillers.back());
+  }
+  RegionPointer wide = placement.allocate(Region::of(ElementType::f32, 1000, 320, machine.vectorBytes()), {});
+  ASSERT_TRUE(wide);
+  for (const RegionPointer &filler : fillers)
+    EXPECT_FALSE(placeOf(*wide).meets(placeOf(*filler)));
+}
+
+TEST(TspChain, LeavesUnitsAndStreamsOfOthersAlone) {
+  Architecture machine = card();
+  BlockExpression body; // relu(sum + bias) as f16
+  body.inputs = {ElementType::f32, ElementType::f32};
+  Register sum = body.append(BlockOpcode::Input, ElementType::f32, {}, 0);
+  Register bias = body.append(BlockOpcode::Input, ElementType::f32, {}, 1);
+  Register zero = body.append(BlockOpcode::Constant, ElementType::f32, {}, 0);
+  Register added = body.append(BlockOpcode::Add, ElementType::f32, {sum, bias});
+  Register positive = body.append(BlockOpcode::Maximum, ElementType::f32, {added, zero});
+  body.results = {body.append(BlockOpcode::Convert, ElementType::f16, {positive})};
+  std::string reason;
+  auto first =
+      makeChain(body, {Direction::East, Direction::East}, Direction::East, Direction::West, 0, machine, reason);
+  ASSERT_TRUE(first) << reason;
+  ChainLimits taken;
+  for (const Chain::Operation &operation : first->operations)
+    taken.alus.push_back(operation.alu);
+  for (const Chain::Input &input : first->inputs)
+    taken.streams.push_back(input.stream);
+  for (const Chain::Output &output : first->outputs)
+    taken.streams.push_back(output.stream);
+  auto second = makeChain(body, {Direction::East, Direction::East}, Direction::East, Direction::West, 0, machine,
+                          reason, std::nullopt, taken);
+  ASSERT_TRUE(second) << reason;
+  for (const Chain::Operation &operation : second->operations)
+    EXPECT_FALSE(llvm::is_contained(taken.alus, operation.alu)) << operation.alu;
+  for (Source stream : taken.streams) {
+    for (const Chain::Input &input : second->inputs)
+      EXPECT_NE(input.stream.byte(), stream.byte());
+    for (const Chain::Output &output : second->outputs)
+      EXPECT_NE(output.stream.byte(), stream.byte());
+  }
+}
+
+} // namespace
+} // namespace quadrille::tsp
