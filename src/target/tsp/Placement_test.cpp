@@ -75,26 +75,6 @@ TEST(TspPlacement, NothingLiesOnWhatIsNeeded) {
   EXPECT_EQ(refused, 0); // 30 values take at most 30 * 4 * 2700 words of 88 * 8192
 }
 
-// Slices whose free words begin at different addresses: those that have some in common are found.
-TEST(TspPlacement, FindsSlicesWithCommonWords) {
-  Architecture machine = card();
-  Placement placement(machine);
-  // Single slices, each filled up to another address, so that none of the first ones has the same 1000 words free.
-  std::vector<RegionPointer> fillers;
-  int64_t usable = 0;
-  for (const std::vector<bool> &reserved : machine.reserved)
-    usable += llvm::count(reserved, false);
-  for (int64_t i = 0; i < usable * machine.banks / 2; ++i) {
-    fillers.push_back(placement.allocate(
-        Region::of(ElementType::u8, machine.words - 1000 - 7 * (i % 13), 320, machine.vectorBytes()), {}));
-    ASSERT_TRUE(fillers.back());
-  }
-  RegionPointer wide = placement.allocate(Region::of(ElementType::f32, 1000, 320, machine.vectorBytes()), {});
-  ASSERT_TRUE(wide);
-  for (const RegionPointer &filler : fillers)
-    EXPECT_FALSE(placeOf(*wide).meets(placeOf(*filler)));
-}
-
 TEST(TspChain, LeavesUnitsAndStreamsOfOthersAlone) {
   Architecture machine = card();
   BlockExpression body; // relu(sum + bias) as f16
