@@ -318,6 +318,35 @@ TEST_F(ZeroPoints, OfBatchedMatrices) {
   expectNoneLeft();
 }
 
+// What a known zero point of one operand and known elements of the other come to is where the sums start.
+TEST_F(ZeroPoints, OfConstantsAreWhereTheSumsStart) {
+  // loops: channel out 2, y 4, x 4, channel in 3, ky 3, kx 3; one element of padding before and after
+  std::vector<Loop> loops = {{2, false}, {4, false}, {4, false}, {3, true}, {3, true}, {3, true}};
+  AccessMap windows = {{0, {{3, 1}}}, {-1, {{1, 1}, {4, 1}}}, {-1, {{2, 1}, {5, 1}}}};
+  Read filter{b.constant("w", host::randomTensor(i8, {2, 3, 3, 3}, 4)), loopsMap({0, 3, 4, 5}), {}};
+  auto scalarConstant = [&](ElementType type, uint8_t value) {
+    return Read{b.constant("", Tensor::of<uint8_t>(type, {}, {value})), {}, {}};
+  };
+  for (uint64_t padding : {9, 0}) {
+    product(loops, {data(u8, {3, 4, 4}), windows, Scalar{u8, padding}}, filter, scalarConstant(u8, 9),
+            scalarConstant(i8, 0), 0, result(i32, {2, 4, 4}), loopsMap({0, 1, 2}));
+  }
+  // From a bias of each channel; one of each row of the result leaves no room for a correction of each channel.
+  product(loops, {data(u8, {3, 4, 4}), windows, Scalar{u8, 9}}, filter, scalarConstant(u8, 9), scalarConstant(i8, 0), 0,
+          result(i32, {2, 4, 4}), loopsMap({0, 1, 2}));
+  b.graph.kernels.back().writes[0].initialScalar.reset();
+  b.graph.kernels.back().writes[0].initial =
+      Read{b.constant("bias", host::randomTensor(i32, {2}, 5)), loopsMap({0}), {}};
+  EXPECT_EQ(splitZeroPoints(b.graph).kernels.size(), 3u);
+  product(loops, {data(u8, {3, 4, 4}), windows, Scalar{u8, 9}}, filter, scalarConstant(u8, 9), scalarConstant(i8, 0), 0,
+          result(i32, {2, 4, 4}), loopsMap({0, 1, 2}));
+  b.graph.kernels.back().writes[0].initialScalar.reset();
+  b.graph.kernels.back().writes[0].initial =
+      Read{b.constant("rows", host::randomTensor(i32, {4}, 6)), loopsMap({1}), {}};
+  EXPECT_EQ(splitZeroPoints(b.graph).kernels.size(), 5u);
+  expectNoneLeft();
+}
+
 TEST_F(ZeroPoints, OfConvolutionsWithPadding) {
   // loops: channel out 2, y 4, x 4, channel in 3, ky 3, kx 3; one element of padding before and after
   std::vector<Loop> loops = {{2, false}, {4, false}, {4, false}, {3, true}, {3, true}, {3, true}};
