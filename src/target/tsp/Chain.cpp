@@ -499,6 +499,17 @@ private:
 
 } // namespace
 
+ChainLimits Chain::taken() const {
+  ChainLimits limits;
+  for (const Operation &operation : operations)
+    limits.alus.push_back(operation.alu);
+  for (const Input &input : inputs)
+    limits.streams.push_back(input.stream);
+  for (const Output &output : outputs)
+    limits.streams.push_back(output.stream);
+  return limits;
+}
+
 bool hasType(ElementType type) {
   return aluType(type).has_value();
 }

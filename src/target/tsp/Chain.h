@@ -11,6 +11,12 @@
 
 namespace quadrille::tsp {
 
+// What other chains that run at the same time have taken.
+struct ChainLimits {
+  std::vector<unsigned> alus;
+  std::vector<Source> streams; // the first of each group
+};
+
 struct Chain {
   // A vector that comes on streams: a read of the expression, or a constant, the same in every lane.
   struct Input {
@@ -33,12 +39,8 @@ struct Chain {
   std::vector<Input> inputs;
   std::vector<Operation> operations;
   std::vector<Output> outputs; // one for each result of the expression
-};
 
-// What other chains that run at the same time have taken.
-struct ChainLimits {
-  std::vector<unsigned> alus;
-  std::vector<Source> streams; // the first of each group
+  ChainLimits taken() const;
 };
 
 // `inputs` says for each read from which direction it comes; constants come from `constants`, results leave in

@@ -330,7 +330,8 @@ llvm::Error CompilerState::map(const Kernel &kernel) {
       operands.push_back(std::move(*operand));
     }
     int64_t rows = elementCount(graph.values[result].shape) / lanesOf(packing);
-    auto made = stream(kernel.body, operands, rows, lanesOf(packing), isOutput[result] ? 0 : copiesOf[result]);
+    auto made = stream(kernel.body, operands, rows, lanesOf(packing), isOutput[result] ? 0 : copiesOf[result],
+                       /*segments=*/!isOutput[result]);
     if (!made)
       return made.takeError();
     regions[result] = made->front();
@@ -362,7 +363,8 @@ llvm::Error CompilerState::map(const Kernel &kernel) {
   if (!body)
     return body.takeError();
   const graph::ValueId written = kernel.writes[0].value;
-  auto results = stream(*body, operands, rowsOf(shape), columnsOf(shape), isOutput[written] ? 0 : copiesOf[written]);
+  auto results = stream(*body, operands, rowsOf(shape), columnsOf(shape), isOutput[written] ? 0 : copiesOf[written],
+                        /*segments=*/!isOutput[written]);
   if (!results)
     return results.takeError();
   for (auto [write, region] : llvm::zip(kernel.writes, *results))
@@ -417,7 +419,7 @@ llvm::Expected<RegionPointer> CompilerState::copyOf(const RegionPointer &from, l
 
 llvm::Expected<std::vector<RegionPointer>> CompilerState::stream(const BlockExpression &body,
                                                                  const std::vector<Operand> &operands, int64_t rows,
-                                                                 int64_t columns, int64_t copies) {
+                                                                 int64_t columns, int64_t copies, bool segments) {
   // The same expression comes again for each point of a reduction.
   auto [known, fresh] = stagesOf.try_emplace(body.print());
   std::string reason;
@@ -434,8 +436,8 @@ llvm::Expected<std::vector<RegionPointer>> CompilerState::stream(const BlockExpr
     std::vector<Operand> given;
     for (const Stage::Input &from : stage.inputs)
       given.push_back(from.read ? operands[*from.read] : Operand{made[from.stage][from.result], all, nullptr});
-    auto results =
-        streamStage(stage.body, std::move(given), rows, columns, &stage == &stages->list.back() ? copies : 0);
+    bool last = &stage == &stages->list.back();
+    auto results = streamStage(stage.body, std::move(given), rows, columns, last ? copies : 0, segments);
     if (!results)
       return results.takeError();
     made.push_back(std::move(*results));
@@ -541,7 +543,7 @@ CompilerState::constantsOf(const Chain &chain, std::vector<const Region *> avoid
 
 llvm::Expected<std::vector<RegionPointer>> CompilerState::streamStage(BlockExpression body,
                                                                       std::vector<Operand> operands, int64_t rows,
-                                                                      int64_t columns, int64_t copies) {
+                                                                      int64_t columns, int64_t copies, bool segments) {
   std::vector<Operand> kept = mergeReads(body, operands);
   std::vector<const Region *> together;
   if (llvm::Error error = separate(kept, together))
@@ -551,6 +553,14 @@ llvm::Expected<std::vector<RegionPointer>> CompilerState::streamStage(BlockExpre
     if (operand.region->columns == columns && operand.region->pieces > 1)
       widest = operand.region->width;
 
+  // Operands of as many rows that lie in segments: a chain for each can go through them at the same time.
+  int64_t segmentRows = 0;
+  for (const Operand &operand : kept)
+    if (operand.region->rows == rows && operand.region->pieces == 1)
+      segmentRows = std::max(segmentRows, operand.region->segmentRows);
+  constexpr int64_t fewRows = 256; // that are not worth more slices
+  if (segmentRows >= rows || rows < fewRows || !segments)
+    segmentRows = 0;
   // Several chains that do the same with other units and streams: the one that is free first is taken.
   struct Variant {
     Chain chain;
@@ -562,8 +572,17 @@ llvm::Expected<std::vector<RegionPointer>> CompilerState::streamStage(BlockExpre
   auto prepare = [&](std::optional<unsigned> side) -> llvm::Error {
     std::vector<const Region *> clear = together;
     for (Register result : body.results) {
-      auto region = allocate(Region::of(body.instructions[result].type, rows, columns, widest), clear,
-                             results.empty() ? side : std::optional(results[0]->hemisphere));
+      Region shape = Region::of(body.instructions[result].type, rows, columns, widest);
+      if (shape.pieces == 1)
+        shape.segmentRows = segmentRows;
+      auto beside = results.empty() ? side : std::optional(results[0]->hemisphere);
+      auto region = allocate(shape, clear, beside);
+      if (!region && shape.segmentRows) {
+        llvm::consumeError(region.takeError());
+        noRoom.reset();
+        shape.segmentRows = 0;
+        region = allocate(shape, clear, beside);
+      }
       if (!region && !side) { // perhaps when everything has moved
         reason = report(region.takeError()).message;
         return llvm::Error::success();
@@ -585,9 +604,16 @@ llvm::Expected<std::vector<RegionPointer>> CompilerState::streamStage(BlockExpre
       // Constants come from the west, or from the east.
       unsigned from = first % 2 == 0 ? west : east;
       Direction constants = from == west ? Direction::East : Direction::West, away = outwardOf(*results[0]);
-      auto [known, fresh] = chainOf.try_emplace(std::tuple(body.print(), directions, constants, away, first / 2));
-      if (fresh)
-        known->second = makeChain(body, directions, constants, away, first / 2, machine, reason);
+      // With segments the later ones leave the units and streams of the first one alone, if that is possible.
+      ChainLimits taken;
+      if (segmentRows && first >= 2 && !variants.empty())
+        taken = variants.front().chain.taken();
+      std::string kind = body.print() + (taken.alus.empty() ? "" : " beside");
+      auto [known, fresh] = chainOf.try_emplace(std::tuple(kind, directions, constants, away, first / 2));
+      for (const ChainLimits &limits : {taken, ChainLimits()})
+        if (fresh && !known->second)
+          known->second =
+              makeChain(body, directions, constants, away, first / 2, machine, reason, std::nullopt, limits);
       std::optional<Chain> chain = known->second;
       if (!chain)
         continue;
@@ -635,7 +661,8 @@ llvm::Expected<std::vector<RegionPointer>> CompilerState::streamStage(BlockExpre
   }
   for (int64_t piece = 0; piece < results[0]->pieces; ++piece)
     for (int64_t row = 0; row < rows;) {
-      int64_t count = rowsTogether(accessed, row, rows - row);
+      int64_t end = segmentRows ? std::min(rows, (row / segmentRows + 1) * segmentRows) : rows;
+      int64_t count = rowsTogether(accessed, row, end - row);
       Group best;
       int64_t start = std::numeric_limits<int64_t>::max();
       for (const Variant &variant : variants) {

@@ -202,12 +202,9 @@ llvm::Expected<RegionPointer> CompilerState::streamTaps(TapProduct &product) {
     for (auto [number, variant] : llvm::enumerate((*epilogue)->variants)) {
       if (number == others.size())
         others.push_back(sums);
-      for (const Chain::Operation &operation : variant.chain.operations)
-        others[number].alus.push_back(operation.alu);
-      for (const Chain::Input &input : variant.chain.inputs)
-        others[number].streams.push_back(input.stream);
-      for (const Chain::Output &output : variant.chain.outputs)
-        others[number].streams.push_back(output.stream);
+      ChainLimits taken = variant.chain.taken();
+      llvm::append_range(others[number].alus, taken.alus);
+      llvm::append_range(others[number].streams, taken.streams);
     }
     epilogues.push_back(std::move(**epilogue));
   }

@@ -241,12 +241,14 @@ private:
   // The same for all loops at once, of a kernel without reductions or of what a product starts from, with a row for
   // each row of the result as its packing has them.
   llvm::Expected<Operand> packedOperandOf(const graph::Kernel &kernel, const graph::Read &read);
-  // The expression for every row; makes the regions of its results, with `copies` more of each.
+  // The expression for every row; makes the regions of its results, with `copies` more of each. `segments`: they may
+  // lie in segments as their operands do, through which chains then go at the same time.
   llvm::Expected<std::vector<RegionPointer>> stream(const BlockExpression &body, const std::vector<Operand> &operands,
-                                                    int64_t rows, int64_t columns, int64_t copies = 0);
+                                                    int64_t rows, int64_t columns, int64_t copies = 0,
+                                                    bool segments = false);
   // The same for an expression that is one chain.
   llvm::Expected<std::vector<RegionPointer>> streamStage(BlockExpression body, std::vector<Operand> operands,
-                                                         int64_t rows, int64_t columns, int64_t copies);
+                                                         int64_t rows, int64_t columns, int64_t copies, bool segments);
   llvm::Expected<BlockExpression> withLoopNumbers(const graph::Kernel &kernel, llvm::ArrayRef<int64_t> point,
                                                   const Shape &shape, std::vector<Operand> &operands);
   llvm::Expected<RegionPointer> copyOf(const RegionPointer &from, llvm::ArrayRef<const Region *> avoid,
