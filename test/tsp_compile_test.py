@@ -70,6 +70,16 @@ def test_what_few_lanes_give_reaches_all(tmp_path, machine):
     np.testing.assert_array_equal(y, x[:, :20].sum(axis=1, keepdims=True) + x[:, 20:])
 
 
+# The numerator waits for its own denominator: units pass it on, more than one chain has on some machines.
+@pytest.mark.parametrize("machine", ["unit-tsp", "groqcard"])
+def test_a_value_needed_twice_at_different_times(tmp_path, machine):
+    x = np.random.default_rng(3).uniform(-4, 4, (3, 40)).astype(np.float32)
+    nodes = [helper.make_node("Abs", ["x"], ["a"]), helper.make_node("Add", ["a", "one"], ["b"]),
+             helper.make_node("Div", ["x", "b"], ["y"])]
+    y, _ = run(tmp_path, machine, nodes, x, x.shape, [("one", np.float32(1))])
+    np.testing.assert_allclose(y, x / (1 + np.abs(x)), rtol=1e-6)
+
+
 def test_softmax_and_normalisation_cost_a_few_passes(tmp_path):
     """128 rows of 128: far below an element at a time, which would be 16384 cycles for one operation."""
     x = np.random.default_rng(2).standard_normal((128, 128)).astype(np.float32)

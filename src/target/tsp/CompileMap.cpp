@@ -420,11 +420,14 @@ llvm::Expected<RegionPointer> CompilerState::copyOf(const RegionPointer &from, l
 llvm::Expected<std::vector<RegionPointer>> CompilerState::stream(const BlockExpression &body,
                                                                  const std::vector<Operand> &operands, int64_t rows,
                                                                  int64_t columns, int64_t copies, bool segments) {
+  // What comes once is there at one time: to have it again later takes units, so stages are cut knowing that.
+  BlockExpression merged = body;
+  std::vector<Operand> kept = mergeReads(merged, operands);
   // The same expression comes again for each point of a reduction.
-  auto [known, fresh] = stagesOf.try_emplace(body.print());
+  auto [known, fresh] = stagesOf.try_emplace(merged.print());
   std::string reason;
   if (fresh)
-    known->second = splitIntoStages(foldConstants(expand(body)), machine, reason);
+    known->second = splitIntoStages(foldConstants(expand(merged)), machine, reason);
   const std::optional<Stages> &stages = known->second;
   if (!stages)
     return internalError("no chain for an expression that had one: " + reason);
@@ -435,7 +438,7 @@ llvm::Expected<std::vector<RegionPointer>> CompilerState::stream(const BlockExpr
   for (const Stage &stage : stages->list) {
     std::vector<Operand> given;
     for (const Stage::Input &from : stage.inputs)
-      given.push_back(from.read ? operands[*from.read] : Operand{made[from.stage][from.result], all, nullptr});
+      given.push_back(from.read ? kept[*from.read] : Operand{made[from.stage][from.result], all, nullptr});
     bool last = &stage == &stages->list.back();
     auto results = streamStage(stage.body, std::move(given), rows, columns, last ? copies : 0, segments);
     if (!results)
@@ -541,10 +544,9 @@ CompilerState::constantsOf(const Chain &chain, std::vector<const Region *> avoid
   return constants;
 }
 
-llvm::Expected<std::vector<RegionPointer>> CompilerState::streamStage(BlockExpression body,
-                                                                      std::vector<Operand> operands, int64_t rows,
-                                                                      int64_t columns, int64_t copies, bool segments) {
-  std::vector<Operand> kept = mergeReads(body, operands);
+llvm::Expected<std::vector<RegionPointer>> CompilerState::streamStage(BlockExpression body, std::vector<Operand> kept,
+                                                                      int64_t rows, int64_t columns, int64_t copies,
+                                                                      bool segments) {
   std::vector<const Region *> together;
   if (llvm::Error error = separate(kept, together))
     return std::move(error);

@@ -247,7 +247,7 @@ private:
                                                     int64_t rows, int64_t columns, int64_t copies = 0,
                                                     bool segments = false);
   // The same for an expression that is one chain.
-  llvm::Expected<std::vector<RegionPointer>> streamStage(BlockExpression body, std::vector<Operand> operands,
+  llvm::Expected<std::vector<RegionPointer>> streamStage(BlockExpression body, std::vector<Operand> kept,
                                                          int64_t rows, int64_t columns, int64_t copies, bool segments);
   llvm::Expected<BlockExpression> withLoopNumbers(const graph::Kernel &kernel, llvm::ArrayRef<int64_t> point,
                                                   const Shape &shape, std::vector<Operand> &operands);
