@@ -163,6 +163,37 @@ void fuseElementwise(KernelGraph &graph, size_t longestBody) {
   removeKernels(graph, gone);
 }
 
+void fuseBetweenBytes(KernelGraph &graph, RewriteBody rewrite) {
+  constexpr size_t longestBody = 64;
+  auto isByte = [&](ValueId value) { return bitWidth(graph.values[value].type) == 8; };
+  std::vector<size_t> producer(graph.values.size(), ~size_t(0));
+  for (size_t k = 0; k < graph.kernels.size(); ++k) {
+    const Kernel &last = graph.kernels[k];
+    if (!isElementwise(last))
+      continue;
+    ValueId result = last.writes[0].value;
+    producer[result] = k;
+    if (!isByte(result))
+      continue;
+    Kernel whole = last;
+    auto next = [&] { return llvm::find_if(whole.reads, [&](const Read &read) { return !isByte(read.value); }); };
+    for (auto read = next(); read != whole.reads.end(); read = next()) {
+      size_t from = producer[read->value];
+      if (from == ~size_t(0) ||
+          elementCount(graph.values[read->value].shape) < elementCount(graph.values[result].shape) ||
+          !compose(graph.kernels[from], whole, static_cast<size_t>(read - whole.reads.begin()), longestBody))
+        break;
+    }
+    if (next() != whole.reads.end())
+      continue;
+    if (std::optional<BlockExpression> body = rewrite(whole.body)) {
+      whole.body = std::move(*body);
+      graph.kernels[k] = std::move(whole);
+    }
+  }
+  dropUnused(graph); // whose results are read no more
+}
+
 void absorbMoves(KernelGraph &graph, CanHave canHave) {
   std::vector<size_t> producers(graph.values.size(), ~size_t(0));
   for (size_t k = 0; k < graph.kernels.size(); ++k) {

@@ -11,6 +11,13 @@ namespace quadrille::graph {
 // `longestBody` instructions.
 void fuseElementwise(KernelGraph &graph, size_t longestBody);
 
+// A body in place of another one with the same inputs and results, if the target has a better one.
+using RewriteBody = llvm::function_ref<std::optional<BlockExpression>(const BlockExpression &body)>;
+
+// Puts the elementwise kernels that lead from bytes to a kernel with a result of bytes into that one, where `rewrite`
+// has a body for all of it.
+void fuseBetweenBytes(KernelGraph &graph, RewriteBody rewrite);
+
 // Whether the target can execute a contraction with the reads and the write that it now has.
 using CanHave = llvm::function_ref<bool(const KernelGraph &graph, const Kernel &kernel)>;
 

@@ -7,6 +7,7 @@
 #include "graph/KernelQueries.h"
 #include "numerics/Convert.h"
 #include "target/Refusal.h"
+#include "target/tsp/ByteFunctions.h"
 #include "target/tsp/CompilerState.h"
 #include "target/tsp/Lower.h"
 #include "target/tsp/Orient.h"
@@ -97,6 +98,7 @@ llvm::Expected<MachineGraph> machineGraph(const KernelGraph &original, const Arc
   multiplyPartsApart(graph);
   graph::dropUnused(graph);
   graph::absorbMoves(graph, isMatrixProduct);
+  graph::fuseBetweenBytes(graph, sumOfBytes);
   // Longer ones seldom find units.
   graph::fuseElementwise(graph, static_cast<size_t>(machine.alus) / 2);
   splitColumns(graph);
