@@ -7,6 +7,8 @@
 
 #include "llvm/ADT/STLExtras.h"
 
+#include <algorithm>
+
 namespace quadrille::graph {
 
 namespace {
@@ -28,20 +30,26 @@ public:
     ZeroPoint p = zeroPoint(contraction.lhsZeroPoint, contraction.lhsZeroConstant);
     ZeroPoint q = zeroPoint(contraction.rhsZeroPoint, contraction.rhsZeroConstant);
     const Write &write = kernel.writes[0];
-    const Read &lhs = kernel.reads[contraction.lhs], &rhs = kernel.reads[contraction.rhs];
+    const Read &lhs = kernel.reads[contraction.lhs];
+    Read rhs = kernel.reads[contraction.rhs];
+    std::vector<Read> parts = {rhs};
+    if (!q.read && q.known != 0 && isKnown(rhs.value) && !rhs.padding) {
+      parts = differences(rhs, q.known);
+      q.known = 0;
+    }
     if (p.isZero() && q.isZero()) { // zero points that are 0
-      products(lhs, rhs, kernel.loops, write);
+      productsOfParts(lhs, parts, write);
       return;
     }
     if (!p.read && q.isZero())
       if (std::optional<Write> corrected = startingFromCorrection(p.known, rhs, write)) {
-        products(lhs, rhs, kernel.loops, std::move(*corrected));
+        productsOfParts(lhs, parts, std::move(*corrected));
         return;
       }
     ValueId plain = rewriter.value(type, rewriter.shapeOf(write.value));
     Write toPlain = write;
     toPlain.value = plain;
-    products(lhs, rhs, kernel.loops, toPlain);
+    productsOfParts(lhs, parts, toPlain);
 
     std::vector<Loop> nest;
     std::vector<int64_t> place = renumbered([&](unsigned loop) { return !kernel.loops[loop].reduction; }, &nest);
@@ -124,6 +132,49 @@ private:
                         KernelKind::Contract);
   }
 
+  // Known factors less their zero point: bytes, or bytes and what is left where they are not enough. The read becomes
+  // one of the differences themselves.
+  std::vector<Read> differences(Read &rhs, int64_t zero) {
+    const Value &value = rewriter.graph.values[rhs.value];
+    Shape shape = value.shape;
+    std::vector<int64_t> elements = valuesOf<int64_t>(value.data);
+    for (int64_t &element : elements)
+      element -= zero;
+    auto [low, high] = std::minmax_element(elements.begin(), elements.end());
+    bool fits = low == elements.end() || (*low >= -128 && *high <= 127);
+    auto read = [&](ElementType as, llvm::ArrayRef<int64_t> of) {
+      Tensor wide = Tensor::of<int64_t>(ElementType::i64, shape, of);
+      return Read{rewriter.constant(convert(wide, as)), rhs.map, std::nullopt};
+    };
+    std::vector<Read> parts;
+    if (fits) {
+      parts.push_back(read(ElementType::i8, elements));
+    } else if (*low >= 0) {
+      parts.push_back(read(ElementType::u8, elements));
+    } else {
+      std::vector<int64_t> first = elements, rest = elements;
+      for (auto [element, kept, left] : llvm::zip(elements, first, rest)) {
+        kept = std::clamp<int64_t>(element, -128, 127);
+        left = element - kept;
+      }
+      parts = {read(ElementType::i8, first), read(ElementType::i8, rest)};
+    }
+    rhs = read(ElementType::i32, elements);
+    return parts;
+  }
+
+  // The sum of the products with each of the parts of the second operand.
+  void productsOfParts(const Read &lhs, llvm::ArrayRef<Read> parts, Write write) {
+    for (const Read &part : parts.drop_back()) {
+      Write sum = write;
+      sum.value = rewriter.value(type, rewriter.shapeOf(write.value));
+      write.initialScalar.reset();
+      write.initial = Read{sum.value, write.map, std::nullopt};
+      products(lhs, part, kernel.loops, std::move(sum));
+    }
+    products(lhs, parts.back(), kernel.loops, std::move(write));
+  }
+
   // A read's sums over the reduction, one for each point of the parallel loops that index it.
   struct Sums {
     std::vector<Loop> nest; // these loops and the reductions
@@ -187,8 +238,9 @@ private:
     return convert(Tensor::of<int64_t>(ElementType::i64, shape, elements), type);
   }
 
-  // Of a known zero point of the first operand, and a second one that is known, the correction is a constant, from which
-  // the sums can start. Nothing when something is not known, or when they start from more than has one correction.
+  // Of a known zero point of the first operand, and a second one that is known, the correction is a constant, from
+  // which the sums can start. Nothing when something is not known, or when they start from more than has one
+  // correction.
   std::optional<Write> startingFromCorrection(int64_t zero, const Read &rhs, const Write &write) {
     if (!isKnown(rhs.value) || (write.initial && (!isKnown(write.initial->value) || write.initial->padding)))
       return std::nullopt;

@@ -347,6 +347,31 @@ TEST_F(ZeroPoints, OfConstantsAreWhereTheSumsStart) {
   expectNoneLeft();
 }
 
+// Known factors less a known zero point: one product, or two where the differences are no bytes.
+TEST_F(ZeroPoints, OfConstantsAreSubtractedThere) {
+  std::vector<Loop> loops = {{3, false}, {4, false}, {5, true}}; // m, n, k
+  Read lhs{data(u8, {3, 5}), loopsMap({0, 2}), {}};
+  auto factors = [&](ElementType type, std::vector<uint8_t> bits) {
+    bits.resize(20, 7);
+    return Read{b.constant("w", Tensor::of<uint8_t>(type, {5, 4}, bits)), loopsMap({2, 1}), {}};
+  };
+  auto zero = [&](ElementType type, uint8_t value) {
+    return Read{b.constant("", Tensor::of<uint8_t>(type, {}, {value})), {}, {}};
+  };
+  size_t before = 0;
+  auto kernels = [&](Read rhs, Read q) {
+    product(loops, lhs, std::move(rhs), zero(u8, 9), std::move(q), 0, result(i32, {3, 4}), loopsMap({0, 1}));
+    size_t now = splitZeroPoints(b.graph).kernels.size(), added = now - before;
+    before = now;
+    return added;
+  };
+  EXPECT_EQ(kernels(factors(u8, {0, 3, 255}), zero(u8, 128)), 1u);     // -128 .. 127
+  EXPECT_EQ(kernels(factors(i8, {0x80, 3, 127}), zero(i8, 0x80)), 1u); // 0 .. 255
+  EXPECT_EQ(kernels(factors(u8, {0, 3, 255}), zero(u8, 125)), 2u);     // -125 .. 130
+  EXPECT_EQ(kernels(factors(i8, {0x80, 3, 127}), zero(i8, 100)), 2u);  // -228 .. 27
+  expectNoneLeft();
+}
+
 TEST_F(ZeroPoints, OfConvolutionsWithPadding) {
   // loops: channel out 2, y 4, x 4, channel in 3, ky 3, kx 3; one element of padding before and after
   std::vector<Loop> loops = {{2, false}, {4, false}, {4, false}, {3, true}, {3, true}, {3, true}};

@@ -23,9 +23,10 @@ struct CompilerState::Epilogue {
   std::vector<Variant> variants;
 };
 
-llvm::Expected<std::optional<CompilerState::Epilogue>>
-CompilerState::epilogueOf(const TapProduct &product, MatrixUnit unit, const RegionPointer &result,
-                          const std::vector<ChainLimits> &others) {
+llvm::Expected<std::optional<CompilerState::Epilogue>> CompilerState::epilogueOf(const TapProduct &product,
+                                                                                 MatrixUnit unit,
+                                                                                 const RegionPointer &result,
+                                                                                 llvm::ArrayRef<Beside> others) {
   Epilogue epilogue;
   if (product.body.isIdentity())
     return epilogue;
@@ -36,17 +37,23 @@ CompilerState::epilogueOf(const TapProduct &product, MatrixUnit unit, const Regi
   for (const std::vector<RegionPointer> &copies : {result->copies, product.lhs->copies})
     for (const RegionPointer &copy : copies)
       clear.push_back(copy.get());
-  for (const Operand &operand : llvm::drop_begin(product.operandsFor(unit))) {
+  for (const Operand &operand : llvm::drop_begin(product.operandsFor(unit)))
     directions.push_back(inwardOf(*operand.region));
-    clear.push_back(operand.region.get());
-  }
+  auto addOperands = [&](llvm::ArrayRef<Operand> operands) {
+    for (const Operand &operand : llvm::drop_begin(operands))
+      clear.push_back(operand.region.get());
+  };
+  addOperands(product.operands);
+  for (const auto &[other, operands] : product.again)
+    addOperands(operands);
   BlockExpression body = foldConstants(expand(product.body));
   std::string text = body.print();
   for (unsigned first = 0; first < mostVariants; ++first) {
     // Constants come from the other side than those of the other hemisphere's planes.
     unsigned from = (first + unit.hemisphere) % 2 == 0 ? west : east;
     Direction constants = from == west ? Direction::East : Direction::West;
-    const ChainLimits &taken = others[first % others.size()];
+    const Beside &beside = others[first % others.size()];
+    const ChainLimits &taken = beside.limits;
     std::string kind = text + std::to_string(sums.byte());
     for (unsigned alu : taken.alus)
       kind += " " + std::to_string(alu);
@@ -65,7 +72,14 @@ CompilerState::epilogueOf(const TapProduct &product, MatrixUnit unit, const Regi
     for (const Chain::Input &input : variant.chain.inputs)
       if (input.read == 0u)
         variant.shift = machine.multiply + machine.accumulate - machine.matrixOutputCoordinate() - input.cycle;
-    auto constantRegions = constantsOf(variant.chain, clear, from);
+    std::vector<const Region *> apart = clear;
+    llvm::append_range(apart, beside.constants);
+    auto constantRegions = constantsOf(variant.chain, apart, from);
+    if (!constantRegions) { // in the way of others
+      llvm::consumeError(constantRegions.takeError());
+      noRoom.reset();
+      constantRegions = constantsOf(variant.chain, clear, from);
+    }
     if (!constantRegions) { // without room another variant has to do
       llvm::consumeError(constantRegions.takeError());
       continue;
@@ -76,6 +90,13 @@ CompilerState::epilogueOf(const TapProduct &product, MatrixUnit unit, const Regi
   if (epilogue.variants.empty())
     return std::nullopt;
   return epilogue;
+}
+
+// Arithmetic units that an expression takes.
+static int64_t unitsOf(const BlockExpression &body) {
+  return llvm::count_if(foldConstants(expand(body)).instructions, [](const BlockInstruction &instruction) {
+    return operandCount(instruction.opcode) > 0 && instruction.opcode != BlockOpcode::RoundEven;
+  });
 }
 
 std::vector<Operand> CompilerState::readAgain(llvm::ArrayRef<Operand> operands, llvm::ArrayRef<Operand> separated,
@@ -158,8 +179,10 @@ llvm::Expected<RegionPointer> CompilerState::streamTaps(TapProduct &product) {
   Region shape = Region::of(type, rows, plan.resultColumns, machine.vectorBytes());
   constexpr int64_t mostSpread = 8, fewRows = 64; // slices; rows that are not worth it
   shape.spread = shape.pieces > 1 && shape.pieces * shape.bytes() <= mostSpread;
-  if (!product.isOutput && rows >= fewRows && shape.slicesNeeded() <= mostSpread)
-    shape.segmentRows = (rows + 1) / 2;
+  // As many segments as there are planes that write at once, or two of what has many bytes.
+  for (auto segments = static_cast<int64_t>(units.size()); segments > 1 && !shape.segmentRows; segments /= 2)
+    if (!product.isOutput && rows >= fewRows && shape.slicesNeeded() * segments <= 2 * mostSpread)
+      shape.segmentRows = (rows + segments - 1) / segments;
   if (shape.segmentRows && shape.wordsNeeded() > machine.words)
     shape.segmentRows = 0; // as many as it needs
   if (product.isOutput)
@@ -170,7 +193,14 @@ llvm::Expected<RegionPointer> CompilerState::streamTaps(TapProduct &product) {
   std::vector<Operand> operands = product.operands;
   if (llvm::Error error = separate(product.operands, avoid))
     return std::move(error);
-  product.again = readAgain(operands, product.operands, avoid);
+  // So many chains find units beside each other; the planes take turns with them.
+  auto unitCount = static_cast<int64_t>(units.size());
+  int64_t sets = std::clamp<int64_t>(machine.alus / std::max<int64_t>(unitsOf(product.body), 1), 2, unitCount);
+  for (int64_t number = 1; number < unitCount; ++number)
+    if (int64_t set = number % sets; set == number)
+      product.again.emplace_back(units[number], readAgain(operands, product.operands, avoid));
+    else if (set > 0)
+      product.again.emplace_back(units[number], product.operandsFor(units[set]));
   // If there is room, apart from what will be read together with it.
   std::vector<const Region *> apart = avoid;
   if (product.value)
@@ -191,27 +221,41 @@ llvm::Expected<RegionPointer> CompilerState::streamTaps(TapProduct &product) {
   ChainLimits sums;
   for (MatrixUnit unit : units)
     sums.streams.push_back(streamOf(machine.inward(unit.hemisphere), machine.resultStream(unit.plane)));
-  std::vector<ChainLimits> others = {sums};
+  std::vector<std::vector<Beside>> taken(sets); // by set and variant
   std::vector<Epilogue> epilogues;
-  for (MatrixUnit unit : units) {
-    auto epilogue = epilogueOf(product, unit, *result, others);
+  for (int64_t number = 0; number < unitCount; ++number) {
+    std::vector<Beside> others = {{sums, {}}};
+    for (int64_t set = 0; set < sets; ++set)
+      for (auto [variant, beside] : llvm::enumerate(taken[set])) {
+        if (set == number % sets)
+          continue;
+        if (variant == others.size())
+          others.push_back({sums, {}});
+        llvm::append_range(others[variant].limits.alus, beside.limits.alus);
+        llvm::append_range(others[variant].limits.streams, beside.limits.streams);
+        llvm::append_range(others[variant].constants, beside.constants);
+      }
+    auto epilogue = epilogueOf(product, units[number], *result, others);
     if (!epilogue)
       return epilogue.takeError();
     if (!*epilogue)
       return RegionPointer();
-    for (auto [number, variant] : llvm::enumerate((*epilogue)->variants)) {
-      if (number == others.size())
-        others.push_back(sums);
-      ChainLimits taken = variant.chain.taken();
-      llvm::append_range(others[number].alus, taken.alus);
-      llvm::append_range(others[number].streams, taken.streams);
+    for (auto [variant, made] : llvm::enumerate((*epilogue)->variants)) {
+      std::vector<Beside> &own = taken[number % sets];
+      if (variant == own.size())
+        own.emplace_back();
+      ChainLimits limits = made.chain.taken();
+      llvm::append_range(own[variant].limits.alus, limits.alus);
+      llvm::append_range(own[variant].limits.streams, limits.streams);
+      for (const RegionPointer &constant : made.constants)
+        if (constant)
+          own[variant].constants.push_back(constant.get());
     }
     epilogues.push_back(std::move(**epilogue));
   }
 
   // Blocks of rows: as many as give all planes the same work, and no more sums than there are.
   std::vector<Block> items;
-  auto unitCount = static_cast<int64_t>(units.size());
   int64_t sides = static_cast<int64_t>(plan.batches.size()) * (*result)->pieces;
   for (const TapPlan::Batch &batch : plan.batches) {
     auto count = static_cast<int64_t>(batch.resultRows.size());

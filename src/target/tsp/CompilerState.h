@@ -134,7 +134,10 @@ std::optional<BlockOpcode> operationOf(graph::Combiner combiner);
 
 // A product whose operands lie as a plan wants them, and what becomes of its sums.
 struct TapProduct {
-  const std::vector<Operand> &operandsFor(MatrixUnit unit) const { return unit.hemisphere == east ? again : operands; }
+  const std::vector<Operand> &operandsFor(MatrixUnit unit) const {
+    auto own = llvm::find_if(again, [&](const auto &each) { return each.first == unit; });
+    return own == again.end() ? operands : own->second;
+  }
 
   const TapPlan *plan = nullptr;
   RegionPointer lhs;
@@ -144,10 +147,11 @@ struct TapProduct {
   std::function<llvm::Expected<std::vector<WeightBlocks>>(const TapPlan::Batch &batch, const TapPlan::Pass &pass,
                                                           int64_t firstColumn, int64_t width, MatrixUnit unit)>
       tilesOf;
-  bool tilesAreThere = false;          // they are constants: no product has to make them
-  BlockExpression body;                // of the sums, which are its first input
-  std::vector<Operand> operands;       // of the body; the first is no region
-  std::vector<Operand> again;          // the same for the planes of the second hemisphere
+  bool tilesAreThere = false;    // they are constants: no product has to make them
+  BlockExpression body;          // of the sums, which are its first input
+  std::vector<Operand> operands; // of the body; the first is no region
+  // The same for planes that read them at the same time as the first one does.
+  std::vector<std::pair<MatrixUnit, std::vector<Operand>>> again;
   bool isOutput = false;               // the result, of the program
   int64_t copies = 0;                  // of the result
   std::optional<graph::ValueId> value; // that the result is
@@ -247,8 +251,8 @@ private:
                                                     int64_t rows, int64_t columns, int64_t copies = 0,
                                                     bool segments = false);
   // The same for an expression that is one chain.
-  llvm::Expected<std::vector<RegionPointer>> streamStage(BlockExpression body, std::vector<Operand> kept,
-                                                         int64_t rows, int64_t columns, int64_t copies, bool segments);
+  llvm::Expected<std::vector<RegionPointer>> streamStage(BlockExpression body, std::vector<Operand> kept, int64_t rows,
+                                                         int64_t columns, int64_t copies, bool segments);
   llvm::Expected<BlockExpression> withLoopNumbers(const graph::Kernel &kernel, llvm::ArrayRef<int64_t> point,
                                                   const Shape &shape, std::vector<Operand> &operands);
   llvm::Expected<RegionPointer> copyOf(const RegionPointer &from, llvm::ArrayRef<const Region *> avoid,
@@ -465,10 +469,14 @@ private:
   void addCopies(const RegionPointer &region, llvm::ArrayRef<const Region *> avoid, int64_t count);
   struct Epilogue;
   static constexpr int32_t absent = -2; // of a pass: a row that takes no part
-  // `others`: by variant, what those of other planes have taken.
+  // What chains of other planes have taken that run at the same time, and where their constants lie.
+  struct Beside {
+    ChainLimits limits;
+    std::vector<const Region *> constants;
+  };
+  // `others`: by variant.
   llvm::Expected<std::optional<Epilogue>> epilogueOf(const TapProduct &product, MatrixUnit unit,
-                                                     const RegionPointer &result,
-                                                     const std::vector<ChainLimits> &others);
+                                                     const RegionPointer &result, llvm::ArrayRef<Beside> others);
   // Rows of the result that a unit works through, tile after tile.
   struct Block {
     const TapPlan::Batch *batch = nullptr;

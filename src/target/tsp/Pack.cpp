@@ -18,12 +18,6 @@ using graph::ValueId;
 
 namespace {
 
-// The kernel that alone reads a value; null when there are others, or it is an output.
-const Kernel *readerOf(const KernelGraph &graph, const graph::Uses &uses, ValueId value) {
-  llvm::ArrayRef<size_t> readers = uses.readers[value];
-  return readers.size() == 1 && readers[0] < graph.kernels.size() ? &graph.kernels[readers[0]] : nullptr;
-}
-
 std::vector<int64_t> divisorsOf(int64_t number) {
   std::vector<int64_t> divisors;
   for (int64_t divisor = 1; divisor <= number; ++divisor)
@@ -39,15 +33,8 @@ void packInputs(const KernelGraph &graph, const Architecture &machine, std::vect
     std::vector<ValueId> values = {input};
     std::vector<const Kernel *> products;
     bool others = false;
-    for (size_t number : uses.readers[input]) {
+    auto add = [&](size_t number, ValueId read) {
       const Kernel *reader = number < graph.kernels.size() ? &graph.kernels[number] : nullptr;
-      ValueId read = input;
-      if (reader && graph::isElementwise(*reader) && reader->reads.size() == 1 &&
-          graph::readsOwnElement(graph, *reader, reader->reads[0])) {
-        read = reader->writes[0].value;
-        values.push_back(read);
-        reader = readerOf(graph, uses, read);
-      }
       auto contraction =
           reader && isMatrixProduct(graph, *reader) ? graph::inferContraction(graph, *reader) : std::nullopt;
       others |=
@@ -55,6 +42,17 @@ void packInputs(const KernelGraph &graph, const Architecture &machine, std::vect
           (!products.empty() && (reader->reads[contraction->lhs].map != products[0]->reads[contraction->lhs].map ||
                                  packings[reader->writes[0].value] != packings[products[0]->writes[0].value]));
       products.push_back(reader);
+    };
+    for (size_t number : uses.readers[input]) {
+      const Kernel *reader = number < graph.kernels.size() ? &graph.kernels[number] : nullptr;
+      if (reader && graph::isElementwise(*reader) && reader->reads.size() == 1 &&
+          graph::readsOwnElement(graph, *reader, reader->reads[0])) {
+        values.push_back(reader->writes[0].value);
+        for (size_t next : uses.readers[values.back()])
+          add(next, values.back());
+      } else {
+        add(number, input);
+      }
     }
     if (others || products.empty())
       continue;
