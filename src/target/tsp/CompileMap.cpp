@@ -555,14 +555,24 @@ llvm::Expected<std::vector<RegionPointer>> CompilerState::streamStage(BlockExpre
     if (operand.region->columns == columns && operand.region->pieces > 1)
       widest = operand.region->width;
 
-  // Operands of as many rows that lie in segments: a chain for each can go through them at the same time.
-  int64_t segmentRows = 0;
-  for (const Operand &operand : kept)
-    if (operand.region->rows == rows && operand.region->pieces == 1)
-      segmentRows = std::max(segmentRows, operand.region->segmentRows);
-  constexpr int64_t fewRows = 256; // that are not worth more slices
-  if (segmentRows >= rows || rows < fewRows || !segments)
-    segmentRows = 0;
+  // Operands that lie in segments, and pieces in slices of their own: a chain for each can go through them at the same
+  // time, where their rows are in the order of those of the result.
+  int64_t parts = 1, pieces = 1;
+  for (const Operand &operand : kept) {
+    const Region &region = *operand.region;
+    if (region.spread || region.pieces == 1)
+      parts = std::max(parts, region.segments());
+    if (region.spread && region.rows == rows)
+      pieces = std::max(pieces, region.pieces);
+  }
+  constexpr int64_t fewRows = 256, mostSlices = 16; // vectors that are not worth more slices
+  if (rows * pieces < fewRows || !segments)
+    parts = pieces = 1;
+  int64_t segmentRows = parts > 1 ? (rows + parts - 1) / parts : 0;
+  // Of bytes each plane reads a copy of its own, unless several planes find their part in segments.
+  if (parts == 1 && copies > 0 && rows >= fewRows && segments && columns <= widest &&
+      bitWidth(body.instructions[body.results[0]].type) == 8)
+    copies = std::max(copies, machine.hemispheres * machine.planes - 1);
   // Several chains that do the same with other units and streams: the one that is free first is taken.
   struct Variant {
     Chain chain;
@@ -575,14 +585,18 @@ llvm::Expected<std::vector<RegionPointer>> CompilerState::streamStage(BlockExpre
     std::vector<const Region *> clear = together;
     for (Register result : body.results) {
       Region shape = Region::of(body.instructions[result].type, rows, columns, widest);
-      if (shape.pieces == 1)
+      shape.spread = pieces > 1 && shape.pieces == pieces && shape.slicesNeeded() * pieces <= mostSlices;
+      if (shape.pieces == 1 || shape.spread)
         shape.segmentRows = segmentRows;
+      if (shape.slicesNeeded() > mostSlices)
+        shape.segmentRows = 0;
       auto beside = results.empty() ? side : std::optional(results[0]->hemisphere);
       auto region = allocate(shape, clear, beside);
-      if (!region && shape.segmentRows) {
+      if (!region && (shape.segmentRows || shape.spread)) {
         llvm::consumeError(region.takeError());
         noRoom.reset();
         shape.segmentRows = 0;
+        shape.spread = false;
         region = allocate(shape, clear, beside);
       }
       if (!region && !side) { // perhaps when everything has moved
@@ -608,7 +622,7 @@ llvm::Expected<std::vector<RegionPointer>> CompilerState::streamStage(BlockExpre
       Direction constants = from == west ? Direction::East : Direction::West, away = outwardOf(*results[0]);
       // With segments the later ones leave the units and streams of the first one alone, if that is possible.
       ChainLimits taken;
-      if (segmentRows && first >= 2 && !variants.empty())
+      if ((segmentRows || pieces > 1) && first >= 2 && !variants.empty())
         taken = variants.front().chain.taken();
       std::string kind = body.print() + (taken.alus.empty() ? "" : " beside");
       auto [known, fresh] = chainOf.try_emplace(std::tuple(kind, directions, constants, away, first / 2));

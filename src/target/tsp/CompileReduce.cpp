@@ -381,6 +381,7 @@ llvm::Expected<std::vector<RegionPointer>> CompilerState::reduceByRow(const Kern
 }
 
 llvm::Expected<std::vector<RegionPointer>> CompilerState::reduceByPoint(const Kernel &kernel, const Shape &shape) {
+  const graph::ValueId written = kernel.writes[0].value;
   int64_t rows = rowsOf(shape), columns = columnsOf(shape), points = graph::reductionPoints(kernel);
   std::vector<int64_t> all(rows);
   for (auto [row, index] : llvm::enumerate(all))
@@ -443,7 +444,8 @@ llvm::Expected<std::vector<RegionPointer>> CompilerState::reduceByPoint(const Ke
     }
     for (const std::optional<Register> &result : results)
       body.results.push_back(*result);
-    auto made = stream(body, operands, rows, columns);
+    auto made = stream(body, operands, rows, columns, number == points && !isOutput[written] ? copiesOf[written] : 0,
+                       /*segments=*/!isOutput[written]);
     if (!made)
       return made.takeError();
     sums = std::move(*made);

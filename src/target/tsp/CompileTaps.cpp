@@ -181,7 +181,8 @@ llvm::Expected<RegionPointer> CompilerState::streamTaps(TapProduct &product) {
   shape.spread = shape.pieces > 1 && shape.pieces * shape.bytes() <= mostSpread;
   // As many segments as there are planes that write at once, or two of what has many bytes.
   for (auto segments = static_cast<int64_t>(units.size()); segments > 1 && !shape.segmentRows; segments /= 2)
-    if (!product.isOutput && rows >= fewRows && shape.slicesNeeded() * segments <= 2 * mostSpread)
+    if (!product.isOutput && rows >= fewRows && shape.slicesNeeded() <= mostSpread &&
+        shape.slicesNeeded() * segments <= std::max(mostSpread, 2 * shape.slicesNeeded()))
       shape.segmentRows = (rows + segments - 1) / segments;
   if (shape.segmentRows && shape.wordsNeeded() > machine.words)
     shape.segmentRows = 0; // as many as it needs
@@ -414,8 +415,11 @@ llvm::Error CompilerState::streamPass(const TapProduct &product, MatrixUnit unit
   };
   // Each unit reads a copy of its own.
   Region *from = product.lhs.get();
-  if (!product.lhs->copies.empty() && unit.hemisphere == east)
-    from = product.lhs->copies.front().get();
+  auto copies = static_cast<int64_t>(product.lhs->copies.size());
+  int64_t number =
+      unit.plane / (product.lhsType == ProductType::F16 ? machine.tandem : 1) * machine.hemispheres + unit.hemisphere;
+  if (int64_t copy = number % (copies + 1))
+    from = product.lhs->copies[copy - 1].get();
   Operand activations{RegionPointer(RegionPointer(), from), {}, nullptr};
   std::vector<int64_t> sums; // of the rows that take part
   for (auto [i, row] : llvm::enumerate(rows))
