@@ -162,6 +162,51 @@ void CompilerState::addCopies(const RegionPointer &region, llvm::ArrayRef<const 
     }
 }
 
+llvm::Error CompilerState::readApart(TapProduct &product, llvm::ArrayRef<MatrixUnit> units, const Region &result) {
+  std::vector<RegionPointer> regions = {product.lhs};
+  for (const RegionPointer &copy : product.lhs->copies)
+    regions.push_back(RegionPointer(product.lhs, copy.get()));
+  bool padded = false;
+  for (const TapPlan::Batch &batch : product.plan->batches)
+    for (const TapPlan::Pass &pass : batch.passes)
+      padded |= llvm::is_contained(pass.rows, TapPlan::padding);
+  std::vector<const Region *> clear = {&result};
+  for (const RegionPointer &copy : result.copies)
+    clear.push_back(copy.get());
+  auto addOperands = [&](llvm::ArrayRef<Operand> operands) {
+    for (const Operand &operand : operands) {
+      clear.push_back(operand.region.get());
+      clear.push_back(operand.padding.get());
+    }
+  };
+  addOperands(product.operands);
+  for (const auto &[unit, operands] : product.again)
+    addOperands(operands);
+  for (auto [number, unit] : llvm::enumerate(units)) {
+    Operand own{regions[number % regions.size()], {}, nullptr};
+    if (padded) {
+      // Where others read neither their vectors nor their padding, if there is room.
+      std::vector<const Region *> apart = clear;
+      for (const RegionPointer &other : regions)
+        if (other != own.region)
+          apart.push_back(other.get());
+      for (const auto &[of, read] : product.reads)
+        apart.push_back(read.padding.get());
+      auto splat = splatRegion(own.region->type, product.padding, apart, own.region->hemisphere);
+      if (!splat) {
+        llvm::consumeError(splat.takeError());
+        noRoom.reset();
+        splat = splatRegion(own.region->type, product.padding, clear, own.region->hemisphere);
+      }
+      if (!splat)
+        return splat.takeError();
+      own.padding = *splat;
+    }
+    product.reads.emplace_back(unit, std::move(own));
+  }
+  return llvm::Error::success();
+}
+
 llvm::Expected<RegionPointer> CompilerState::streamTaps(TapProduct &product) {
   const TapPlan &plan = *product.plan;
   bool pairs = product.lhsType == ProductType::F16;
@@ -285,6 +330,8 @@ llvm::Expected<RegionPointer> CompilerState::streamTaps(TapProduct &product) {
       blocks[of].push_back(std::move(items[item]));
   }
   ++matrixTurn;
+  if (llvm::Error error = readApart(product, units, **result))
+    return std::move(error);
   if (product.tilesAreThere) {
     if (llvm::Error error = streamBlocks(product, units, epilogues, *result, blocks))
       return std::move(error);
@@ -413,33 +460,14 @@ llvm::Error CompilerState::streamPass(const TapProduct &product, MatrixUnit unit
   auto plane = [&](uint8_t port) {
     return QueueName{UnitKind::Matrix, static_cast<uint8_t>(unit.hemisphere), static_cast<uint16_t>(unit.plane), port};
   };
-  // Each unit reads a copy of its own.
-  Region *from = product.lhs.get();
-  auto copies = static_cast<int64_t>(product.lhs->copies.size());
-  int64_t number =
-      unit.plane / (product.lhsType == ProductType::F16 ? machine.tandem : 1) * machine.hemispheres + unit.hemisphere;
-  if (int64_t copy = number % (copies + 1))
-    from = product.lhs->copies[copy - 1].get();
-  Operand activations{RegionPointer(RegionPointer(), from), {}, nullptr};
+  auto own = llvm::find_if(product.reads, [&](const auto &each) { return each.first == unit; });
+  Operand activations{own->second.region, {}, own->second.padding};
   std::vector<int64_t> sums; // of the rows that take part
   for (auto [i, row] : llvm::enumerate(rows))
     if (row != absent) {
       activations.rows.push_back(row);
       sums.push_back(static_cast<int64_t>(i));
     }
-  if (llvm::is_contained(activations.rows, TapPlan::padding)) {
-    std::vector<const Region *> clear = {result.get()};
-    for (const RegionPointer &copy : result->copies)
-      clear.push_back(copy.get());
-    for (const Operand &operand : product.operandsFor(unit)) {
-      clear.push_back(operand.region.get());
-      clear.push_back(operand.padding.get());
-    }
-    auto splat = splatRegion(from->type, product.padding, clear, from->hemisphere);
-    if (!splat)
-      return splat.takeError();
-    activations.padding = *splat;
-  }
   auto total = static_cast<int64_t>(sums.size());
   // The result's rows, as an operand, so that runs of them can be asked for.
   Operand written{result, {}, nullptr};

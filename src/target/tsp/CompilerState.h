@@ -152,6 +152,8 @@ struct TapProduct {
   std::vector<Operand> operands; // of the body; the first is no region
   // The same for planes that read them at the same time as the first one does.
   std::vector<std::pair<MatrixUnit, std::vector<Operand>>> again;
+  // What each unit reads of the first operand, and of padding where there is any.
+  std::vector<std::pair<MatrixUnit, Operand>> reads;
   bool isOutput = false;               // the result, of the program
   int64_t copies = 0;                  // of the result
   std::optional<graph::ValueId> value; // that the result is
@@ -465,6 +467,8 @@ private:
   // there are, or of what is small; else where they are.
   std::vector<Operand> readAgain(llvm::ArrayRef<Operand> operands, llvm::ArrayRef<Operand> separated,
                                  std::vector<const Region *> &together);
+  // Chooses what each unit reads of a product's first operand.
+  llvm::Error readApart(TapProduct &product, llvm::ArrayRef<MatrixUnit> units, const Region &result);
   // Gives a region copies, so that as many more can read it at the same time; without room fewer.
   void addCopies(const RegionPointer &region, llvm::ArrayRef<const Region *> avoid, int64_t count);
   struct Epilogue;
