@@ -48,6 +48,11 @@ ElementType bitsOf(ElementType type) {
   }
 }
 
+uint64_t streamsOf(Source first, int64_t count) {
+  constexpr unsigned ofDirection = 32;
+  return ((uint64_t(1) << count) - 1) << (first.index + (first.kind == Source::East ? 0 : ofDirection));
+}
+
 // Values while the chain is being made: inputs, or results of instructions.
 struct Node {
   bool isInput = false;
@@ -419,10 +424,6 @@ private:
     return instruction;
   }
 
-  bool isTaken(Source stream) const {
-    return llvm::any_of(others->streams, [&](Source other) { return other.byte() == stream.byte(); });
-  }
-
   // Chooses units and streams for nodes n and on; backtracks.
   bool assign(unsigned n) {
     if (++tries > mostTries)
@@ -430,46 +431,53 @@ private:
     if (n == nodes.size())
       return true;
     const Node &node = nodes[n];
-    auto streamOf = [&](Direction direction, int64_t group) {
-      return Source{direction == Direction::East ? Source::East : Source::West,
-                    static_cast<uint8_t>(group * machine.group)};
+    auto streamOf = [&](Direction direction, int64_t index) {
+      return Source{direction == Direction::East ? Source::East : Source::West, static_cast<uint8_t>(index)};
     };
     int64_t groups = machine.streams / machine.group;
+    auto width = static_cast<int64_t>(byteWidth(node.type));
+    // What is narrow shares groups only with other chains.
+    int64_t places = others->streams == 0 ? 1 : machine.group / width;
+    uint64_t used = others->streams;
+    for (unsigned other = 0; other < n; ++other) {
+      auto bytes = static_cast<int64_t>(byteWidth(nodes[other].type));
+      if (nodes[other].isInput)
+        used |= streamsOf(sources[other], bytes);
+      else if (llvm::is_contained(results, other))
+        used |= streamsOf(targets[other], bytes);
+    }
     if (node.isInput) {
       Direction direction = node.read ? directions[*node.read] : constants;
-      for (int64_t i = 0; i < groups; ++i) {
-        Source source = streamOf(direction, (i + first) % groups);
-        bool isFixed = fixed && node.read == 0u, isFree = !fixed || source.byte() != fixed->byte();
-        if (isFixed == isFree || (isFree && isTaken(source)))
-          continue;
-        bool used = false;
-        for (unsigned other = 0; other < n; ++other)
-          used |= nodes[other].isInput && sources[other].byte() == source.byte();
-        if (used)
-          continue;
-        sources[n] = source;
-        if (assign(n + 1))
-          return true;
+      if (fixed && node.read == 0u) {
+        sources[n] = *fixed;
+        return assign(n + 1);
       }
+      if (fixed)
+        used |= streamsOf(*fixed, machine.group);
+      for (int64_t place = 0; place < places; ++place)
+        for (int64_t i = 0; i < groups; ++i) {
+          Source source = streamOf(direction, (i + first) % groups * machine.group + place * width);
+          if ((used & streamsOf(source, width)) != 0)
+            continue;
+          sources[n] = source;
+          if (assign(n + 1))
+            return true;
+        }
       return false;
     }
     bool gives = llvm::is_contained(results, n);
     for (int64_t i = 0; i < machine.alus; ++i) {
       auto alu = static_cast<unsigned>((i + first * machine.aluColumns) % machine.alus);
-      bool used = llvm::is_contained(others->alus, alu);
+      bool busy = llvm::is_contained(others->alus, alu);
       for (unsigned other = 0; other < n; ++other)
-        used |= !nodes[other].isInput && alus[other] == alu;
-      if (used)
+        busy |= !nodes[other].isInput && alus[other] == alu;
+      if (busy)
         continue;
       alus[n] = alu;
-      for (int64_t group = 0; group < (gives ? groups : 1); ++group) {
+      for (int64_t choice = 0; choice < (gives ? groups * places : 1); ++choice) {
         if (gives) {
-          targets[n] = streamOf(outputs, group);
-          bool taken = isTaken(targets[n]);
-          for (unsigned other = 0; other < n; ++other)
-            taken |= (llvm::is_contained(results, other) && targets[other].byte() == targets[n].byte()) ||
-                     (nodes[other].isInput && sources[other].byte() == targets[n].byte());
-          if (taken)
+          targets[n] = streamOf(outputs, choice % groups * machine.group + choice / groups * width);
+          if ((used & streamsOf(targets[n], width)) != 0)
             continue;
         }
         if (isReachable(complete(n), alu, machine) && assign(n + 1))
@@ -499,14 +507,23 @@ private:
 
 } // namespace
 
+void ChainLimits::add(Source first, int64_t count) {
+  streams |= streamsOf(first, count);
+}
+
+void ChainLimits::add(const ChainLimits &others) {
+  llvm::append_range(alus, others.alus);
+  streams |= others.streams;
+}
+
 ChainLimits Chain::taken() const {
   ChainLimits limits;
   for (const Operation &operation : operations)
     limits.alus.push_back(operation.alu);
   for (const Input &input : inputs)
-    limits.streams.push_back(input.stream);
+    limits.add(input.stream, static_cast<int64_t>(byteWidth(input.type)));
   for (const Output &output : outputs)
-    limits.streams.push_back(output.stream);
+    limits.add(output.stream, static_cast<int64_t>(byteWidth(output.type)));
   return limits;
 }
 

@@ -14,7 +14,10 @@ namespace quadrille::tsp {
 // What other chains that run at the same time have taken.
 struct ChainLimits {
   std::vector<unsigned> alus;
-  std::vector<Source> streams; // the first of each group
+  uint64_t streams = 0; // a bit for each: the eastward ones, then the westward ones
+
+  void add(Source first, int64_t count);
+  void add(const ChainLimits &others);
 };
 
 struct Chain {

@@ -620,13 +620,23 @@ llvm::Expected<std::vector<RegionPointer>> CompilerState::streamStage(BlockExpre
       // Constants come from the west, or from the east.
       unsigned from = first % 2 == 0 ? west : east;
       Direction constants = from == west ? Direction::East : Direction::West, away = outwardOf(*results[0]);
-      // With segments the later ones leave the units and streams of the first one alone, if that is possible.
-      ChainLimits taken;
-      if ((segmentRows || pieces > 1) && first >= 2 && !variants.empty())
-        taken = variants.front().chain.taken();
-      std::string kind = body.print() + (taken.alus.empty() ? "" : " beside");
+      // With segments each leaves the units, streams and constants of the others alone, or of the first one, if that is
+      // possible.
+      ChainLimits all, ofFirst;
+      std::vector<const Region *> apart = clear;
+      if (segmentRows || pieces > 1)
+        for (const Variant &other : variants) {
+          all.add(other.chain.taken());
+          if (ofFirst.alus.empty() && first >= 2)
+            ofFirst = all;
+          for (const RegionPointer &constant : other.constants)
+            apart.push_back(constant.get());
+        }
+      std::string kind = body.print() + " " + std::to_string(all.streams);
+      for (unsigned alu : all.alus)
+        kind += " " + std::to_string(alu);
       auto [known, fresh] = chainOf.try_emplace(std::tuple(kind, directions, constants, away, first / 2));
-      for (const ChainLimits &limits : {taken, ChainLimits()})
+      for (const ChainLimits &limits : {all, ofFirst, ChainLimits()})
         if (fresh && !known->second)
           known->second =
               makeChain(body, directions, constants, away, first / 2, machine, reason, std::nullopt, limits);
@@ -634,7 +644,12 @@ llvm::Expected<std::vector<RegionPointer>> CompilerState::streamStage(BlockExpre
       if (!chain)
         continue;
       Variant variant{std::move(*chain), {}};
-      auto constantRegions = constantsOf(variant.chain, clear, from);
+      auto constantRegions = constantsOf(variant.chain, apart, from);
+      if (!constantRegions) {
+        llvm::consumeError(constantRegions.takeError());
+        noRoom.reset();
+        constantRegions = constantsOf(variant.chain, clear, from);
+      }
       if (!constantRegions) {
         reason = report(constantRegions.takeError()).message;
         continue;

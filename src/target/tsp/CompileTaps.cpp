@@ -23,6 +23,13 @@ struct CompilerState::Epilogue {
   std::vector<Variant> variants;
 };
 
+// Arithmetic units that an expression takes.
+static int64_t unitsOf(const BlockExpression &body) {
+  return llvm::count_if(foldConstants(expand(body)).instructions, [](const BlockInstruction &instruction) {
+    return operandCount(instruction.opcode) > 0 && instruction.opcode != BlockOpcode::RoundEven;
+  });
+}
+
 llvm::Expected<std::optional<CompilerState::Epilogue>> CompilerState::epilogueOf(const TapProduct &product,
                                                                                  MatrixUnit unit,
                                                                                  const RegionPointer &result,
@@ -48,6 +55,11 @@ llvm::Expected<std::optional<CompilerState::Epilogue>> CompilerState::epilogueOf
     addOperands(operands);
   BlockExpression body = foldConstants(expand(product.body));
   std::string text = body.print();
+  // A chain of many operands leaves a stream in either half for the vectors that come to the plane.
+  ChainLimits kept;
+  if (unitsOf(body) > machine.alus / 2)
+    for (int64_t half : {1, 2})
+      kept.add(streamOf(machine.outward(unit.hemisphere), half * machine.streams / 2 - machine.group), machine.group);
   for (unsigned first = 0; first < mostVariants; ++first) {
     // Constants come from the other side than those of the other hemisphere's planes.
     unsigned from = (first + unit.hemisphere) % 2 == 0 ? west : east;
@@ -57,15 +69,16 @@ llvm::Expected<std::optional<CompilerState::Epilogue>> CompilerState::epilogueOf
     std::string kind = text + std::to_string(sums.byte());
     for (unsigned alu : taken.alus)
       kind += " " + std::to_string(alu);
-    for (Source stream : taken.streams)
-      kind += " s" + std::to_string(stream.byte());
+    kind += " s" + std::to_string(taken.streams);
     auto key = std::tuple(kind, directions, constants, outwardOf(*result), first);
     auto [known, fresh] = chainOf.try_emplace(key);
     std::string reason;
-    for (const ChainLimits &limits : {taken, ChainLimits()})
+    for (ChainLimits limits : {taken, ChainLimits()}) {
+      limits.add(kept);
       if (fresh && !known->second)
         known->second = makeChain(body, directions, constants, outwardOf(*result), 2 * first + unit.hemisphere, machine,
                                   reason, sums, limits);
+    }
     if (!known->second)
       continue;
     Epilogue::Variant variant{*known->second, {}, 0};
@@ -90,13 +103,6 @@ llvm::Expected<std::optional<CompilerState::Epilogue>> CompilerState::epilogueOf
   if (epilogue.variants.empty())
     return std::nullopt;
   return epilogue;
-}
-
-// Arithmetic units that an expression takes.
-static int64_t unitsOf(const BlockExpression &body) {
-  return llvm::count_if(foldConstants(expand(body)).instructions, [](const BlockInstruction &instruction) {
-    return operandCount(instruction.opcode) > 0 && instruction.opcode != BlockOpcode::RoundEven;
-  });
 }
 
 std::vector<Operand> CompilerState::readAgain(llvm::ArrayRef<Operand> operands, llvm::ArrayRef<Operand> separated,
@@ -140,11 +146,19 @@ std::vector<const Region *> CompilerState::companionsOf(graph::ValueId value) co
         for (const graph::Read &from : graph.kernels[*producer].reads)
           add(from.value);
     }
+    // What works on the sums of a product that reads it, and on what becomes of them.
     if (isMatrixProduct(graph, reader))
       for (size_t next : uses.readers[reader.writes[0].value])
-        if (next < part.end)
-          for (const graph::Read &read : graph.kernels[next].reads)
+        if (next < part.end) {
+          const graph::Kernel &follower = graph.kernels[next];
+          for (const graph::Read &read : follower.reads)
             add(read.value);
+          if (graph::isElementwise(follower))
+            for (size_t last : uses.readers[follower.writes[0].value])
+              if (last < part.end)
+                for (const graph::Read &read : graph.kernels[last].reads)
+                  add(read.value);
+        }
   }
   return companions;
 }
@@ -266,7 +280,7 @@ llvm::Expected<RegionPointer> CompilerState::streamTaps(TapProduct &product) {
   // Chains of different planes run at the same time: they leave each other's sums, units and streams alone.
   ChainLimits sums;
   for (MatrixUnit unit : units)
-    sums.streams.push_back(streamOf(machine.inward(unit.hemisphere), machine.resultStream(unit.plane)));
+    sums.add(streamOf(machine.inward(unit.hemisphere), machine.resultStream(unit.plane)), machine.group);
   std::vector<std::vector<Beside>> taken(sets); // by set and variant
   std::vector<Epilogue> epilogues;
   for (int64_t number = 0; number < unitCount; ++number) {
@@ -277,8 +291,7 @@ llvm::Expected<RegionPointer> CompilerState::streamTaps(TapProduct &product) {
           continue;
         if (variant == others.size())
           others.push_back({sums, {}});
-        llvm::append_range(others[variant].limits.alus, beside.limits.alus);
-        llvm::append_range(others[variant].limits.streams, beside.limits.streams);
+        others[variant].limits.add(beside.limits);
         llvm::append_range(others[variant].constants, beside.constants);
       }
     auto epilogue = epilogueOf(product, units[number], *result, others);
@@ -290,9 +303,7 @@ llvm::Expected<RegionPointer> CompilerState::streamTaps(TapProduct &product) {
       std::vector<Beside> &own = taken[number % sets];
       if (variant == own.size())
         own.emplace_back();
-      ChainLimits limits = made.chain.taken();
-      llvm::append_range(own[variant].limits.alus, limits.alus);
-      llvm::append_range(own[variant].limits.streams, limits.streams);
+      own[variant].limits.add(made.chain.taken());
       for (const RegionPointer &constant : made.constants)
         if (constant)
           own[variant].constants.push_back(constant.get());
@@ -325,7 +336,10 @@ llvm::Expected<RegionPointer> CompilerState::streamTaps(TapProduct &product) {
   auto itemCount = static_cast<int64_t>(items.size());
   std::vector<std::vector<Block>> blocks(units.size());
   for (int64_t number = 0; number < unitCount; ++number) {
-    auto of = static_cast<size_t>((number + (itemCount < unitCount ? matrixTurn : 0)) % unitCount);
+    // Planes of one hemisphere, which read the same copies, are neighbours.
+    int64_t place = (number + (itemCount < unitCount ? matrixTurn : 0)) % unitCount,
+            each = unitCount / machine.hemispheres;
+    auto of = static_cast<size_t>(place % each * machine.hemispheres + place / each);
     for (int64_t item = number * itemCount / unitCount; item < (number + 1) * itemCount / unitCount; ++item)
       blocks[of].push_back(std::move(items[item]));
   }

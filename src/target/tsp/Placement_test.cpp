@@ -7,6 +7,8 @@
 
 #include "gtest/gtest.h"
 
+#include <bit>
+
 namespace quadrille::tsp {
 namespace {
 
@@ -89,23 +91,36 @@ TEST(TspChain, LeavesUnitsAndStreamsOfOthersAlone) {
   auto first =
       makeChain(body, {Direction::East, Direction::East}, Direction::East, Direction::West, 0, machine, reason);
   ASSERT_TRUE(first) << reason;
-  ChainLimits taken;
-  for (const Chain::Operation &operation : first->operations)
-    taken.alus.push_back(operation.alu);
-  for (const Chain::Input &input : first->inputs)
-    taken.streams.push_back(input.stream);
-  for (const Chain::Output &output : first->outputs)
-    taken.streams.push_back(output.stream);
+  ChainLimits taken = first->taken();
   auto second = makeChain(body, {Direction::East, Direction::East}, Direction::East, Direction::West, 0, machine,
                           reason, std::nullopt, taken);
   ASSERT_TRUE(second) << reason;
   for (const Chain::Operation &operation : second->operations)
     EXPECT_FALSE(llvm::is_contained(taken.alus, operation.alu)) << operation.alu;
-  for (Source stream : taken.streams) {
-    for (const Chain::Input &input : second->inputs)
-      EXPECT_NE(input.stream.byte(), stream.byte());
-    for (const Chain::Output &output : second->outputs)
-      EXPECT_NE(output.stream.byte(), stream.byte());
+  EXPECT_EQ(taken.streams & second->taken().streams, 0u);
+}
+
+// Bytes share a stream group, of which each takes a stream of its own: four chains of three operands each.
+TEST(TspChain, BytesOfSeveralChainsShareStreamGroups) {
+  Architecture machine = card();
+  BlockExpression body;
+  std::vector<Register> operands;
+  for (unsigned i = 0; i < 3; ++i) {
+    body.inputs.push_back(ElementType::u8);
+    operands.push_back(body.append(BlockOpcode::Input, ElementType::u8, {}, i));
+  }
+  Register larger = body.append(BlockOpcode::Maximum, ElementType::u8, {operands[0], operands[1]});
+  body.results = {body.append(BlockOpcode::Maximum, ElementType::u8, {larger, operands[2]})};
+  std::vector<Direction> westward(3, Direction::West);
+  ChainLimits taken;
+  std::string reason;
+  for (int number = 0; number < 4; ++number) { // 12 operands, and there are 8 groups
+    auto chain = makeChain(body, westward, Direction::East, Direction::East, 0, machine, reason, std::nullopt, taken);
+    ASSERT_TRUE(chain) << number << ": " << reason;
+    ChainLimits own = chain->taken();
+    EXPECT_EQ(own.streams & taken.streams, 0u);
+    EXPECT_EQ(std::popcount(own.streams), 4);
+    taken.add(own);
   }
 }
 
