@@ -253,9 +253,13 @@ llvm::Expected<RegionPointer> CompilerState::streamTaps(TapProduct &product) {
   std::vector<Operand> operands = product.operands;
   if (llvm::Error error = separate(product.operands, avoid))
     return std::move(error);
-  // So many chains find units beside each other; the planes take turns with them.
+  // So many chains find units beside each other and are of use, where few of the passes finish sums; the planes take
+  // turns with them.
   auto unitCount = static_cast<int64_t>(units.size());
-  int64_t sets = std::clamp<int64_t>(machine.alus / std::max<int64_t>(unitsOf(product.body), 1), 2, unitCount);
+  int64_t beside = machine.alus / std::max<int64_t>(unitsOf(product.body), 1);
+  int64_t through = std::max<int64_t>(plan.vectors(machine.vectorBytes()), 1);
+  int64_t useful = (unitCount * rows * shape.pieces + through - 1) / through;
+  int64_t sets = std::clamp<int64_t>(std::min(beside, useful), 2, unitCount);
   for (int64_t number = 1; number < unitCount; ++number)
     if (int64_t set = number % sets; set == number)
       product.again.emplace_back(units[number], readAgain(operands, product.operands, avoid));
@@ -540,10 +544,6 @@ llvm::Error CompilerState::streamPass(const TapProduct &product, MatrixUnit unit
     int64_t halves = machine.streams / machine.group / 2;
     for (size_t v = 0; v < variants; ++v) {
       for (int64_t choice = 0; choice < halves; ++choice) {
-        // With chains to choose few streams are enough.
-        constexpr int64_t fewChoices = 2;
-        if (variants > 1 && choice >= fewChoices && !best.steps.empty())
-          break;
         int64_t stream = (upper * halves + (choice + static_cast<int64_t>(v)) % halves) * machine.group;
         Group group;
         group.from = installed;
