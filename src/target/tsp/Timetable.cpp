@@ -3,6 +3,7 @@
 #include "target/tsp/Progression.h"
 
 #include "llvm/ADT/DenseSet.h"
+#include "llvm/ADT/Hashing.h"
 #include "llvm/ADT/STLExtras.h"
 
 #include <cassert>
@@ -11,7 +12,7 @@ namespace quadrille::tsp {
 
 Timetable::Timetable(const Architecture &machine)
     : machine(machine), indices(std::max({machine.slices, machine.alus, machine.switchQueues, machine.planes})),
-      ports(std::max(machine.queuesPerSlice, machine.queuesPerPlane)) {}
+      ports(std::max(machine.queuesPerSlice, machine.queuesPerPlane)), searches(searchesKept) {}
 
 size_t Timetable::indexOf(const QueueName &queue) const {
   auto unit = static_cast<int64_t>(queue.unit);
@@ -163,9 +164,16 @@ int64_t Timetable::delayBehind(const Use &use, int64_t start, const Use &other) 
 
 int64_t Timetable::earliest(llvm::ArrayRef<Step> group, int64_t from) const {
   std::vector<Use> uses = usesOf(group);
-  int64_t start = from;
   for (const Step &step : group)
-    start = std::max(start, begin - step.cycle);
+    from = std::max(from, begin - step.cycle);
+  int64_t start = from;
+  // What is taken stays taken: the same uses find nothing now where they found nothing before.
+  size_t hash = 0;
+  for (const Use &use : uses)
+    hash = llvm::hash_combine(hash, use.resource, use.begin, use.end, use.firstPlace, use.lastPlace, use.interval);
+  Found &found = searches[hash % searches.size()];
+  if (found.uses == uses && found.from <= from)
+    start = std::max(start, found.start);
   for (bool again = true; again;) {
     again = false;
     for (const Use &use : uses)
@@ -179,6 +187,10 @@ int64_t Timetable::earliest(llvm::ArrayRef<Step> group, int64_t from) const {
           }
         }
   }
+  if (found.uses != uses || found.from > from || found.start < from)
+    found = {std::move(uses), from, start};
+  else
+    found.start = start; // from `found.from` on still nothing before
   return start;
 }
 

@@ -60,6 +60,12 @@ private:
     int64_t begin, end;
     int64_t firstPlace, lastPlace;
     int64_t interval = 1;
+    bool operator==(const Use &) const = default;
+  };
+  // The outcome of a search: nothing from `from` on before `start`.
+  struct Found {
+    std::vector<Use> uses;
+    int64_t from = 0, start = 0;
   };
   // How much later `use` must begin than `start` later to be clear of `other`; 0: it is.
   static int64_t delayBehind(const Use &use, int64_t start, const Use &other);
@@ -75,12 +81,14 @@ private:
 
   static constexpr int64_t instructionsOfStep = 4; // idle time, itself, its Repeat, a share of the fetches
   static constexpr int64_t span = 256;             // cycles that one bucket of `taken` covers
+  static constexpr size_t searchesKept = 8192;
   const Architecture &machine;
   int64_t begin = 0, behind = 0, placedSteps = 0;
   int64_t indices, ports; // of queues, at most
   // By resource and the buckets of begin .. end - 1, ascending in begin.
   std::vector<std::vector<std::vector<Use>>> taken;
   std::map<QueueName, std::vector<Placed>> placed;
+  mutable std::vector<Found> searches; // by hash of their uses, the last of each
 };
 
 } // namespace quadrille::tsp
