@@ -14,11 +14,12 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 QUADRILLE = os.environ.get("QUADRILLE", str(ROOT / "build/bin/quadrille"))
 
 
-def run(path, machine, nodes, x, y_shape, constants=()):
+def run(path, machine, nodes, x, y_shape, constants=(), y_kind=None):
     """The result of a model of one input x and one output y, and the cycles that it takes."""
     kind = helper.np_dtype_to_tensor_dtype(x.dtype)
+    y_kind = helper.np_dtype_to_tensor_dtype(np.dtype(y_kind)) if y_kind else kind
     graph = helper.make_graph(nodes, "model", [helper.make_tensor_value_info("x", kind, x.shape)],
-                              [helper.make_tensor_value_info("y", kind, y_shape)],
+                              [helper.make_tensor_value_info("y", y_kind, y_shape)],
                               [numpy_helper.from_array(value, name) for name, value in constants])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     onnx.save(model, path / "model.onnx")
@@ -453,3 +454,42 @@ def test_large_attention_in_blocks(tmp_path, heads, rows):
     shares = np.exp(scores - scores.max(axis=-1, keepdims=True))
     right = (shares / shares.sum(axis=-1, keepdims=True) @ v).transpose(1, 0, 2).reshape(rows, -1)
     assert np.linalg.norm(y[0] - right) < 2e-3 * np.linalg.norm(right)
+
+
+@pytest.mark.parametrize("machine", ["unit-tsp", "groqcard"])
+@pytest.mark.parametrize("scales, zeros, kind", [
+    ((0.0207131, 0.0133717, 0.0171931), (117, 0, 5), "uint8"),
+    ((0.0207131, 0.0133717, 0.0171931), (-3, 10, 0), "int8"),
+    ((0.019, 0.0285, 0.0114), (0, 0, 0), "uint8"),  # many sums between two integers: the division stays
+])
+def test_additions_of_quantised_products(tmp_path, machine, scales, zeros, kind):
+    """As in residual networks. The products' own scales are powers of two, so that only the addition rounds."""
+    places = 28 if machine == "groqcard" else 4
+    generator = np.random.default_rng(7)
+    x = generator.integers(0, 255, (1, 64, places, places)).astype(np.uint8)
+    weights = [generator.integers(-20, 20, (256, 64, 1, 1)).astype(np.int8) for _ in range(2)]
+    zero = [np.array(value, kind) for value in zeros]
+    constants = [("fine", np.float32(2 ** -7)), ("coarse", np.float32(2 ** -1)), ("none", np.uint8(0)),
+                 ("even", np.int8(0))]
+    constants += [(f"scale{i}", np.float32(scale)) for i, scale in enumerate(scales)]
+    constants += [(f"zero{i}", value) for i, value in enumerate(zero)]
+    nodes = [helper.make_node("DequantizeLinear", ["x", "fine", "none"], ["xf"])]
+    terms = []
+    for i, weight in enumerate(weights):
+        constants.append((f"w{i}", weight))
+        nodes += [helper.make_node("DequantizeLinear", [f"w{i}", "fine", "even"], [f"wf{i}"]),
+                  helper.make_node("Conv", ["xf", f"wf{i}"], [f"sum{i}"]),
+                  helper.make_node("QuantizeLinear", [f"sum{i}", "coarse", f"zero{i}"], [f"q{i}"]),
+                  helper.make_node("DequantizeLinear", [f"q{i}", f"scale{i}", f"zero{i}"], [f"term{i}"])]
+        sums = np.einsum("oc,ncyx->noyx", weight[:, :, 0, 0].astype(np.int64), x.astype(np.int64)) * 2.0 ** -13
+        info = np.iinfo(kind)
+        quantised = np.clip(np.rint(sums) + zeros[i], info.min, info.max)
+        terms.append((quantised - zeros[i]).astype(np.float32) * np.float32(scales[i]))
+    nodes += [helper.make_node("Add", ["term0", "term1"], ["added"]),
+              helper.make_node("QuantizeLinear", ["added", "scale2", "zero2"], ["y"])]
+    right = np.clip(np.rint((terms[0] + terms[1]) / np.float32(scales[2])) + zeros[2], info.min, info.max)
+    y, cycles = run(tmp_path, machine, nodes, x, right.shape, constants, kind)
+    np.testing.assert_array_equal(y, right)
+    # Two products of 784 vectors and their addition, two vectors in a cycle; with a division some passes more.
+    if machine == "groqcard" and scales[0] != 0.019:
+        assert cycles < 3000
