@@ -126,7 +126,8 @@ llvm::Error CompilerState::begin() {
   for (ValueId value : graph.outputs)
     isOutput[value] = true;
   for (const Kernel &each : graph.kernels) {
-    // Two planes read the operands of a product at the same time; of windows several rows are combined at once.
+    // Two planes read the operands of a product at the same time, unless they find their rows of bytes in segments of
+    // their own; of windows several rows are combined at once.
     constexpr int64_t windowCopies = 2;
     bool product = isMatrixProduct(graph, each);
     if (each.kind == graph::KernelKind::Window || (each.kind == graph::KernelKind::Contract && !product))
@@ -134,7 +135,10 @@ llvm::Error CompilerState::begin() {
         copiesOf[read.value] = std::max(copiesOf[read.value], windowCopies);
     if (auto contraction = product ? graph::inferContraction(graph, each) : std::nullopt)
       for (unsigned read : {contraction->lhs, contraction->rhs})
-        copiesOf[each.reads[read].value] = std::max<int64_t>(copiesOf[each.reads[read].value], 1);
+        if (bitWidth(graph.values[each.reads[read].value].type) > 8 ||
+            llvm::any_of(contraction->windows,
+                         [&](const graph::Contraction::Window &window) { return each.loops[window.tap].extent > 1; }))
+          copiesOf[each.reads[read].value] = std::max<int64_t>(copiesOf[each.reads[read].value], 1);
   }
   std::set<ValueId> factors; // constants that become tiles
   for (size_t number = part.first; number < part.end; ++number)
