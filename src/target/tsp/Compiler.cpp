@@ -5,6 +5,7 @@
 #include "graph/FuseKernels.h"
 #include "graph/InlineComposites.h"
 #include "graph/KernelQueries.h"
+#include "graph/ShareConstants.h"
 #include "numerics/Convert.h"
 #include "target/Refusal.h"
 #include "target/tsp/ByteFunctions.h"
@@ -93,6 +94,7 @@ llvm::Expected<MachineGraph> machineGraph(const KernelGraph &original, const Arc
       if (write.initialScalar)
         narrow(write.initialScalar->type, write.initialScalar->bits);
   }
+  graph::shareConstants(graph);
   transposeBeforeMerging(graph);
   structureReshapes(graph);
   multiplyPartsApart(graph);
