@@ -2,6 +2,7 @@
 
 #include "base/Error.h"
 #include "target/Text.h"
+#include "target/Words.h"
 
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/StringExtras.h"
@@ -17,16 +18,14 @@ namespace {
 
 using llvm::StringRef;
 using llvm::Twine;
+using target::integer;
+using target::pairs;
+using target::ranged;
+using target::split;
+using target::Word;
 
 constexpr int64_t mostNops = 1 << 16;         // that one .at may insert
 constexpr int64_t mostInstructions = 1 << 26; // 1 GiB: a FlatBuffer ends at 2 GiB
-
-// The words of a line: bare, quoted, or name=value.
-struct Word {
-  std::string text; // unquoted
-  bool quoted = false;
-  StringRef raw;
-};
 
 class Assembler {
 public:
@@ -55,91 +54,6 @@ public:
 private:
   static llvm::Error fail(const Twine &message) { return userError(message); }
 
-  // Without what follows a '#' outside of a string.
-  static StringRef withoutComment(StringRef line) {
-    bool quoted = false;
-    for (size_t i = 0; i < line.size(); ++i) {
-      if (line[i] == '#' && !quoted)
-        return line.take_front(i);
-      quoted ^= line[i] == '"';
-      i += quoted && line[i] == '\\'; // an escaped quote ends nothing
-    }
-    return line;
-  }
-  llvm::Error split(StringRef line, std::vector<Word> &words) const {
-    target::LineReader reader(withoutComment(line));
-    while (!reader.atEnd()) {
-      StringRef before = reader.remaining();
-      Word word;
-      word.quoted = before.starts_with("\"");
-      if (word.quoted) {
-        auto text = reader.quoted("a name");
-        if (!text)
-          return text.takeError();
-        word.text = *text;
-      } else {
-        word.text = reader.word().str();
-      }
-      word.raw = before.drop_back(reader.remaining().size()).rtrim();
-      words.push_back(std::move(word));
-    }
-    return llvm::Error::success();
-  }
-
-  llvm::Error integer(StringRef text, StringRef what, int64_t &value) const {
-    if (text.empty())
-      return fail("expected " + what + " (an integer)");
-    auto parsed = target::LineReader(text).integer(what);
-    if (!parsed)
-      return parsed.takeError();
-    value = *parsed;
-    return llvm::Error::success();
-  }
-  llvm::Error ranged(StringRef text, StringRef what, int64_t lowest, int64_t highest, int64_t &value) const {
-    if (llvm::Error error = integer(text, what, value))
-      return error;
-    if (value < lowest || value > highest)
-      return fail(what + "=" + Twine(value) + " is not in " + Twine(lowest) + ".." + Twine(highest));
-    return llvm::Error::success();
-  }
-
-  // name=value words; `known` are the names, in any order, each at most once.
-  llvm::Error pairs(llvm::ArrayRef<Word> words, llvm::ArrayRef<StringRef> known, const Twine &of,
-                    std::map<StringRef, StringRef> &values) const {
-    for (const Word &word : words) {
-      auto [name, value] = word.raw.split('=');
-      if (word.quoted || value.empty())
-        return fail("expected NAME=VALUE, found '" + word.raw + "'");
-      if (!llvm::is_contained(known, name))
-        return fail("'" + of + "' has no operand '" + name + "'; expected " +
-                    (known.empty() ? std::string("none") : llvm::join(known, ", ")));
-      if (!values.emplace(name, value).second)
-        return fail("operand '" + name + "' is given twice");
-    }
-    return llvm::Error::success();
-  }
-
-  llvm::Error variable(llvm::ArrayRef<Word> words, uint32_t &index) const {
-    std::optional<program::VariableRole> role = words.size() == 2 ? roleNamed(words[0].text) : std::nullopt;
-    if (!role)
-      return fail("expected a variable: ROLE \"NAME\", with ROLE input, output, weight or state");
-    for (const auto &[i, variable] : llvm::enumerate(program.variables))
-      if (variable.role == *role && variable.name == words[1].text) {
-        index = static_cast<uint32_t>(i);
-        return llvm::Error::success();
-      }
-    return fail("there is no " + words[0].text + " variable '" + words[1].text + "' above this line");
-  }
-  static std::optional<program::VariableRole> roleNamed(StringRef text) {
-    using program::VariableRole;
-    return llvm::StringSwitch<std::optional<VariableRole>>(text)
-        .Case("input", VariableRole::Input)
-        .Case("output", VariableRole::Output)
-        .Case("weight", VariableRole::Weight)
-        .Case("state", VariableRole::State)
-        .Default(std::nullopt);
-  }
-
   llvm::Error directive(llvm::ArrayRef<Word> words) {
     StringRef name = words[0].raw;
     llvm::ArrayRef<Word> rest = words.drop_front();
@@ -160,7 +74,8 @@ private:
 
   llvm::Error layoutDirective(llvm::ArrayRef<Word> words) {
     Layout layout;
-    if (llvm::Error error = variable(words.take_front(std::min<size_t>(2, words.size())), layout.variable))
+    if (llvm::Error error =
+            target::variable(words.take_front(std::min<size_t>(2, words.size())), program, layout.variable))
       return error;
     const program::Variable &stored = program.variables[layout.variable];
     if (stored.shape.size() > mostDimensions)

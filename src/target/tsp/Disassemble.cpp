@@ -2,6 +2,7 @@
 
 #include "base/Error.h"
 #include "target/Text.h"
+#include "target/Words.h"
 
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/Support/FormatVariadic.h"
@@ -9,27 +10,6 @@
 namespace quadrille::tsp {
 
 namespace {
-
-const char *roleWord(program::VariableRole role) {
-  switch (role) {
-  case program::VariableRole::Input:
-    return "input";
-  case program::VariableRole::Output:
-    return "output";
-  case program::VariableRole::Weight:
-    return "weight";
-  case program::VariableRole::State:
-    return "state";
-  }
-  return "";
-}
-
-std::string reference(const program::Variable &variable) {
-  std::string text = std::string(roleWord(variable.role)) + " ";
-  llvm::raw_string_ostream os(text);
-  target::printQuoted(variable.name, os);
-  return text;
-}
 
 // "w0-3,e5": runs of consecutive slices.
 std::string sliceList(llvm::ArrayRef<SliceName> slices) {
@@ -50,7 +30,7 @@ std::string sliceList(llvm::ArrayRef<SliceName> slices) {
 
 void printLayout(const program::Program &program, const Layout &layout, llvm::raw_ostream &os) {
   const program::Variable &variable = program.variables[layout.variable];
-  os << ".layout " << reference(variable) << " chip=" << layout.chip << " bank=" << unsigned(layout.bank)
+  os << ".layout " << target::reference(variable) << " chip=" << layout.chip << " bank=" << unsigned(layout.bank)
      << " address=" << layout.address << " slices=" << sliceList(layout.slices) << '\n';
   for (const Axis &axis : layout.axes) {
     os << ".axis dimension=";

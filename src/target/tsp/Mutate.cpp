@@ -4,7 +4,7 @@
 #include "target/tsp/Digest.h"
 
 #include "base/Error.h"
-#include "base/Mix.h"
+#include "target/MutationValues.h"
 
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/StringExtras.h"
@@ -17,40 +17,8 @@ namespace quadrille::tsp {
 
 namespace {
 
-// SplitMix64: the same sequence everywhere.
-class Random {
-public:
-  explicit Random(uint64_t seed) : state(seed) {}
-  uint64_t next() { return splitMix(state += splitMixIncrement); }
-  uint64_t below(uint64_t count) { return next() % count; }
-
-private:
-  uint64_t state;
-};
-
-// Another value of a field: a neighbour, one within the range, or (rarely) one just outside.
-int64_t another(Random &random, int64_t value, int64_t lowest, int64_t highest) {
-  int64_t result = value;
-  while (result == value)
-    switch (random.below(8)) {
-    case 0:
-    case 1:
-      result = value + 1;
-      break;
-    case 2:
-    case 3:
-      result = value - 1;
-      break;
-    case 4:
-      result = highest + 1;
-      break;
-    default:
-      result = lowest + static_cast<int64_t>(random.below(static_cast<uint64_t>(highest - lowest) + 1));
-      if (lowest == highest)
-        result = highest + 1;
-    }
-  return result;
-}
+using target::another;
+using target::Random;
 
 // One thing that can be changed.
 struct Site {

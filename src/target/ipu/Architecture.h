@@ -1,0 +1,52 @@
+// The figures of a machine that a program of this target depends on, read once.
+#pragma once
+
+#include "machine/Machine.h"
+
+#include "llvm/Support/Error.h"
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace quadrille::ipu {
+
+struct Architecture {
+  // Counts.
+  int64_t tiles, workers, ipus;
+  std::vector<int64_t> ipuCounts; // that a program may use, ascending
+  int64_t tilesPerBus, ipusPerHop, ipusPerMachine;
+
+  // Bytes of a tile's memory: all of it, from the start the part that holds code, at the end the part that cannot be
+  // loaded; stores narrower than the granularity read, modify and write.
+  int64_t memoryBytes, executableBytes, tailBytes, storeGranularity, elementBytes;
+  int64_t stackBytes, vertexCodeBytes, vertexStateBytes, vertexFieldBytes, controlCodeBytes;
+  int64_t exchangeGranularity, exchangeCodeWordBytes, exchangeFragmentWords;
+
+  // Bytes per cycle.
+  int64_t receiveBytesPerCycle, sendBytesPerCycle;
+  double sharedFactor;
+  // Cycles.
+  int64_t exchangeFragment, syncInternal, syncGlobal;
+  double syncHopSeconds;
+
+  double clockHertz;
+  // Between IPUs: links to the neighbours in the ladder, and bytes per second and direction of a link.
+  int64_t linksPair, linksRung, linksUp, linksDown;
+  double linkBytesPerSecond, linkEfficiency;
+  double hostBytesPerSecond, idleWatts;
+  // Multiply-accumulates of a tile in a cycle, f16 with f16 and f32 partials, f32.
+  double productsF16F16, productsF16F32, productsF32F32;
+  std::string machineName;
+  std::vector<std::string> assumedFigures; // of those above that cycles depend on
+
+  // User errors: another architecture, or figures that contradict each other.
+  static llvm::Expected<Architecture> from(const machine::Machine &machine);
+  static llvm::Expected<Architecture> from(llvm::StringRef machineYaml);
+
+  int64_t ipuOf(int64_t tile) const { return tile / tiles; }
+  // A barrier that spans IPUs or the host (section 4.3 of the sources: poplibs' tools).
+  int64_t globalSync(int64_t ipusInProgram) const;
+};
+
+} // namespace quadrille::ipu

@@ -1,0 +1,289 @@
+#include "target/ipu/Check.h"
+
+#include "target/ipu/MemoryUse.h"
+#include "target/ipu/Placements.h"
+#include "target/ipu/Vertices.h"
+
+#include "llvm/ADT/DenseMap.h"
+#include "llvm/ADT/STLExtras.h"
+#include "llvm/ADT/Twine.h"
+
+#include <map>
+#include <memory>
+#include <tuple>
+
+namespace quadrille::ipu {
+
+namespace {
+
+// Which bytes of a tile have been written.
+class Written {
+public:
+  void add(int64_t begin, int64_t end) {
+    forEachWord(begin, end, [](uint64_t &word, uint64_t mask) { word |= mask; });
+  }
+  // The first byte that has not been written; `end`: all have.
+  int64_t firstMissing(int64_t begin, int64_t end) {
+    for (int64_t at = begin; at < end; at = (at / 64 + 1) * 64) {
+      uint64_t mask = maskOf(at, end), missing = mask & ~wordAt(at);
+      if (missing)
+        return at / 64 * 64 + llvm::countr_zero(missing);
+    }
+    return end;
+  }
+
+private:
+  static constexpr int64_t chunkBytes = 4096;
+  using Chunk = std::array<uint64_t, chunkBytes / 64>;
+
+  static uint64_t maskOf(int64_t at, int64_t end) {
+    uint64_t mask = ~uint64_t(0) << (at % 64);
+    if (int64_t left = end - at / 64 * 64; left < 64)
+      mask &= (uint64_t(1) << left) - 1;
+    return mask;
+  }
+  uint64_t wordAt(int64_t at) const {
+    auto chunk = static_cast<size_t>(at / chunkBytes);
+    return chunk < chunks.size() && chunks[chunk] ? (*chunks[chunk])[static_cast<size_t>(at % chunkBytes / 64)] : 0;
+  }
+  template <typename Body> void forEachWord(int64_t begin, int64_t end, Body &&body) {
+    for (int64_t at = begin; at < end; at = (at / 64 + 1) * 64) {
+      auto chunk = static_cast<size_t>(at / chunkBytes);
+      if (chunk >= chunks.size())
+        chunks.resize(chunk + 1);
+      if (!chunks[chunk])
+        chunks[chunk] = std::make_unique<Chunk>();
+      body((*chunks[chunk])[static_cast<size_t>(at % chunkBytes / 64)], maskOf(at, end));
+    }
+  }
+  std::vector<std::unique_ptr<Chunk>> chunks;
+};
+
+class Checker {
+public:
+  Checker(const program::Program &program, const Code &code, const Architecture &machine)
+      : program(program), code(code), machine(machine) {}
+
+  target::Verdict run() {
+    for (auto [i, set] : llvm::enumerate(code.computeSets))
+      checkSet(set, ("compute set " + llvm::Twine(i) + " '" + set.name + "'").str());
+    for (auto [i, exchange] : llvm::enumerate(code.exchanges))
+      checkExchange(exchange, ("exchange " + llvm::Twine(i) + " '" + exchange.name + "'").str());
+    checkMemory();
+    for (size_t entry = 0; entry < code.entries.size(); ++entry)
+      follow(entry);
+    return std::move(verdict);
+  }
+
+private:
+  static constexpr size_t mostFindings = 100;
+  void find(const llvm::Twine &where, const llvm::Twine &what) {
+    if (verdict.findings.size() < mostFindings)
+      verdict.findings.push_back({where.str(), what.str()});
+  }
+  static std::string rangeOf(const Access &access) {
+    return std::to_string(access.first()) + ".." + std::to_string(access.end() - 1);
+  }
+  static bool same(const Access &a, const Access &b) {
+    return a.address == b.address && a.bytes == b.bytes && a.extents == b.extents && a.strides == b.strides;
+  }
+  // Whether two points of the loops have a byte in common.
+  static bool overlapsItself(const Access &access) {
+    std::vector<std::pair<int64_t, int64_t>> loops; // stride, extent
+    for (auto [extent, stride] : llvm::zip(access.extents, access.strides))
+      if (extent > 1)
+        loops.emplace_back(std::abs(stride), extent);
+    llvm::sort(loops);
+    int64_t span = access.bytes;
+    for (auto [stride, extent] : loops) {
+      if (stride < span)
+        return true;
+      span = stride * (extent - 1) + span;
+    }
+    return false;
+  }
+
+  void checkSet(const ComputeSet &set, const std::string &where) {
+    std::vector<std::vector<Access>> accesses;
+    std::map<uint32_t, std::vector<uint32_t>> byTile;
+    for (auto [i, vertex] : llvm::enumerate(set.vertices)) {
+      std::vector<Access> &own = accesses.emplace_back(accessesOf(vertex, code.expressions));
+      std::string at = where + ", vertex " + std::to_string(i);
+      for (const Access &a : own) {
+        if (a.writes && overlapsItself(a))
+          find(at, "it writes bytes " + rangeOf(a) + " more than once");
+        for (const Access &b : own)
+          if (&a != &b && a.writes && !same(a, b) && meet(a, b) && (!b.writes || &a < &b))
+            find(at, "it writes bytes " + rangeOf(a) + ", which meet those that it " + (b.writes ? "writes" : "reads") +
+                         " in another order, " + rangeOf(b));
+      }
+      forEachTile(vertex.tiles, [&](uint32_t tile) { byTile[tile].push_back(static_cast<uint32_t>(i)); });
+    }
+    // Most tiles have the same vertices as others.
+    std::map<std::vector<uint32_t>, uint32_t> seen;
+    for (auto &[tile, vertices] : byTile) {
+      if (!seen.try_emplace(vertices, tile).second)
+        continue;
+      for (size_t i = 0; i < vertices.size(); ++i)
+        for (size_t k = 0; k < vertices.size(); ++k)
+          if (i != k)
+            checkPair(accesses, vertices[i], vertices[k], tile, where);
+    }
+  }
+  void checkPair(const std::vector<std::vector<Access>> &accesses, uint32_t first, uint32_t second, uint32_t tile,
+                 const std::string &where) {
+    if (first == second)
+      return find(where + ", vertex " + llvm::Twine(first), "it is on tile " + llvm::Twine(tile) + " twice");
+    for (const Access &a : accesses[first])
+      for (const Access &b : accesses[second])
+        if (a.writes && (!b.writes || first < second) && meet(a, b))
+          return find(where + ", vertices " + llvm::Twine(first) + " and " + llvm::Twine(second),
+                      "on tile " + llvm::Twine(tile) + " one writes bytes " + rangeOf(a) + ", which the other " +
+                          (b.writes ? "writes" : "reads") + " at the same time");
+  }
+
+  void checkExchange(const Exchange &exchange, const std::string &where) {
+    struct Interval {
+      int64_t begin, end;
+      size_t transfer;
+      bool writes;
+    };
+    std::map<uint32_t, std::vector<Interval>> byTile;
+    for (auto [i, each] : llvm::enumerate(exchange.transfers))
+      for (uint32_t row = 0; row < each.rows; ++row) {
+        int64_t from = each.sourceAddress + int64_t(row) * each.sourceStride;
+        int64_t to = each.destinationAddress + int64_t(row) * each.destinationStride;
+        byTile[each.source].push_back({from, from + each.bytes, i, false});
+        byTile[each.destination].push_back({to, to + each.bytes, i, true});
+      }
+    for (auto &[tile, intervals] : byTile) {
+      llvm::sort(intervals, [](const Interval &a, const Interval &b) {
+        return std::tuple(a.begin, a.transfer, a.writes) < std::tuple(b.begin, b.transfer, b.writes);
+      });
+      // The farthest end so far, of what is written and of what is read.
+      const Interval *written = nullptr, *read = nullptr;
+      for (const Interval &each : intervals) {
+        const Interval *other = written && written->end > each.begin            ? written
+                                : each.writes && read && read->end > each.begin ? read
+                                                                                : nullptr;
+        if (other)
+          find(where + ", transfers " + llvm::Twine(other->transfer) + " and " + llvm::Twine(each.transfer),
+               "both touch byte " + llvm::Twine(each.begin) + " of tile " + llvm::Twine(tile) +
+                   ", and one of them writes it");
+        const Interval *&farthest = each.writes ? written : read;
+        if (!farthest || each.end > farthest->end)
+          farthest = &each;
+      }
+    }
+  }
+
+  void checkMemory() {
+    std::vector<TileUse> uses = memoryUse(program, code, machine);
+    for (auto [tile, use] : llvm::enumerate(uses)) {
+      if (use.code() > machine.executableBytes)
+        find("tile " + llvm::Twine(tile), "its code of " + llvm::Twine(use.code()) + " bytes is more than the " +
+                                              llvm::Twine(machine.executableBytes) + " that can be executed");
+      else if (use.bytes[Variables] > 0 && use.lowestData < use.code())
+        find("tile " + llvm::Twine(tile), "its code of " + llvm::Twine(use.code()) +
+                                              " bytes reaches into the data at " + llvm::Twine(use.lowestData));
+    }
+  }
+
+  // Nothing is read before it has been written.
+  void follow(size_t entry) {
+    const program::EntryPoint &point = program.entryPoints[entry];
+    std::vector<Written> written(static_cast<size_t>(program.chips * machine.tiles));
+    for (const Placement &placement : code.placements) {
+      const program::Variable &variable = program.variables[placement.variable];
+      bool loaded = variable.role == program::VariableRole::Weight || variable.role == program::VariableRole::State ||
+                    llvm::is_contained(point.inputs, placement.variable);
+      auto width = static_cast<int64_t>(byteWidth(placement.type));
+      for (const Part &part : placement.parts)
+        if (loaded)
+          forEachRun(part, variable.shape, [&](const ElementRun &run) {
+            for (int64_t i = 0; i < run.count; ++i) {
+              int64_t at = run.address + i * run.tileStride;
+              written[run.tile].add(at, at + width);
+            }
+          });
+    }
+    auto require = [&](uint32_t tile, int64_t begin, int64_t end, const llvm::Twine &where) {
+      if (int64_t missing = written[tile].firstMissing(begin, end); missing < end)
+        find(where,
+             "it reads byte " + llvm::Twine(missing) + " of tile " + llvm::Twine(tile) + ", which nothing has written");
+    };
+    for (auto [i, step] : llvm::enumerate(code.entries[entry])) {
+      std::string where = ("entry point '" + llvm::Twine(point.name) + "', step " + llvm::Twine(i)).str();
+      if (step.kind == StepKind::Execute)
+        followSet(code.computeSets[step.index], where, written, require);
+      if (step.kind != StepKind::Exchange)
+        continue;
+      for (bool writes : {false, true})
+        for (auto [k, each] : llvm::enumerate(code.exchanges[step.index].transfers))
+          for (uint32_t row = 0; row < each.rows; ++row) {
+            int64_t from = each.sourceAddress + int64_t(row) * each.sourceStride;
+            int64_t to = each.destinationAddress + int64_t(row) * each.destinationStride;
+            if (writes)
+              written[each.destination].add(to, to + each.bytes);
+            else
+              require(each.source, from, from + each.bytes, where + ", transfer " + llvm::Twine(k));
+          }
+    }
+    for (const Placement &placement : code.placements)
+      if (llvm::is_contained(point.outputs, placement.variable))
+        followOutput(placement, point.name, require);
+  }
+  template <typename Require>
+  void followSet(const ComputeSet &set, const std::string &where, std::vector<Written> &written, Require &&require) {
+    for (bool writes : {false, true})
+      for (auto [k, vertex] : llvm::enumerate(set.vertices)) {
+        std::vector<Access> accesses = accessesOf(vertex, code.expressions);
+        for (const Access &access : accesses)
+          if (access.writes == writes)
+            access.forEachRun([&](int64_t at) {
+              forEachTile(vertex.tiles, [&](uint32_t tile) {
+                if (writes)
+                  written[tile].add(at, at + access.bytes);
+                else
+                  require(tile, at, at + access.bytes, where + ", vertex " + llvm::Twine(k));
+              });
+            });
+      }
+  }
+  // Each element of an output comes from one place, which something has written.
+  template <typename Require>
+  void followOutput(const Placement &placement, const std::string &point, Require &&require) {
+    const program::Variable &variable = program.variables[placement.variable];
+    std::vector<bool> found(static_cast<size_t>(elementCount(variable.shape)));
+    std::string where = "entry point '" + point + "', output '" + variable.name + "'";
+    auto width = static_cast<int64_t>(byteWidth(placement.type));
+    for (const Part &part : placement.parts)
+      forEachRun(part, variable.shape, [&](const ElementRun &run) {
+        for (int64_t i = 0; run.index >= 0 && i < run.count; ++i) {
+          int64_t at = run.address + i * run.tileStride;
+          require(run.tile, at, at + width, where);
+          auto element = static_cast<size_t>(run.index + i * run.hostStride);
+          if (found[element])
+            find(where, "element " + llvm::Twine(element) + " lies in two places");
+          found[element] = true;
+        }
+      });
+    if (auto missing = llvm::find(found, false); missing != found.end())
+      find(where, "element " + llvm::Twine(missing - found.begin()) + " lies nowhere");
+  }
+
+  const program::Program &program;
+  const Code &code;
+  const Architecture &machine;
+  target::Verdict verdict;
+};
+
+} // namespace
+
+target::Verdict check(const program::Program &program, const Code &code, const Architecture &machine) {
+  target::Verdict verdict;
+  verdict.findings = wellFormed(program, code, machine);
+  return verdict.findings.empty() ? Checker(program, code, machine).run() : verdict;
+}
+
+} // namespace quadrille::ipu

@@ -1,0 +1,176 @@
+// Small programs written by hand: values, cycles and what the checker finds.
+#include "target/ipu/CycleModel.h"
+#include "target/ipu/TestProgram.h"
+
+#include "numerics/Convert.h"
+
+namespace quadrille::ipu {
+namespace {
+
+// y = x + x on two tiles, half of the elements each; then both halves meet on tile 0.
+const char *const doubling = R"(.target ipu
+.machine unit-ipu
+.precision "f32"
+.node "double" "Add"
+.input "x" f32[8]
+.output "y" f32[8]
+.expression
+.in f32
+.op input f32
+.op add f32 0 0
+.result 1
+.placement input "x" type=f32
+.part tiles=0..1 address=8192 begin=[0] extents=[4] shift=[4]
+.digit dimension=0 extent=4 stride=4
+.placement output "y" type=f32
+.part tiles=0 address=12288 begin=[0] extents=[8] shift=[0]
+.digit dimension=0 extent=8 stride=4
+.compute_set "double"
+popops::Map tiles=0 expression=0 extents=[4] in=[8192] in_strides=[1] out=[12288] out_strides=[1]
+popops::Map tiles=1 expression=0 extents=[4] in=[8192] in_strides=[1] out=[9216] out_strides=[1]
+.exchange "gather"
+send from=1 at=9216 to=0 into=12304 bytes=16
+.steps "inference"
+execute 0 node=0
+exchange 0 node=0
+)";
+
+Tensor numbers(ElementType type, Shape shape, float first = 1, float step = 1) {
+  std::vector<float> values(static_cast<size_t>(elementCount(shape)));
+  for (size_t i = 0; i < values.size(); ++i)
+    values[i] = first + step * static_cast<float>(i);
+  return convert(Tensor::of<float>(ElementType::f32, std::move(shape), values), type);
+}
+
+std::string replaced(std::string text, llvm::StringRef from, llvm::StringRef to) {
+  size_t at = text.find(from.str());
+  EXPECT_NE(at, std::string::npos) << from.str();
+  return text.replace(at, from.size(), to.str());
+}
+
+TEST(IpuSimulate, computesOnTilesAndExchanges) {
+  program::Program program = assembled(doubling);
+  EXPECT_EQ(finding(program), "");
+  target::RunResult result = ran(program, {{"x", numbers(ElementType::f32, {8})}});
+  EXPECT_EQ(valuesOf<float>(result.outputs.at("y")), (std::vector<float>{2, 4, 6, 8, 10, 12, 14, 16}));
+  // Tile 1 computes as long as tile 0; then the barrier, then 16 bytes, 4 a cycle or the control of one fragment.
+  auto machine = llvm::cantFail(Architecture::from(program.machine));
+  auto description = llvm::cantFail(machine::Machine::parse(program.machine, "test"));
+  int64_t add = *CycleModel(description).binary("add", ElementType::f32, 4, false);
+  int64_t exchange = std::max<int64_t>(16 / machine.receiveBytesPerCycle, machine.exchangeFragment);
+  EXPECT_EQ(result.timeline.cycles.value, add + machine.syncInternal + exchange);
+  auto estimated = llvm::cantFail(execute(program, nullptr, {}));
+  EXPECT_EQ(estimated.timeline.cycles.value, result.timeline.cycles.value);
+  EXPECT_TRUE(estimated.outputs.empty());
+}
+
+TEST(IpuSimulate, textAndBack) {
+  program::Program program = assembled(doubling);
+  std::string text;
+  llvm::raw_string_ostream os(text);
+  ASSERT_FALSE(llvm::errorToBool(disassemble(program, os)));
+  program::Program again = assembled(text);
+  EXPECT_TRUE(again.payload() == program.payload()) << text;
+}
+
+TEST(IpuCheck, findsWhatIsWrong) {
+  auto with = [](llvm::StringRef from, llvm::StringRef to) { return finding(assembled(replaced(doubling, from, to))); };
+  // Nobody has written what the exchange sends.
+  EXPECT_NE(with("at=9216", "at=9220").find("nothing has written"), std::string::npos);
+  // Half of the output is missing.
+  EXPECT_NE(with("into=12304", "into=12400").find("nothing has written"), std::string::npos);
+  // Two vertices of a tile write the same bytes.
+  EXPECT_NE(with("tiles=1 expression=0 extents=[4] in=[8192] in_strides=[1] out=[9216]",
+                 "tiles=0 expression=0 extents=[4] in=[8192] in_strides=[1] out=[12296]")
+                .find("at the same time"),
+            std::string::npos);
+  // Two transfers of an exchange write the same bytes.
+  EXPECT_NE(with("into=12304 bytes=16", "into=12304 bytes=16\nsend from=1 at=9216 to=0 into=12316 bytes=16")
+                .find("one of them writes it"),
+            std::string::npos);
+  EXPECT_NE(with("bytes=16", "bytes=15").find("multiples of"), std::string::npos);
+  EXPECT_NE(with("from=1 at=9216 to=0", "from=0 at=9216 to=0").find("does not leave the tile"), std::string::npos);
+  EXPECT_NE(with("tiles=0..1", "tiles=0..16").find("its tiles are not among"), std::string::npos);
+  EXPECT_NE(with("shift=[4]", "shift=[5]").find("leaves the variable"), std::string::npos);
+  EXPECT_NE(with("in=[8192] in_strides=[1] out=[9216]", "in=[8194] in_strides=[1] out=[9216]").find("not aligned"),
+            std::string::npos);
+  // Code lies below the data.
+  EXPECT_NE(finding(assembled(replaced(replaced(doubling, "at=9216", "at=64"), "out=[9216]", "out=[64]")))
+                .find("reaches into the data"),
+            std::string::npos);
+}
+
+// Five rows of a 3 x 3 convolution with padding, on one tile, against the sum written out.
+TEST(IpuSimulate, convolution) {
+  program::Program program = assembled(R"(.target ipu
+.machine unit-ipu
+.precision "f16"
+.input "x" f16[5,5,16]
+.input "w" f16[3,3,16,16]
+.output "y" f32[5,5,16]
+.placement input "x" type=f16
+.part tiles=3 address=8192 begin=[0,0,0] extents=[5,5,16] shift=[0,0,0]
+.digit dimension=0 extent=5 stride=160
+.digit dimension=1 extent=5 stride=32
+.digit dimension=2 extent=16 stride=2
+.placement input "w" type=f16
+.part tiles=3 address=16384 begin=[0,0,0,0] extents=[3,3,16,16] shift=[0,0,0,0]
+.digit dimension=0 extent=3 stride=1536
+.digit dimension=1 extent=3 stride=512
+.digit dimension=2 extent=16 stride=32
+.digit dimension=3 extent=16 stride=2
+.placement output "y" type=f32
+.part tiles=3 address=32768 begin=[0,0,0] extents=[5,5,16] shift=[0,0,0]
+.digit dimension=0 extent=5 stride=320
+.digit dimension=1 extent=5 stride=64
+.digit dimension=2 extent=16 stride=4
+.compute_set "conv"
+poplin::ConvPartialnx1 tiles=3 type=f16 partials=f32 groups=1 in_blocks=1 in_channels=16 out_blocks=1 out_channels=16 batch=1 out_field=[5,5] in_field=[5,5] kernel=[3,3] stride=[1,1] dilation=[1,1] padding=[1,1] in=8192 weights=16384 out=32768 zero=yes
+.steps "inference"
+execute 0
+)");
+  ASSERT_EQ(finding(program), "");
+  Tensor x = numbers(ElementType::f16, {5, 5, 16}, -1, 1 / 64.0F),
+         w = numbers(ElementType::f16, {3, 3, 16, 16}, -9, 1 / 128.0F);
+  target::RunResult result = ran(program, {{"x", x}, {"w", w}});
+  std::vector<double> xs = valuesOf<double>(x), ws = valuesOf<double>(w);
+  std::vector<float> y = valuesOf<float>(result.outputs.at("y"));
+  for (int row : {0, 2, 4})
+    for (int column : {0, 3, 4})
+      for (int channel : {0, 7, 15}) {
+        double sum = 0;
+        for (int ky = 0; ky < 3; ++ky)
+          for (int kx = 0; kx < 3; ++kx) {
+            int iy = row + ky - 1, ix = column + kx - 1;
+            if (iy < 0 || iy > 4 || ix < 0 || ix > 4)
+              continue;
+            for (int c = 0; c < 16; ++c)
+              sum += xs[(iy * 5 + ix) * 16 + c] * ws[((ky * 3 + kx) * 16 + channel) * 16 + c];
+          }
+        EXPECT_NEAR(y[(row * 5 + column) * 16 + channel], sum, 1e-3 * std::abs(sum)) << row << ' ' << column;
+      }
+}
+
+TEST(IpuMutate, noneIsSilent) {
+  program::Program program = assembled(doubling);
+  const target::Target *ipu = target::find("ipu");
+  target::NamedTensors inputs = {{"x", numbers(ElementType::f32, {8})}};
+  std::vector<float> right = valuesOf<float>(ran(program, inputs).outputs.at("y"));
+  int checked = 0;
+  for (uint64_t seed = 1; seed <= 300; ++seed) {
+    target::Mutation mutation = llvm::cantFail(ipu->mutate(program, seed));
+    auto loaded = llvm::cantFail(Loaded::from(mutation.program));
+    if (!check(mutation.program, loaded.code, loaded.machine).legal()) {
+      ++checked;
+      continue;
+    }
+    // What is legal has the same cycles with and without values.
+    auto estimated = llvm::cantFail(execute(mutation.program, nullptr, {}));
+    EXPECT_EQ(estimated.timeline.cycles.value, ran(mutation.program, inputs).timeline.cycles.value)
+        << mutation.description;
+  }
+  EXPECT_GT(checked, 150);
+}
+
+} // namespace
+} // namespace quadrille::ipu

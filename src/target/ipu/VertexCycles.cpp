@@ -1,0 +1,196 @@
+#include "target/ipu/VertexCycles.h"
+
+#include "target/ipu/Vertices.h"
+
+#include "llvm/ADT/STLExtras.h"
+
+#include <algorithm>
+
+namespace quadrille::ipu {
+
+namespace {
+
+int64_t productOf(llvm::ArrayRef<int64_t> numbers) {
+  int64_t product = 1;
+  for (int64_t number : numbers)
+    product *= number;
+  return product;
+}
+
+// What poplibs calls an operation of a block expression, and whether it has two operands; "": it costs no loop of its
+// own.
+struct Operation {
+  llvm::StringRef name;
+  bool binary = false;
+};
+Operation operationOf(BlockOpcode opcode) {
+  switch (opcode) {
+  case BlockOpcode::Add:
+    return {"add", true};
+  case BlockOpcode::Subtract:
+    return {"subtract", true};
+  case BlockOpcode::Multiply:
+  case BlockOpcode::MultiplyAdd:
+    return {"multiply", true};
+  case BlockOpcode::Divide:
+    return {"divide", true};
+  case BlockOpcode::Remainder:
+  case BlockOpcode::Modulo:
+    return {"remainder", true};
+  case BlockOpcode::Power:
+    return {"power", true};
+  case BlockOpcode::Atan2:
+    return {"atan2", true};
+  case BlockOpcode::Maximum:
+  case BlockOpcode::MaximumNumber:
+    return {"maximum", true};
+  case BlockOpcode::Minimum:
+  case BlockOpcode::MinimumNumber:
+    return {"minimum", true};
+  case BlockOpcode::Equal:
+  case BlockOpcode::Less:
+  case BlockOpcode::LessEqual:
+    return {"compare", true};
+  case BlockOpcode::NotEqual:
+    return {"not_equal", true};
+  case BlockOpcode::Negate:
+    return {"negate"};
+  case BlockOpcode::Absolute:
+    return {"abs"};
+  case BlockOpcode::SquareRoot:
+    return {"sqrt"};
+  case BlockOpcode::ReciprocalSquareRoot:
+    return {"rsqrt"};
+  case BlockOpcode::Reciprocal:
+    return {"inverse"};
+  case BlockOpcode::Exp:
+    return {"exp"};
+  case BlockOpcode::Exp2:
+    return {"exp2"};
+  case BlockOpcode::Expm1:
+    return {"expm1"};
+  case BlockOpcode::Log:
+  case BlockOpcode::Log2:
+    return {"log"};
+  case BlockOpcode::Log1p:
+    return {"log1p"};
+  case BlockOpcode::Sin:
+    return {"sin"};
+  case BlockOpcode::Cos:
+    return {"cos"};
+  case BlockOpcode::Tan:
+    return {"tan"};
+  case BlockOpcode::Asin:
+  case BlockOpcode::Acos:
+  case BlockOpcode::Atan:
+    return {"asin"};
+  case BlockOpcode::Tanh:
+    return {"tanh"};
+  case BlockOpcode::Erf:
+    return {"erf"};
+  case BlockOpcode::Floor:
+    return {"floor"};
+  case BlockOpcode::Ceil:
+    return {"ceil"};
+  case BlockOpcode::RoundEven:
+  case BlockOpcode::Truncate:
+    return {"nearby"};
+  case BlockOpcode::Not:
+    return {"bitwise_not"};
+  default:
+    return {};
+  }
+}
+
+// Elementwise vertices: the prologue of the formulas once, and the loops of all operations one after the other, since a
+// fused expression has each of its instructions for every element too.
+int64_t cyclesOfMap(const Vertex &vertex, const BlockExpression &expression, const CycleModel &cycles) {
+  int64_t count = productOf(valuesOf(vertex, "extents"));
+  bool inPlace = llvm::any_of(valuesOf(vertex, "in"),
+                              [&](int64_t address) { return llvm::is_contained(valuesOf(vertex, "out"), address); });
+  std::vector<const BlockInstruction *> operations;
+  for (const BlockInstruction &each : expression.instructions)
+    if (operandCount(each.opcode) > 0 && each.opcode != BlockOpcode::Bitcast)
+      operations.push_back(&each);
+  auto typeOfOperands = [&](const BlockInstruction &each) { return expression.instructions[each.operands[0]].type; };
+  auto single = [&](const BlockInstruction &each) -> std::optional<int64_t> {
+    if (each.opcode == BlockOpcode::Convert || each.opcode == BlockOpcode::ConvertSaturating)
+      return cycles.cast(typeOfOperands(each), each.type, count);
+    Operation operation = operationOf(each.opcode);
+    if (operation.name.empty() || each.opcode == BlockOpcode::MultiplyAdd)
+      return std::nullopt;
+    return operation.binary ? cycles.binary(operation.name, typeOfOperands(each), count, inPlace)
+                            : cycles.unary(operation.name, typeOfOperands(each), count, inPlace);
+  };
+  if (operations.size() == 1)
+    if (auto known = single(*operations.front()))
+      return *known;
+  // The loops of a worker, and the cost of beginning, which an addition shows: its cycles for no elements.
+  int64_t ofWorker = (count + cycles.workers() - 1) / cycles.workers(), loops = 0;
+  ElementType widest = ElementType::f16;
+  for (const BlockInstruction *each : operations) {
+    ElementType type = typeOfOperands(*each);
+    if (type != ElementType::f16)
+      widest = ElementType::f32;
+    Operation operation = operationOf(each->opcode);
+    std::optional<int64_t> loop;
+    if (!operation.name.empty())
+      loop = operation.binary ? cycles.binaryLoop(operation.name, type, ofWorker)
+                              : cycles.unaryLoop(operation.name, type, ofWorker);
+    // What has no figure, as bitwise operations and selections, takes an addition's time.
+    loops += loop ? *loop : *cycles.binaryLoop("add", type, ofWorker);
+    if (each->opcode == BlockOpcode::MultiplyAdd)
+      loops += *cycles.binaryLoop("add", type, ofWorker);
+  }
+  if (operations.empty())
+    loops = *cycles.binaryLoop("add", widest, ofWorker);
+  return *cycles.binary("add", widest, 0, inPlace) + cycles.workers() * loops;
+}
+
+AmpTypes ampTypesOf(const Vertex &vertex) {
+  if (typeOf(vertex, "type") == ElementType::f32)
+    return AmpTypes::F32F32;
+  return typeOf(vertex, "partials") == ElementType::f32 ? AmpTypes::F16F32 : AmpTypes::F16F16;
+}
+
+int64_t ceilDivide(int64_t a, int64_t b) {
+  return (a + b - 1) / b;
+}
+
+} // namespace
+
+int64_t cyclesOf(const Vertex &vertex, llvm::ArrayRef<BlockExpression> expressions, const CycleModel &cycles) {
+  auto number = [&](llvm::StringRef name) { return valueOf(vertex, name); };
+  switch (vertex.kind()) {
+  case Codelet::Map:
+    return cyclesOfMap(vertex, expressions[static_cast<size_t>(number("expression"))], cycles);
+  case Codelet::Reduce: {
+    // The outputs are shared by the workers, each of which reduces its own.
+    int64_t outputs = ceilDivide(productOf(valuesOf(vertex, "extents")), cycles.workers());
+    int64_t partials = productOf(valuesOf(vertex, "reduced"));
+    ElementType type = typeOf(vertex, "type"), result = typeOf(vertex, "out_type");
+    llvm::ArrayRef<int64_t> strides = valuesOf(vertex, "in_strides");
+    int64_t worker = strides.back() == 1 ? cycles.reduceContiguous(type, outputs, partials)
+                                         : cycles.reduceStrided(type, result, outputs, partials, 1);
+    return cycles.workers() * worker;
+  }
+  case Codelet::Copy:
+    return cycles.copy(number("bytes") * productOf(valuesOf(vertex, "extents")));
+  case Codelet::Fill:
+    return cycles.fill(number("bytes"), number("count"));
+  case Codelet::ConvPartial1x1Out:
+  case Codelet::ConvPartialnx1: {
+    AmpTypes types = ampTypesOf(vertex);
+    Blocks blocks{number("groups"), number("in_blocks"), number("out_blocks"),
+                  ceilDivide(number("out_channels"), cycles.ampUnits(types))};
+    bool zero = number("zero") != 0;
+    if (vertex.kind() == Codelet::ConvPartial1x1Out)
+      return cycles.amp1x1(types, blocks, number("positions"), zero);
+    return cycles.ampNx1(types, blocks, number("batch"), valuesOf(vertex, "out_field"), valuesOf(vertex, "kernel"),
+                         std::max<int64_t>(1, cycles.ampFilterHeight(types, number("in_channels"))), zero);
+  }
+  }
+  return 0;
+}
+
+} // namespace quadrille::ipu

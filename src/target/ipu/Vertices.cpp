@@ -1,0 +1,249 @@
+#include "target/ipu/Vertices.h"
+
+#include "llvm/ADT/STLExtras.h"
+
+#include <algorithm>
+#include <cassert>
+
+namespace quadrille::ipu {
+
+int64_t Access::first() const {
+  int64_t from = address;
+  for (auto [extent, stride] : llvm::zip(extents, strides))
+    from += std::min<int64_t>(0, (extent - 1) * stride);
+  return from;
+}
+
+int64_t Access::end() const {
+  int64_t to = address;
+  for (auto [extent, stride] : llvm::zip(extents, strides))
+    to += std::max<int64_t>(0, (extent - 1) * stride);
+  return to + bytes;
+}
+
+void Access::forEachRun(llvm::function_ref<void(int64_t address)> run) const {
+  std::vector<int64_t> index(extents.size());
+  for (int64_t at = address;;) {
+    run(at);
+    size_t d = extents.size();
+    while (d > 0) {
+      --d;
+      at += strides[d];
+      if (++index[d] < extents[d])
+        break;
+      at -= extents[d] * strides[d];
+      index[d] = 0;
+      if (d == 0)
+        return;
+    }
+    if (extents.empty())
+      return;
+  }
+}
+
+bool meet(const Access &a, const Access &b) {
+  if (a.first() >= b.end() || b.first() >= a.end())
+    return false;
+  auto isDense = [](const Access &access) {
+    int64_t runs = 1;
+    for (int64_t extent : access.extents)
+      runs *= extent;
+    return access.end() - access.first() <= runs * access.bytes;
+  };
+  if (isDense(a) && isDense(b))
+    return true;
+  const Access &sparse = isDense(a) ? b : a, &other = isDense(a) ? a : b;
+  if (!isDense(other))
+    return true;
+  bool common = false;
+  sparse.forEachRun([&](int64_t at) { common |= at < other.end() && other.first() < at + sparse.bytes; });
+  return common;
+}
+
+llvm::ArrayRef<int64_t> valuesOf(const Vertex &vertex, llvm::StringRef parameter) {
+  return vertex.values[formOf(vertex.codelet)->parameter(parameter)];
+}
+
+int64_t valueOf(const Vertex &vertex, llvm::StringRef parameter) {
+  return valuesOf(vertex, parameter).front();
+}
+
+ElementType typeOf(const Vertex &vertex, llvm::StringRef parameter) {
+  return tileTypes()[static_cast<size_t>(valueOf(vertex, parameter))];
+}
+
+namespace {
+
+std::string join(const std::string &what, int64_t is, int64_t wanted) {
+  return what + " has " + std::to_string(is) + " numbers, not " + std::to_string(wanted);
+}
+
+// The loops' number of points, or nothing when it is beyond what a tile could hold.
+std::optional<int64_t> pointsOf(llvm::ArrayRef<int64_t> extents) {
+  constexpr int64_t most = int64_t(1) << 31;
+  int64_t points = 1;
+  for (int64_t extent : extents) {
+    if (extent > most / points)
+      return std::nullopt;
+    points *= extent;
+  }
+  return points;
+}
+
+std::string lengthProblem(const Vertex &vertex, llvm::ArrayRef<BlockExpression> expressions) {
+  auto count = [&](llvm::StringRef name) { return static_cast<int64_t>(valuesOf(vertex, name).size()); };
+  auto wants = [&](llvm::StringRef name, int64_t wanted) {
+    return count(name) == wanted ? std::string() : join(name.str(), count(name), wanted);
+  };
+  auto first = [](std::initializer_list<std::string> problems) {
+    for (const std::string &problem : problems)
+      if (!problem.empty())
+        return problem;
+    return std::string();
+  };
+  auto bounded = [&](llvm::StringRef name) {
+    return pointsOf(valuesOf(vertex, name)) ? std::string() : "the loops have too many points";
+  };
+  switch (vertex.kind()) {
+  case Codelet::Map: {
+    auto number = static_cast<size_t>(valueOf(vertex, "expression"));
+    if (number >= expressions.size())
+      return "there is no expression " + std::to_string(number);
+    const BlockExpression &expression = expressions[number];
+    auto inputs = static_cast<int64_t>(expression.inputs.size());
+    auto outputs = static_cast<int64_t>(expression.results.size());
+    int64_t loops = count("extents");
+    return first({wants("in", inputs), wants("in_strides", inputs * loops), wants("out", outputs),
+                  wants("out_strides", outputs * loops), bounded("extents")});
+  }
+  case Codelet::Reduce: {
+    std::vector<int64_t> all(valuesOf(vertex, "extents"));
+    llvm::append_range(all, valuesOf(vertex, "reduced"));
+    return first({wants("in_strides", static_cast<int64_t>(all.size())), wants("out_strides", count("extents")),
+                  pointsOf(all) ? "" : "the loops have too many points"});
+  }
+  case Codelet::Copy:
+    return first({wants("in_strides", count("extents")), wants("out_strides", count("extents")), bounded("extents")});
+  case Codelet::ConvPartialnx1: {
+    int64_t rank = count("out_field");
+    return first({wants("in_field", rank), wants("kernel", rank), wants("stride", rank), wants("dilation", rank),
+                  wants("padding", rank), bounded("out_field"), bounded("in_field"), bounded("kernel")});
+  }
+  case Codelet::Fill:
+  case Codelet::ConvPartial1x1Out:
+    return "";
+  }
+  return "";
+}
+
+} // namespace
+
+std::string parameterProblem(const Vertex &vertex, llvm::ArrayRef<BlockExpression> expressions) {
+  const Form *form = formOf(vertex.codelet);
+  if (!form)
+    return "there is no codelet " + std::to_string(vertex.codelet);
+  if (vertex.values.size() != form->parameters.size())
+    return "the codelet has " + std::to_string(form->parameters.size()) + " parameters, not " +
+           std::to_string(vertex.values.size());
+  for (auto [parameter, values] : llvm::zip(form->parameters, vertex.values)) {
+    if (!parameter.isList() && values.size() != 1)
+      return join(parameter.name.str(), static_cast<int64_t>(values.size()), 1);
+    for (int64_t value : values)
+      if (value < parameter.minimum || value > parameter.maximum)
+        return parameter.name.str() + ": " + std::to_string(value) + " is not in " + std::to_string(parameter.minimum) +
+               ".." + std::to_string(parameter.maximum);
+  }
+  return lengthProblem(vertex, expressions);
+}
+
+namespace {
+
+constexpr int64_t matrixAlignment = 8; // the matrix unit's operands are loaded 64 bits at a time
+
+Access dense(bool writes, int64_t address, int64_t bytes, int64_t alignment) {
+  return {writes, address, bytes, alignment, {}, {}};
+}
+
+Access strided(bool writes, int64_t address, int64_t elementBytes, llvm::ArrayRef<int64_t> extents,
+               llvm::ArrayRef<int64_t> strides, int64_t unit) {
+  Access access{writes, address, elementBytes, elementBytes, {}, {}};
+  for (auto [extent, stride] : llvm::zip(extents, strides)) {
+    if (extent == 1)
+      continue;
+    access.extents.push_back(extent);
+    access.strides.push_back(stride * unit);
+  }
+  // Inner loops without gaps are one run.
+  while (!access.extents.empty() && access.strides.back() == access.bytes) {
+    access.bytes *= access.extents.back();
+    access.extents.pop_back();
+    access.strides.pop_back();
+  }
+  return access;
+}
+
+} // namespace
+
+std::vector<Access> accessesOf(const Vertex &vertex, llvm::ArrayRef<BlockExpression> expressions) {
+  std::vector<Access> result;
+  auto number = [&](llvm::StringRef name) { return valueOf(vertex, name); };
+  switch (vertex.kind()) {
+  case Codelet::Map: {
+    const BlockExpression &expression = expressions[static_cast<size_t>(number("expression"))];
+    llvm::ArrayRef<int64_t> extents = valuesOf(vertex, "extents");
+    auto add = [&](bool writes, llvm::StringRef addresses, llvm::StringRef strides, size_t i, ElementType type) {
+      auto width = static_cast<int64_t>(byteWidth(type));
+      result.push_back(strided(writes, valuesOf(vertex, addresses)[i], width, extents,
+                               valuesOf(vertex, strides).slice(i * extents.size(), extents.size()), width));
+    };
+    for (auto [i, type] : llvm::enumerate(expression.inputs))
+      add(false, "in", "in_strides", i, type);
+    for (auto [i, value] : llvm::enumerate(expression.results))
+      add(true, "out", "out_strides", i, expression.instructions[value].type);
+    return result;
+  }
+  case Codelet::Reduce: {
+    std::vector<int64_t> all(valuesOf(vertex, "extents"));
+    llvm::append_range(all, valuesOf(vertex, "reduced"));
+    auto in = static_cast<int64_t>(byteWidth(typeOf(vertex, "type")));
+    auto out = static_cast<int64_t>(byteWidth(typeOf(vertex, "out_type")));
+    result.push_back(strided(false, number("in"), in, all, valuesOf(vertex, "in_strides"), in));
+    if (number("update"))
+      result.push_back(
+          strided(false, number("out"), out, valuesOf(vertex, "extents"), valuesOf(vertex, "out_strides"), out));
+    result.push_back(
+        strided(true, number("out"), out, valuesOf(vertex, "extents"), valuesOf(vertex, "out_strides"), out));
+    return result;
+  }
+  case Codelet::Copy:
+    result.push_back(
+        strided(false, number("in"), number("bytes"), valuesOf(vertex, "extents"), valuesOf(vertex, "in_strides"), 1));
+    result.push_back(
+        strided(true, number("out"), number("bytes"), valuesOf(vertex, "extents"), valuesOf(vertex, "out_strides"), 1));
+    return result;
+  case Codelet::Fill:
+    result.push_back(dense(true, number("out"), number("bytes") * number("count"), number("bytes")));
+    return result;
+  case Codelet::ConvPartial1x1Out:
+  case Codelet::ConvPartialnx1: {
+    bool oneByOne = vertex.kind() == Codelet::ConvPartial1x1Out;
+    auto points = [&](llvm::StringRef name) { return *pointsOf(valuesOf(vertex, name)); };
+    int64_t outputs = oneByOne ? number("positions") : number("batch") * points("out_field");
+    int64_t inputs = oneByOne ? number("positions") : number("batch") * points("in_field");
+    int64_t kernel = oneByOne ? 1 : points("kernel");
+    auto width = static_cast<int64_t>(byteWidth(typeOf(vertex, "type")));
+    auto partials = static_cast<int64_t>(byteWidth(typeOf(vertex, "partials")));
+    int64_t groups = number("groups"), in = number("in_blocks") * number("in_channels");
+    int64_t out = number("out_blocks") * number("out_channels");
+    result.push_back(dense(false, number("in"), groups * in * inputs * width, matrixAlignment));
+    result.push_back(dense(false, number("weights"), groups * in * out * kernel * width, matrixAlignment));
+    if (!number("zero"))
+      result.push_back(dense(false, number("out"), groups * out * outputs * partials, matrixAlignment));
+    result.push_back(dense(true, number("out"), groups * out * outputs * partials, matrixAlignment));
+    return result;
+  }
+  }
+  return result;
+}
+
+} // namespace quadrille::ipu

@@ -1,0 +1,50 @@
+// What vertices do: which bytes of their tile they read and write, and the values they make of them.
+#pragma once
+
+#include "target/ipu/Code.h"
+
+#include "llvm/ADT/STLFunctionalExtras.h"
+
+#include <memory>
+
+namespace quadrille::ipu {
+
+// Runs of `bytes` bytes that begin at `address` + sum of index * stride over the loops, innermost last.
+struct Access {
+  bool writes = false;
+  int64_t address = 0, bytes = 0;
+  int64_t alignment = 1;                 // of the address, since codelets load and store whole words there
+  std::vector<int64_t> extents, strides; // bytes
+
+  // From the first byte to behind the last one.
+  int64_t first() const;
+  int64_t end() const;
+  void forEachRun(llvm::function_ref<void(int64_t address)> run) const;
+};
+
+// Whether two accesses have a byte in common: exact where one of them is dense, else of what both span.
+bool meet(const Access &a, const Access &b);
+
+// The values of a parameter of the vertex.
+llvm::ArrayRef<int64_t> valuesOf(const Vertex &vertex, llvm::StringRef parameter);
+int64_t valueOf(const Vertex &vertex, llvm::StringRef parameter);
+ElementType typeOf(const Vertex &vertex, llvm::StringRef parameter);
+
+// Empty when the parameters of the vertex are there, in range and agree with each other, else what is wrong: "extents:
+// 0 is not in 1..2147483648".
+std::string parameterProblem(const Vertex &vertex, llvm::ArrayRef<BlockExpression> expressions);
+
+// What follows may be asked of vertices without a parameterProblem.
+std::vector<Access> accessesOf(const Vertex &vertex, llvm::ArrayRef<BlockExpression> expressions);
+
+// A vertex made ready to be executed on many tiles.
+class VertexFunction {
+public:
+  virtual ~VertexFunction() = default;
+  // On the memory of one tile; all accesses must lie within it. May be called from several threads.
+  virtual void execute(std::byte *memory) const = 0;
+
+  static std::unique_ptr<VertexFunction> make(const Vertex &vertex, llvm::ArrayRef<BlockExpression> expressions);
+};
+
+} // namespace quadrille::ipu
