@@ -70,7 +70,8 @@ public:
     for (auto [i, exchange] : llvm::enumerate(code.exchanges))
       checkExchange(exchange, ("exchange " + llvm::Twine(i) + " '" + exchange.name + "'").str());
     checkMemory();
-    for (size_t entry = 0; entry < code.entries.size(); ++entry)
+    // What writes over itself need not be followed.
+    for (size_t entry = 0; entry < code.entries.size() && verdict.legal(); ++entry)
       follow(entry);
     return std::move(verdict);
   }

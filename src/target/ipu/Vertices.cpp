@@ -168,8 +168,8 @@ Access strided(bool writes, int64_t address, int64_t elementBytes, llvm::ArrayRe
                llvm::ArrayRef<int64_t> strides, int64_t unit) {
   Access access{writes, address, elementBytes, elementBytes, {}, {}};
   for (auto [extent, stride] : llvm::zip(extents, strides)) {
-    if (extent == 1)
-      continue;
+    if (extent == 1 || (stride == 0 && !writes))
+      continue; // the same bytes again
     access.extents.push_back(extent);
     access.strides.push_back(stride * unit);
   }
