@@ -118,9 +118,13 @@ llvm::Expected<MachineGraph> machineGraph(const KernelGraph &original, const Arc
 llvm::Error CompilerState::begin() {
   firstLayout = code.layouts.size();
   measured.valueWords.resize(graph.values.size());
+  int64_t constants = 0; // bytes, in the types that are multiplied
   for (size_t number = part.first; number < part.end; ++number)
     for (ValueId value : graph::operandsOf(graph.kernels[number]))
-      ++readers[value];
+      if (++readers[value] == 1 && graph.values[value].role == graph::ValueRole::Constant)
+        constants += elementCount(graph.values[value].shape) *
+                     static_cast<int64_t>(std::min(byteWidth(graph.values[value].type), byteWidth(ElementType::f16)));
+  placement.expect(constants / machine.vectorBytes());
   for (ValueId value : part.leaving)
     ++readers[value];
   for (size_t number : part.outputs)

@@ -176,14 +176,15 @@ RegionPointer Placement::allocate(Region region, llvm::ArrayRef<const Region *> 
   region.number = ++placed;
   if (initial)
     return find(region, avoid, hemisphere, anywhere, pool, {.again = false, .high = true});
-  // Memory that was never used waits for nobody; but weights, which are still to come, need most of it.
-  bool scarce = used > machine.hemispheres * machine.slices * machine.banks * machine.words / 4;
+  // Memory that was never used waits for nobody; but weights, which are still to come, lie in nothing else, and far
+  // apart what is left of it is of no use to them.
+  bool scarce = fresh + expected > machine.dataWords() / 4;
   // The outer slices are read for weights while values come and go.
   for (bool inner : {true, false})
     for (bool again : {scarce, !scarce})
       if (RegionPointer found = find(region, avoid, hemisphere, anywhere, pool, {.again = again, .inner = inner})) {
         if (!again)
-          used += region.slicesNeeded() * region.wordsNeeded();
+          fresh += region.slicesNeeded() * region.wordsNeeded();
         return found;
       }
   return nullptr;

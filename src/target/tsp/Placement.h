@@ -63,6 +63,9 @@ public:
   explicit Placement(const Architecture &machine)
       : machine(machine), banks(machine.hemispheres * machine.slices * machine.banks) {}
 
+  // About so many words will be asked for that are there when the program starts.
+  void expect(int64_t words) { expected = words; }
+
   // For what the slices are meant as long as they have room: values near the vector unit, weights near the matrix unit.
   enum class Pool : uint8_t { Values, Weights };
 
@@ -99,7 +102,8 @@ private:
 
   const Architecture &machine;
   std::vector<Bank> banks; // by slice and bank
-  int64_t used = 0;        // words of values, dead ones too
+  int64_t fresh = 0;       // words of values that nothing had used before
+  int64_t expected = 0;    // words of what will be there from the start, about
   int64_t turn = 0;
   uint32_t placed = 0;
 };
