@@ -7,7 +7,7 @@ namespace quadrille::graph {
 
 bool hasReduction(llvm::ArrayRef<Loop> loops);
 int64_t reductionPoints(const Kernel &kernel); // of its reduction loops together
-bool hasNoPoints(llvm::ArrayRef<Loop> loops); // an extent is 0
+bool hasNoPoints(llvm::ArrayRef<Loop> loops);  // an extent is 0
 
 // A structured kernel without reductions that writes one value.
 bool isElementwise(const Kernel &kernel);

@@ -43,8 +43,7 @@ KernelGraph structureKernels(KernelGraph graph, llvm::function_ref<bool(const Ke
       {"gather_nd", structureGatherNd},    {"scatter_elements", structureScatterElements},
       {"scatter_nd", structureScatterNd},  {"arg_reduce", structureArgReduce},
       {"top_k", structureOrder},           {"sort", structureOrder},
-      {"cumulative", structureCumulative},
-      {"random_bits", structureRandomBits},
+      {"cumulative", structureCumulative}, {"random_bits", structureRandomBits},
   };
   std::vector<Kernel> original = std::move(graph.kernels);
   graph.kernels.clear();

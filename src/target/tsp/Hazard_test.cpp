@@ -204,9 +204,9 @@ TEST(TspHazard, Activations) {
   expectHazard(std::string(move) + ".queue MXM east 1.0\nabc stream=e2 type=f16\n",
                "queue MXM east 1.0, instruction 0, cycle 0: f16 activations go to the even plane of a pair");
   std::string half = example("matmul_f16.tspasm");
-  expectHazard(
-      edit(half, "rows=32", "rows=16", "MXM east 1.1"),
-      "queue MXM east 0.2, instruction 2, cycle 167: the planes of the pair have f16 tiles of different sizes or lanes");
+  expectHazard(edit(half, "rows=32", "rows=16", "MXM east 1.1"),
+               "queue MXM east 0.2, instruction 2, cycle 167: the planes of the pair have f16 tiles of different sizes "
+               "or lanes");
 }
 
 TEST(TspHazard, Sums) {

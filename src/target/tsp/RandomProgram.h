@@ -811,9 +811,9 @@ private:
       return;
     for (int tries = 0; tries < 10; ++tries) {
       const Field &field = fields[chance.below(static_cast<int64_t>(fields.size()))];
-      int64_t old = valueOf(instruction, field.member), value = old;
+      int64_t old = valueOf(instruction, field.member);
       int64_t low = field.lowest(machine), high = std::min<int64_t>(field.highest(machine), 300);
-      value = chance.percent(50) ? old + chance.between(-2, 2) : chance.between(std::min(low, high), high);
+      int64_t value = chance.percent(50) ? old + chance.between(-2, 2) : chance.between(std::min(low, high), high);
       if (value == old || !representable(field.member, value))
         continue;
       setValue(instruction, field.member, value);

@@ -147,7 +147,6 @@ void tryPrograms(const char *machineName, std::vector<std::pair<std::string, std
     RandomCode random(program, *machine, static_cast<uint64_t>(seed));
     Code code = random.take();
     program.setPayload(code.encode());
-    std::string originalText = std::getenv("QUADRILLE_RANDOM_PROGRAMS") ? textOf(program) : "";
     Trial original = tryProgram(program, code, *machine, inputs, counts);
     for (int variant = 0; variant < 2 && !testing::Test::HasFailure(); ++variant) {
       Code other = code;
