@@ -155,7 +155,7 @@ TEST(TspCauses, ProductsThatPickLanesAreMovement) {
              *multiplies = "matrix 1, install 3, held 10, fill 19, drain 49";
   EXPECT_EQ(device(rowsWith("01", [](int row) { return 319 - row; })), moves);
   EXPECT_EQ(device(rowsWith("01", [](int row) { return row; }), "u8"), moves);
-  EXPECT_EQ(device(rowsWith("01", [](int row) { return -1; })), moves); // zeros
+  EXPECT_EQ(device(rowsWith("01", [](int) { return -1; })), moves); // zeros
   // Two rows in a column are a sum. 1 in f16 has this high byte, which means nothing for integers.
   EXPECT_EQ(device(rowsWith("01", [](int row) { return row % 15; })), multiplies);
   EXPECT_EQ(device(rowsWith("3c", [](int row) { return row; })), multiplies);

@@ -136,7 +136,7 @@ machine::Machine machineOf(int64_t words) {
                                      << "  mem.reserved_west: {value: [1, 3, 5, 7, 9, 11, 13, 15]}\n"
                                      << "  mem.reserved_east: {value: [1, 3, 5, 7, 9, 11, 13, 15]}\n";
   auto machine = machine::Machine::load(path);
-  llvm::sys::fs::remove(path);
+  (void)llvm::sys::fs::remove(path);
   return llvm::cantFail(std::move(machine));
 }
 

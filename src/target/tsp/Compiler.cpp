@@ -26,7 +26,6 @@ namespace quadrille::tsp {
 
 using graph::Kernel;
 using graph::KernelGraph;
-using graph::KernelKind;
 using graph::ValueId;
 
 std::optional<ElementType> machineType(ElementType type) {
