@@ -392,13 +392,14 @@ def test_rows_picked_by_computed_indices(tmp_path, machine, rows, columns, count
     np.testing.assert_array_equal(y, table[x])
 
 
-def test_embedding_of_a_vocabulary_costs_a_few_passes(tmp_path):
-    table = np.random.default_rng(3).standard_normal((30522, 128)).astype(np.float32)
-    x = np.random.default_rng(4).integers(0, 30522, (128,))
+@pytest.mark.parametrize("rows, most", [(30522, 3200), (2, 1100)])
+def test_embedding_costs_a_few_passes(tmp_path, rows, most):
+    table = np.random.default_rng(3).standard_normal((rows, 128)).astype(np.float32)
+    x = np.random.default_rng(4).integers(0, rows, (128,))
     y, cycles = run(tmp_path, "groqcard", [helper.make_node("Gather", ["table", "x"], ["y"], axis=0)], x, (128, 128),
                     [("table", table)])
     np.testing.assert_array_equal(y, table[x])
-    assert cycles < 8000
+    assert cycles < most
 
 
 def test_sorting_against_numpy(tmp_path):

@@ -172,33 +172,34 @@ llvm::Error CompilerState::gatherSuperlanes(const RegionPointer &from, Tensor ma
                                   {from.get(), to.get(), zero->get()}, from->hemisphere == west ? east : west);
     if (!numbers)
       return numbers.takeError();
-    gatherRows(*from, 0, **numbers, **zero, *to, word / to->rows, word % to->rows);
+    gatherRows(GatheredRows{from.get(), 0, to.get(), word / to->rows}, **numbers, **zero, word % to->rows);
     word += count;
   }
   return llvm::Error::success();
 }
 
-void CompilerState::gatherRows(Region &from, int64_t fromPiece, Region &numbers, Region &zero, Region &to,
-                               int64_t toPiece, int64_t toRow) {
+void CompilerState::gatherRows(llvm::ArrayRef<GatheredRows> gathered, Region &numbers, Region &zero, int64_t toRow) {
   // The numbers come from the other hemisphere; what they gather goes on outward and is turned round by the switch
   // unit.
-  unsigned hemisphere = from.hemisphere;
+  unsigned hemisphere = gathered[0].from->hemisphere;
   Direction away = machine.outward(hemisphere), back = machine.inward(hemisphere);
   SwitchTiming in{hemisphere, 0}, out{hemisphere, machine.switchDistribute};
-  int64_t bytes = from.bytes();
-  constexpr int64_t runs = 4;
+  int64_t bytes = gathered[0].from->bytes(), streams = bytes * static_cast<int64_t>(gathered.size());
+  int64_t runs = std::min<int64_t>(machine.streams / (streams + 2), 4); // with the maps of what turns and of rows
   placeInParts(
       numbers.rows, numbers.rows,
       [&](int64_t variant, int64_t first, int64_t count) {
         int64_t base = variant * machine.streams / runs;
-        Source map = streamOf(away, base + bytes + 1);
+        Source map = streamOf(away, base + streams + 1);
         Group group;
-        addTurn(group, zero, hemisphere, base, bytes, variant % machine.distributors, count);
-        for (int64_t byte = 0; byte < bytes; ++byte)
-          addGather(group, from, fromPiece, byte, map, streamOf(away, base + byte), in, count);
+        addTurn(group, zero, hemisphere, base, streams, variant % machine.distributors, count);
+        for (auto [number, each] : llvm::enumerate(gathered))
+          for (int64_t byte = 0; byte < bytes; ++byte) {
+            int64_t stream = base + static_cast<int64_t>(number) * bytes + byte;
+            addGather(group, *each.from, each.fromPiece, byte, map, streamOf(away, stream), in, count);
+            addWrite(group, *each.to, each.toPiece, byte, toRow + first, 1, streamOf(back, stream), out, count);
+          }
         addNumbers(group, numbers, first, 1, map, in, count);
-        for (int64_t byte = 0; byte < bytes; ++byte)
-          addWrite(group, to, toPiece, byte, toRow + first, 1, streamOf(back, base + byte), out, count);
         return group;
       },
       runs);

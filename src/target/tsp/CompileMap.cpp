@@ -134,7 +134,12 @@ llvm::Expected<Operand> CompilerState::operandOf(const Kernel &kernel, const Rea
     auto [low, high] = reaches(d);
     forAllLanes &= low >= 0 && high < from[d] && (columns == 1 || indices[d].steps[last] == 0);
   }
-  if (forAllLanes && hasRowwise(read.value, columns)) {
+  // To move each of many elements by a tile of its own would cost more than to spread them all.
+  const graph::Value &source = graph.values[read.value];
+  bool spreads = mayMove && columns > 1 && source.role != graph::ValueRole::Constant &&
+                 columnsOf(from) > machine.lanes && columnsOf(from) <= machine.vectorBytes() &&
+                 elementCount(from) <= rowsOf(shape);
+  if (forAllLanes && (spreads || hasRowwise(read.value, columns))) {
     auto rowwise = rowwiseOf(read.value, columns);
     if (!rowwise)
       return rowwise.takeError();

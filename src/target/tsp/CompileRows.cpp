@@ -6,6 +6,7 @@
 #include "target/tsp/Lower.h"
 
 #include "llvm/ADT/STLExtras.h"
+#include "llvm/Support/MathExtras.h"
 
 #include <cstring>
 
@@ -56,8 +57,15 @@ llvm::Expected<RegionPointer> CompilerState::spreadElements(const RegionPointer 
   auto to = allocate(shape, {&from});
   if (!to)
     return to.takeError();
-  MatrixUnit unit{static_cast<unsigned>(matrixTurn++ % machine.hemispheres), 0};
-  install(unit, ones, ProductType::U8);
+  // Each byte through a plane of its own, as far as there are any.
+  std::vector<MatrixUnit> units;
+  for (int64_t plane = 0; plane < machine.planes; ++plane)
+    for (unsigned side = 0; side < machine.hemispheres; ++side)
+      units.push_back({static_cast<unsigned>((matrixTurn + side) % machine.hemispheres), plane});
+  units.resize(std::min<size_t>(units.size(), from.bytes()));
+  ++matrixTurn;
+  for (MatrixUnit unit : units)
+    install(unit, ones, ProductType::U8);
   for (int64_t byte = 0; byte < from.bytes(); ++byte)
     for (int64_t row = 0; row < rows;) {
       int64_t count = std::min(rows - row, machine.repeatMaximum + 1);
@@ -71,16 +79,16 @@ llvm::Expected<RegionPointer> CompilerState::spreadElements(const RegionPointer 
       run.toRow = row;
       run.count = count;
       run.mode = static_cast<uint8_t>(AccumulateMode::Pass);
-      multiply(unit, run);
+      multiply(units[byte % units.size()], run);
       row += count;
     }
   return *to;
 }
 
 // Word numbers as memory takes them: for each index the row counted from `base`, below `rows`, in the lanes that hold a
-// number's bytes.
-llvm::Expected<RegionPointer> CompilerState::wordNumbers(const RegionPointer &indices, int64_t extent, int64_t base,
-                                                         int64_t rows) {
+// number's bytes. Without a base they are counted from the next lower multiple of `rows`.
+llvm::Expected<RegionPointer> CompilerState::wordNumbers(const RegionPointer &indices, int64_t extent,
+                                                         std::optional<int64_t> base, int64_t rows) {
   constexpr ElementType i32 = ElementType::i32;
   int64_t vector = machine.vectorBytes();
   // Where in its number each lane's byte stands, in bits.
@@ -98,9 +106,13 @@ llvm::Expected<RegionPointer> CompilerState::wordNumbers(const RegionPointer &in
     return body.append(BlockOpcode::Constant, i32, {}, static_cast<uint32_t>(value));
   };
   Register number = wrappedIndex(body, given, extent);
-  number = body.append(BlockOpcode::Subtract, i32, {number, constant(base)});
-  number = body.append(BlockOpcode::Maximum, i32, {number, constant(0)});
-  number = body.append(BlockOpcode::Minimum, i32, {number, constant(rows - 1)});
+  if (base) {
+    number = body.append(BlockOpcode::Subtract, i32, {number, constant(*base)});
+    number = body.append(BlockOpcode::Maximum, i32, {number, constant(0)});
+    number = body.append(BlockOpcode::Minimum, i32, {number, constant(rows - 1)});
+  } else {
+    number = body.append(BlockOpcode::And, i32, {number, constant(rows - 1)});
+  }
   number = body.append(BlockOpcode::ShiftRight, i32, {number, places});
   body.results = {body.append(BlockOpcode::Convert, ElementType::u8, {number})};
   auto made = stream(body, {wholeOf(indices), bits}, indices->rows, vector);
@@ -121,103 +133,200 @@ Register CompilerState::wrappedIndex(BlockExpression &body, Register index, int6
 llvm::Error CompilerState::pickRows(const Kernel &kernel) {
   graph::ValueId table = kernel.reads[0].value, to = kernel.writes[0].value;
   const graph::Value &data = graph.values[table];
-  int64_t extent = data.shape[0], columns = columnsOf(data.shape),
-          count = elementCount(graph.values[kernel.reads[1].value].shape);
+  int64_t extent = data.shape[0], columns = columnsOf(data.shape);
   auto indices = rowwiseOf(kernel.reads[1].value, machine.vectorBytes());
   if (!indices)
     return indices.takeError();
-  // A table that no bank holds is cut into parts of its rows, which lie in either hemisphere.
-  std::vector<std::pair<int64_t, RegionPointer>> tables; // by first row
+  // Each part is asked for every index, and gives some row where another one has it.
+  auto parts = tableParts(table, **indices);
+  if (!parts)
+    return parts.takeError();
+  if (llvm::Error error = gatherParts(*parts, *indices, extent))
+    return error;
+  auto chosen = choosePart(*parts, *indices, extent, columns);
+  if (!chosen)
+    return chosen.takeError();
+  regions[to] = *chosen;
+  return llvm::Error::success();
+}
+
+// What each memory bank can be asked for: all rows, or parts of them that lie in either hemisphere.
+llvm::Expected<std::vector<CompilerState::TablePart>> CompilerState::tableParts(graph::ValueId table,
+                                                                                const Region &indices) {
+  const graph::Value &data = graph.values[table];
+  int64_t extent = data.shape[0], columns = columnsOf(data.shape);
   int64_t most = machine.words / Region::of(data.type, extent, columns, machine.vectorBytes()).pieces;
+  std::vector<TablePart> parts;
+  auto addSegments = [&](int64_t base, const RegionPointer &whole) {
+    for (int64_t segment = 0; segment < whole->segments(); ++segment) {
+      Region part = *whole;
+      part.copies.clear();
+      int64_t first = segment * part.rowsOfSegment(), slices = part.bytes();
+      if (part.segmentRows) {
+        part.slices.assign(whole->slices.begin() + segment * slices, whole->slices.begin() + (segment + 1) * slices);
+        part.rows = std::min(part.segmentRows, part.rows - first);
+        part.segmentRows = 0;
+      }
+      part.hemisphere = part.slices[0].hemisphere;
+      parts.push_back({base + first, partOf(whole, std::move(part)), nullptr, nullptr});
+    }
+  };
   if (regions[table] || data.role != graph::ValueRole::Constant || extent <= most) {
     auto whole = regionOf(table);
     if (!whole)
       return whole.takeError();
-    tables.emplace_back(0, *whole);
-  } else {
-    for (int64_t base = 0; base < extent; base += most) {
-      int64_t rows = std::min(most, extent - base);
-      size_t width = byteWidth(data.type) * static_cast<size_t>(columns);
-      Tensor part;
-      if (data.data.valid())
-        part = Tensor::borrow(
-            data.type, {rows, columns},
-            data.data.bytes().slice(static_cast<size_t>(base) * width, static_cast<size_t>(rows) * width),
-            std::make_shared<Tensor>(data.data));
-      auto region = constantRegion(data.name, data.type, rows, columns, std::move(part), {indices->get()});
-      if (!region)
-        return region.takeError();
-      tables.emplace_back(base, *region);
-    }
+    addSegments(0, *whole);
+    return parts;
   }
-  // Each segment is asked for every index, and gives some row where another one has it.
-  struct Part {
-    int64_t base;
-    RegionPointer picked;
-  };
-  std::vector<Part> parts;
-  auto pick = [&](int64_t first, const RegionPointer &whole, int64_t segment) -> llvm::Error {
-    Region from = *whole;
-    int64_t base = first + segment * from.rowsOfSegment(), slices = from.bytes();
-    if (from.segmentRows) {
-      from.slices.assign(whole->slices.begin() + segment * slices, whole->slices.begin() + (segment + 1) * slices);
-      from.rows = std::min(from.segmentRows, from.rows - segment * from.segmentRows);
+  for (int64_t base = 0; base < extent; base += most) {
+    int64_t rows = std::min(most, extent - base);
+    size_t width = byteWidth(data.type) * static_cast<size_t>(columns);
+    Tensor part;
+    if (data.data.valid())
+      part =
+          Tensor::borrow(data.type, {rows, columns},
+                         data.data.bytes().slice(static_cast<size_t>(base) * width, static_cast<size_t>(rows) * width),
+                         std::make_shared<Tensor>(data.data));
+    // Those that are gathered from at the same time lie in slices of their own, where there is room.
+    std::vector<const Region *> others = {&indices}, clear = others;
+    size_t together = machine.hemispheres * gatheredTogether(data.type);
+    for (size_t before = parts.size() - std::min(parts.size(), together - 1); before < parts.size(); ++before)
+      clear.push_back(parts[before].table.get());
+    auto region = constantRegion(data.name, data.type, rows, columns, part, clear);
+    if (!region) {
+      llvm::consumeError(region.takeError());
+      noRoom.reset();
+      region = constantRegion(data.name, data.type, rows, columns, part, others);
     }
-    from.hemisphere = from.slices[0].hemisphere;
-    auto numbers = wordNumbers(*indices, extent, base, from.rows);
+    if (!region)
+      return region.takeError();
+    addSegments(base, *region);
+  }
+  return parts;
+}
+
+size_t CompilerState::gatheredTogether(ElementType type) const {
+  return static_cast<size_t>(std::max<int64_t>(machine.distributeStreams / static_cast<int64_t>(byteWidth(type)), 1));
+}
+
+llvm::Error CompilerState::gatherParts(llvm::MutableArrayRef<TablePart> parts, const RegionPointer &indices,
+                                       int64_t extent) {
+  // Parts of 2^n rows each want the same numbers.
+  int64_t rows = parts[0].table->rows;
+  bool alike = parts.size() > 1 && llvm::isPowerOf2_64(static_cast<uint64_t>(rows));
+  for (auto [number, part] : llvm::enumerate(parts))
+    alike &= part.base == static_cast<int64_t>(number) * rows;
+  std::map<std::pair<int64_t, unsigned>, RegionPointer> known; // by base, -1 for all, and hemisphere
+  auto numbersFor = [&](const TablePart &part) -> llvm::Expected<RegionPointer> {
+    const Region &from = *part.table;
+    unsigned opposite = from.hemisphere == west ? east : west;
+    int64_t key = alike && from.rows == rows ? -1 : part.base;
+    RegionPointer &here = known[{key, opposite}], &there = known[{key, from.hemisphere}];
+    if (here && !here->sharesSlices(from))
+      return here;
+    if (!there) {
+      auto made = wordNumbers(indices, extent, key < 0 ? std::nullopt : std::optional(part.base), from.rows);
+      if (!made)
+        return made.takeError();
+      RegionPointer &place = (*made)->hemisphere == opposite ? here : there;
+      place = *made;
+      if (here)
+        return here;
+    }
+    auto copy = copyOf(there, {&from}, opposite);
+    if (copy)
+      here = *copy;
+    return copy;
+  };
+  for (TablePart &part : parts) {
+    auto numbers = numbersFor(part);
     if (!numbers)
       return numbers.takeError();
-    unsigned opposite = from.hemisphere == west ? east : west;
-    if ((*numbers)->hemisphere != opposite) {
-      auto copy = copyOf(*numbers, {&from}, opposite);
-      if (!copy)
-        return copy.takeError();
-      numbers = *copy;
+    part.numbers = *numbers;
+  }
+  // Parts with the same numbers at the same time, each in slices of its own.
+  std::vector<bool> done(parts.size());
+  std::vector<const Region *> results; // that are read together
+  for (size_t first = 0; first < parts.size(); ++first) {
+    if (done[first])
+      continue;
+    std::vector<size_t> group = {first};
+    for (size_t other = first + 1; other < parts.size() && group.size() < gatheredTogether(parts[first].table->type);
+         ++other)
+      if (!done[other] && parts[other].numbers == parts[first].numbers &&
+          llvm::none_of(group, [&](size_t each) { return parts[each].table->sharesSlices(*parts[other].table); }))
+        group.push_back(other);
+    std::vector<const Region *> clear = {parts[first].numbers.get()};
+    for (size_t each : group)
+      clear.push_back(parts[each].table.get());
+    std::vector<GatheredRows> gathered;
+    for (size_t each : group) {
+      const Region &from = *parts[each].table;
+      Region shape = Region::of(from.type, indices->rows, from.columns, machine.vectorBytes());
+      std::vector<const Region *> apart = clear;
+      apart.insert(apart.end(), results.begin(), results.end());
+      RegionPointer picked = placement.allocate(shape, apart);
+      if (!picked) {
+        auto near = allocate(shape, clear);
+        if (!near)
+          return near.takeError();
+        picked = *near;
+      }
+      parts[each].picked = picked;
+      clear.push_back(picked.get());
+      results.push_back(picked.get());
+      done[each] = true;
+      gathered.push_back({parts[each].table.get(), 0, picked.get(), 0});
     }
-    auto picked = allocate(Region::of(data.type, count, columns, machine.vectorBytes()), {&from, numbers->get()});
-    if (!picked)
-      return picked.takeError();
-    auto zero = splatRegion(ElementType::u8, 0, {&from, numbers->get(), picked->get()}, std::nullopt);
+    auto zero = splatRegion(ElementType::u8, 0, clear, std::nullopt);
     if (!zero)
       return zero.takeError();
-    for (int64_t piece = 0; piece < from.pieces; ++piece)
-      gatherRows(from, piece, **numbers, **zero, **picked, piece, 0);
-    whole->lastRead = std::max(whole->lastRead, from.lastRead);
-    parts.push_back({base, *picked});
-    return llvm::Error::success();
-  };
-  for (const auto &[first, whole] : tables)
-    for (int64_t segment = 0; segment < whole->segments(); ++segment)
-      if (llvm::Error error = pick(first, whole, segment))
-        return error;
-  if (parts.size() == 1) {
-    regions[to] = parts[0].picked;
-    return llvm::Error::success();
-  }
-  // Of parts that begin at or below the index the last one has it.
-  BlockExpression body;
-  Register number = 0, result = 0;
-  std::vector<Operand> operands = {wholeOf(*indices)};
-  body.inputs = {ElementType::i32};
-  number = wrappedIndex(body, body.append(BlockOpcode::Input, ElementType::i32, {}, 0), extent);
-  for (const Part &part : parts) {
-    operands.push_back(wholeOf(part.picked));
-    body.inputs.push_back(data.type);
-    Register picked = body.append(BlockOpcode::Input, data.type, {}, body.inputs.size() - 1);
-    if (part.base == 0) {
-      result = picked;
-      continue;
+    for (int64_t piece = 0; piece < parts[first].table->pieces; ++piece) {
+      for (GatheredRows &each : gathered)
+        each.fromPiece = each.toPiece = piece;
+      gatherRows(gathered, *parts[first].numbers, **zero, 0);
     }
-    Register base = body.append(BlockOpcode::Constant, ElementType::i32, {}, static_cast<uint32_t>(part.base));
-    Register before = body.append(BlockOpcode::Less, ElementType::boolean, {number, base});
-    result = body.append(BlockOpcode::Select, data.type, {before, result, picked});
   }
-  body.results = {result};
-  auto made = stream(body, operands, count, columns);
+  return llvm::Error::success();
+}
+
+// Of parts that begin at or below the index the last one has it.
+llvm::Expected<RegionPointer> CompilerState::choosePart(llvm::ArrayRef<TablePart> parts, const RegionPointer &indices,
+                                                        int64_t extent, int64_t columns) {
+  if (parts.size() == 1)
+    return parts[0].picked;
+  ElementType type = parts[0].table->type;
+  BlockExpression body;
+  std::vector<Operand> operands = {wholeOf(indices)};
+  body.inputs = {ElementType::i32};
+  Register number = wrappedIndex(body, body.append(BlockOpcode::Input, ElementType::i32, {}, 0), extent);
+  std::vector<std::pair<int64_t, Register>> left; // by first row
+  for (const TablePart &part : parts) {
+    operands.push_back(wholeOf(part.picked));
+    body.inputs.push_back(type);
+    left.emplace_back(part.base, body.append(BlockOpcode::Input, type, {}, body.inputs.size() - 1));
+  }
+  // Neighbours in pairs, and pairs of pairs.
+  while (left.size() > 1) {
+    std::vector<std::pair<int64_t, Register>> joined;
+    for (size_t i = 0; i < left.size(); i += 2) {
+      if (i + 1 == left.size()) {
+        joined.push_back(left[i]);
+        continue;
+      }
+      Register base =
+          body.append(BlockOpcode::Constant, ElementType::i32, {}, static_cast<uint32_t>(left[i + 1].first));
+      Register before = body.append(BlockOpcode::Less, ElementType::boolean, {number, base});
+      joined.emplace_back(left[i].first,
+                          body.append(BlockOpcode::Select, type, {before, left[i].second, left[i + 1].second}));
+    }
+    left = std::move(joined);
+  }
+  body.results = {left[0].second};
+  auto made = stream(body, operands, indices->rows, columns);
   if (!made)
     return made.takeError();
-  regions[to] = made->front();
-  return llvm::Error::success();
+  return made->front();
 }
 
 } // namespace quadrille::tsp

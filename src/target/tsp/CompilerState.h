@@ -358,10 +358,16 @@ private:
   // Elements of the packed form in rows of their own.
   llvm::Expected<RegionPointer> unpackRows(const RegionPointer &packed, int64_t rows, int64_t superlanes);
   llvm::Error widen(LaneForms &known); // the packed form, to all superlanes
-  // Each superlane of the rows from `toRow` on of a piece of `to` from the row of a piece of `from`, of one segment,
-  // that `numbers` says, a row for each. `zero`: a vector of zeros.
-  void gatherRows(Region &from, int64_t fromPiece, Region &numbers, Region &zero, Region &to, int64_t toPiece,
-                  int64_t toRow);
+  // What is gathered from a piece, of one segment, to a piece.
+  struct GatheredRows {
+    Region *from;
+    int64_t fromPiece;
+    Region *to;
+    int64_t toPiece;
+  };
+  // Each superlane of the rows from `toRow` on from the row that `numbers` says, a row for each; from several pieces
+  // of the same hemisphere and type at the same time. `zero`: a vector of zeros.
+  void gatherRows(llvm::ArrayRef<GatheredRows> gathered, Region &numbers, Region &zero, int64_t toRow);
   // Whether a value's elements are to be had in all lanes without moving the value's matrix, or cheaper than that; for
   // a result with so many columns.
   bool hasRowwise(graph::ValueId id, int64_t columns) const;
@@ -425,8 +431,19 @@ private:
   // CompileRows.cpp
   // Of a matrix of one piece: each of its elements, in row-major order, in every lane of a row.
   llvm::Expected<RegionPointer> spreadElements(const RegionPointer &matrix);
-  llvm::Expected<RegionPointer> wordNumbers(const RegionPointer &indices, int64_t extent, int64_t base, int64_t rows);
+  llvm::Expected<RegionPointer> wordNumbers(const RegionPointer &indices, int64_t extent, std::optional<int64_t> base,
+                                            int64_t rows);
   static Register wrappedIndex(BlockExpression &body, Register index, int64_t extent);
+  // Rows of a table that lie in one bank of each slice, and what is picked from them.
+  struct TablePart {
+    int64_t base; // first row
+    RegionPointer table, numbers, picked;
+  };
+  llvm::Expected<std::vector<TablePart>> tableParts(graph::ValueId table, const Region &indices);
+  size_t gatheredTogether(ElementType type) const; // tables of the same hemisphere
+  llvm::Error gatherParts(llvm::MutableArrayRef<TablePart> parts, const RegionPointer &indices, int64_t extent);
+  llvm::Expected<RegionPointer> choosePart(llvm::ArrayRef<TablePart> parts, const RegionPointer &indices,
+                                           int64_t extent, int64_t columns);
   llvm::Error pickRows(const graph::Kernel &kernel);
 
   // CompileProduct.cpp
