@@ -2,6 +2,8 @@
 
 #include "llvm/ADT/STLExtras.h"
 
+#include <map>
+
 namespace quadrille::graph {
 
 bool hasReduction(llvm::ArrayRef<Loop> loops) {
@@ -96,6 +98,36 @@ int64_t baseOf(const AccessMap &map, llvm::ArrayRef<int64_t> strides) {
   for (auto [access, step] : llvm::zip(map, strides))
     base += access.offset * step;
   return base;
+}
+
+KernelGraph alone(const KernelGraph &graph, const Kernel &kernel) {
+  KernelGraph result;
+  result.nodes = graph.nodes;
+  std::map<ValueId, ValueId> ids;
+  auto idOf = [&](ValueId id, ValueRole role) {
+    auto [known, fresh] = ids.try_emplace(id, static_cast<ValueId>(result.values.size()));
+    if (fresh) {
+      result.values.push_back(graph.values[id]);
+      Value &value = result.values.back();
+      if (value.role != ValueRole::Constant)
+        value.role = role;
+      if (value.role == ValueRole::Input)
+        result.inputs.push_back(known->second);
+    }
+    return known->second;
+  };
+  Kernel same = kernel;
+  for (Read &read : same.reads)
+    read.value = idOf(read.value, ValueRole::Input);
+  for (Write &write : same.writes) {
+    if (write.initial)
+      write.initial->value = idOf(write.initial->value, ValueRole::Input);
+    write.value = idOf(write.value, ValueRole::Intermediate);
+    result.outputs.push_back(write.value);
+    result.outputNames.push_back(result.values[write.value].name);
+  }
+  result.kernels.push_back(std::move(same));
+  return result;
 }
 
 } // namespace quadrille::graph

@@ -44,4 +44,7 @@ int64_t strideAlong(const AccessMap &map, llvm::ArrayRef<int64_t> strides, unsig
 // The element that the point of all zeros accesses.
 int64_t baseOf(const AccessMap &map, llvm::ArrayRef<int64_t> strides);
 
+// A graph of one kernel, whose operands are inputs unless they are constants.
+KernelGraph alone(const KernelGraph &graph, const Kernel &kernel);
+
 } // namespace quadrille::graph

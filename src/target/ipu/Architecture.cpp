@@ -48,6 +48,7 @@ llvm::Expected<Architecture> Architecture::from(const machine::Machine &machine)
   a.vertexStateBytes = machine.integer("mem.vertex_state_bytes");
   a.vertexFieldBytes = machine.integer("mem.vertex_field_bytes");
   a.controlCodeBytes = machine.integer("mem.control_code_bytes");
+  a.planProportion = machine.real("mem.plan_proportion");
   a.exchangeGranularity = machine.integer("exchange.granularity");
   a.exchangeCodeWordBytes = machine.integer("exchange.code_word");
   a.exchangeFragmentWords = machine.integer("exchange.fragment_words");

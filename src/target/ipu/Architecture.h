@@ -23,6 +23,8 @@ struct Architecture {
   int64_t stackBytes, vertexCodeBytes, vertexStateBytes, vertexFieldBytes, controlCodeBytes;
   int64_t exchangeGranularity, exchangeCodeWordBytes, exchangeFragmentWords;
 
+  double planProportion; // share of a tile's memory that the operands and sums of a contraction may take
+
   // Bytes per cycle.
   int64_t receiveBytesPerCycle, sendBytesPerCycle;
   double sharedFactor;

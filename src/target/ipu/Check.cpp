@@ -22,6 +22,10 @@ public:
   void add(int64_t begin, int64_t end) {
     forEachWord(begin, end, [](uint64_t &word, uint64_t mask) { word |= mask; });
   }
+  void remove(int64_t begin, int64_t end) {
+    forEachWord(begin, end, [](uint64_t &word, uint64_t mask) { word &= ~mask; });
+  }
+  bool has(int64_t at) const { return wordAt(at) >> (at % 64) & 1; }
   // The first byte that has not been written; `end`: all have.
   int64_t firstMissing(int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; at = (at / 64 + 1) * 64) {
@@ -225,14 +229,36 @@ private:
             int64_t from = each.sourceAddress + int64_t(row) * each.sourceStride;
             int64_t to = each.destinationAddress + int64_t(row) * each.destinationStride;
             if (writes)
-              written[each.destination].add(to, to + each.bytes);
+              sendWritten(written[each.source], from, written[each.destination], to, each.bytes);
             else
-              require(each.source, from, from + each.bytes, where + ", transfer " + llvm::Twine(k));
+              requireWords(written[each.source], each.source, from, each.bytes,
+                           where + ", transfer " + llvm::Twine(k));
           }
     }
     for (const Placement &placement : code.placements)
       if (llvm::is_contained(point.outputs, placement.variable))
         followOutput(placement, point.name, require);
+  }
+  // Transfers move whole words. One of which a byte has been written may be sent: what is beside it arrives as unwritten
+  // as it was.
+  void requireWords(Written &written, uint32_t tile, int64_t from, int64_t bytes, const llvm::Twine &where) {
+    int64_t word = machine.exchangeGranularity;
+    if (written.firstMissing(from, from + bytes) == from + bytes)
+      return;
+    for (int64_t at = from; at < from + bytes; at += word) {
+      bool any = false;
+      for (int64_t byte = at; byte < at + word; ++byte)
+        any |= written.has(byte);
+      if (!any)
+        return find(where, "it sends the word at " + llvm::Twine(at) + " of tile " + llvm::Twine(tile) +
+                               ", of which nothing has been written");
+    }
+  }
+  static void sendWritten(Written &source, int64_t from, Written &destination, int64_t to, int64_t bytes) {
+    if (source.firstMissing(from, from + bytes) == from + bytes)
+      return destination.add(to, to + bytes);
+    for (int64_t i = 0; i < bytes; ++i)
+      source.has(from + i) ? destination.add(to + i, to + i + 1) : destination.remove(to + i, to + i + 1);
   }
   template <typename Require>
   void followSet(const ComputeSet &set, const std::string &where, std::vector<Written> &written, Require &&require) {

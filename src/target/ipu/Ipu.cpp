@@ -2,9 +2,12 @@
 #include "target/Target.h"
 
 #include "base/Error.h"
+#include "graph/KernelQueries.h"
+#include "target/Emit.h"
 #include "target/Refusal.h"
 #include "target/ipu/Assembly.h"
 #include "target/ipu/Check.h"
+#include "target/ipu/Compiler.h"
 #include "target/ipu/Mutate.h"
 #include "target/ipu/Simulate.h"
 
@@ -12,23 +15,72 @@ namespace quadrille::target {
 
 namespace {
 
-const char *const noCompiler = "models are not compiled for this architecture yet, programs written as text are "
-                               "assembled and executed";
+class IpuPlan final : public Plan {
+public:
+  IpuPlan(graph::KernelGraph graph, ipu::Precision precision) : graph(std::move(graph)), precision(precision) {}
+  graph::KernelGraph graph; // as the machine is to execute it
+  ipu::Precision precision;
+};
+
+llvm::Expected<ipu::Precision> precisionOf(llvm::StringRef name) {
+  if (name.empty() || name == "f16")
+    return ipu::Precision{ElementType::f16, ElementType::f32};
+  if (name == "f32")
+    return ipu::Precision{ElementType::f32, ElementType::f32};
+  return unsupportedError("the matrix units do not multiply " + name, {}, "--precision may be f16 or f32");
+}
 
 class Ipu final : public Target {
 public:
   llvm::StringRef name() const override { return "ipu"; }
 
-  Support supports(const graph::KernelGraph &, const graph::Kernel &, const machine::Machine &) const override {
-    return Support::no(noCompiler);
+  Support supports(const graph::KernelGraph &graph, const graph::Kernel &kernel,
+                   const machine::Machine &) const override {
+    if (kernel.region && kernel.operation != "scan")
+      return Support::yes(); // a composite, whose body is asked about
+    auto lowered = ipu::machineGraph(graph::alone(graph, kernel), ipu::Precision());
+    if (!lowered)
+      return Support::no(report(lowered.takeError()).message);
+    for (const graph::Kernel &part : lowered->kernels)
+      if (std::string reason = ipu::whyNot(*lowered, part); !reason.empty())
+        return Support::no(reason);
+    return Support::yes();
   }
-  llvm::Expected<std::unique_ptr<Plan>> plan(const graph::KernelGraph &, const machine::Machine &,
-                                             const CompileOptions &) const override {
-    return unsupportedError(noCompiler);
+
+  llvm::Expected<std::unique_ptr<Plan>> plan(const graph::KernelGraph &graph, const machine::Machine &machine,
+                                             const CompileOptions &options) const override {
+    if (options.chips > 1)
+      return unsupportedError("models are compiled for one IPU alone", {}, "leave out --chips");
+    auto precision = precisionOf(options.precision);
+    if (!precision)
+      return precision.takeError();
+    auto made = ipu::machineGraph(graph, *precision);
+    if (!made)
+      return made.takeError();
+    for (const graph::Kernel &kernel : made->kernels) {
+      std::string reason = ipu::whyNot(*made, kernel);
+      if (reason.empty())
+        continue;
+      std::string node = kernel.nodes.empty() ? "" : made->nodes[kernel.nodes.front()].name;
+      return unsupportedError("kernel '" + kernel.operation + "' is not supported: " + reason, {"", node});
+    }
+    return std::make_unique<IpuPlan>(std::move(*made), *precision);
   }
-  llvm::Expected<program::Program> emit(const graph::KernelGraph &, const Plan &,
-                                        const machine::Machine &) const override {
-    return unsupportedError(noCompiler);
+
+  llvm::Expected<program::Program> emit(const graph::KernelGraph &graph, const Plan &plan,
+                                        const machine::Machine &description) const override {
+    const auto &ipuPlan = static_cast<const IpuPlan &>(plan);
+    auto machine = ipu::Architecture::from(description);
+    if (!machine)
+      return machine.takeError();
+    program::Program program = beginProgram(name(), graph, description);
+    program.nodes.clear();
+    for (const graph::Node &node : ipuPlan.graph.nodes)
+      program.nodes.push_back({node.name, node.operation});
+    if (program.precision != "none")
+      program.precision = nameOf(ipuPlan.precision.operands).str();
+    return ipu::compileGraph(ipuPlan.graph, *machine, ipu::CycleModel(description), ipuPlan.precision,
+                             std::move(program));
   }
 
   llvm::Expected<Verdict> check(const program::Program &program) const override {

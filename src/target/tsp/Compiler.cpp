@@ -5,8 +5,8 @@
 #include "graph/FuseKernels.h"
 #include "graph/InlineComposites.h"
 #include "graph/KernelQueries.h"
+#include "graph/RetypeValues.h"
 #include "graph/ShareConstants.h"
-#include "numerics/Convert.h"
 #include "target/Refusal.h"
 #include "target/tsp/ByteFunctions.h"
 #include "target/tsp/CompilerState.h"
@@ -29,70 +29,19 @@ using graph::KernelGraph;
 using graph::ValueId;
 
 std::optional<ElementType> machineType(ElementType type) {
-  switch (type) {
-  case ElementType::i64:
-    return ElementType::i32;
-  case ElementType::u64:
-    return ElementType::u32;
-  default:
-    return hasType(type) ? std::optional(type) : std::nullopt;
-  }
+  ElementType held = graph::heldIn32Bits(type);
+  return hasType(held) ? std::optional(held) : std::nullopt;
 }
-
-namespace {
-
-// Bits of a type in its machine type, if it holds the value.
-bool narrow(ElementType &type, uint64_t &bits) {
-  ElementType to = machineType(type).value_or(type);
-  if (to == type)
-    return true;
-  auto value = static_cast<int64_t>(bits);
-  bool fits = type == ElementType::i64 ? value == static_cast<int32_t>(value) : bits <= 0xffffffffu;
-  // Bounds of the type itself stand for "no bound".
-  if (type == ElementType::i64 && !fits)
-    value = value < 0 ? std::numeric_limits<int32_t>::min() : std::numeric_limits<int32_t>::max();
-  bits = type == ElementType::i64 ? static_cast<uint32_t>(value) : std::min<uint64_t>(bits, 0xffffffffu);
-  type = to;
-  return fits;
-}
-
-} // namespace
 
 llvm::Expected<MachineGraph> machineGraph(const KernelGraph &original, const Architecture &machine) {
   MachineGraph result;
   KernelGraph &graph = result.graph;
   graph = lower(graph::inlineComposites(original, [](const Kernel &) { return false; }));
-  for (graph::Value &value : graph.values) {
-    auto type = machineType(value.type);
-    if (!type)
+  for (const graph::Value &value : graph.values)
+    if (!machineType(value.type))
       return target::unsupportedError("value '" + value.name + "': the machine has no type " + nameOf(value.type));
-    if (*type != value.type && value.data.valid()) {
-      Tensor narrowed = convert(value.data, *type);
-      std::vector<int64_t> wide = valuesOf<int64_t>(value.data),
-                           back = valuesOf<int64_t>(convert(narrowed, value.type));
-      if (wide != back)
-        return target::unsupportedError("constant '" + value.name +
-                                        "' has values beyond 32 bits, which the machine has not");
-      value.data = std::move(narrowed);
-      value.origin.reset();
-    }
-    value.type = *type;
-  }
-  for (Kernel &kernel : graph.kernels) {
-    for (ElementType &type : kernel.body.inputs)
-      type = machineType(type).value_or(type);
-    for (BlockInstruction &instruction : kernel.body.instructions) {
-      if (instruction.opcode == BlockOpcode::Constant)
-        narrow(instruction.type, instruction.immediate);
-      instruction.type = machineType(instruction.type).value_or(instruction.type);
-    }
-    for (graph::Read &read : kernel.reads)
-      if (read.padding)
-        narrow(read.padding->type, read.padding->bits);
-    for (graph::Write &write : kernel.writes)
-      if (write.initialScalar)
-        narrow(write.initialScalar->type, write.initialScalar->bits);
-  }
+  if (std::string wrong = graph::holdIn32Bits(graph); !wrong.empty())
+    return target::unsupportedError(wrong);
   graph::shareConstants(graph);
   transposeBeforeMerging(graph);
   structureReshapes(graph);

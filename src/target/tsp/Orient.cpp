@@ -2,6 +2,7 @@
 
 #include "graph/Contraction.h"
 #include "graph/KernelQueries.h"
+#include "graph/RetypeValues.h"
 #include "numerics/Convert.h"
 #include "target/tsp/Lower.h"
 #include "target/tsp/SaveMoves.h"
@@ -63,29 +64,6 @@ namespace {
 // The roles of the loops of what the matrix unit does.
 std::optional<Contraction> productOf(const KernelGraph &graph, const Kernel &kernel) {
   return isMatrixProduct(graph, kernel) ? inferContraction(graph, kernel) : std::nullopt;
-}
-
-// The body where input `read` comes as `type` and is converted to what it was.
-void retypeInput(BlockExpression &body, size_t read, ElementType type) {
-  BlockExpression result;
-  result.inputs = body.inputs;
-  result.inputs[read] = type;
-  std::vector<Register> renamed;
-  for (BlockInstruction instruction : body.instructions) {
-    for (unsigned i = 0; i < operandCount(instruction.opcode); ++i)
-      instruction.operands[i] = renamed[instruction.operands[i]];
-    bool input = instruction.opcode == BlockOpcode::Input && instruction.immediate == read;
-    ElementType before = instruction.type;
-    if (input)
-      instruction.type = type;
-    Register made = result.append(instruction.opcode, instruction.type,
-                                  llvm::ArrayRef(instruction.operands).take_front(operandCount(instruction.opcode)),
-                                  instruction.immediate);
-    renamed.push_back(input ? result.append(BlockOpcode::Convert, before, {made}) : made);
-  }
-  for (Register of : body.results)
-    result.results.push_back(renamed[of]);
-  body = std::move(result);
 }
 
 bool isExtremum(Combiner combiner) {

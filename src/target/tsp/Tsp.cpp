@@ -3,6 +3,7 @@
 
 #include "base/Error.h"
 #include "graph/InlineComposites.h"
+#include "graph/KernelQueries.h"
 #include "target/Emit.h"
 #include "target/Refusal.h"
 #include "target/tsp/Assembly.h"
@@ -13,8 +14,6 @@
 
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/Twine.h"
-
-#include <map>
 
 namespace quadrille::target {
 
@@ -27,37 +26,6 @@ public:
   tsp::MachineGraph graph;
   int64_t chips = 0; // 0: the fewest on which it fits
 };
-
-// A graph of one kernel, whose operands are inputs unless they are constants.
-graph::KernelGraph alone(const graph::KernelGraph &graph, const graph::Kernel &kernel) {
-  graph::KernelGraph result;
-  result.nodes = graph.nodes;
-  std::map<graph::ValueId, graph::ValueId> ids;
-  auto idOf = [&](graph::ValueId id, graph::ValueRole role) {
-    auto [known, fresh] = ids.try_emplace(id, static_cast<graph::ValueId>(result.values.size()));
-    if (fresh) {
-      result.values.push_back(graph.values[id]);
-      graph::Value &value = result.values.back();
-      if (value.role != graph::ValueRole::Constant)
-        value.role = role;
-      if (value.role == graph::ValueRole::Input)
-        result.inputs.push_back(known->second);
-    }
-    return known->second;
-  };
-  graph::Kernel same = kernel;
-  for (graph::Read &read : same.reads)
-    read.value = idOf(read.value, graph::ValueRole::Input);
-  for (graph::Write &write : same.writes) {
-    if (write.initial)
-      write.initial->value = idOf(write.initial->value, graph::ValueRole::Input);
-    write.value = idOf(write.value, graph::ValueRole::Intermediate);
-    result.outputs.push_back(write.value);
-    result.outputNames.push_back(result.values[write.value].name);
-  }
-  result.kernels.push_back(std::move(same));
-  return result;
-}
 
 std::string listOf(llvm::ArrayRef<int64_t> numbers) {
   std::string list;
@@ -77,7 +45,7 @@ public:
       return Support::no(report(machine.takeError()).message);
     if (kernel.region && kernel.operation != "scan")
       return Support::yes(); // a composite, whose body is asked about
-    auto lowered = tsp::machineGraph(alone(graph, kernel), *machine);
+    auto lowered = tsp::machineGraph(graph::alone(graph, kernel), *machine);
     if (!lowered)
       return Support::no(report(lowered.takeError()).message);
     for (const graph::Kernel &part : lowered->graph.kernels)

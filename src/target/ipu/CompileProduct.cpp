@@ -1,0 +1,626 @@
+// Contractions on the matrix units. Each tile has blocks of groups, of result positions, of the channels of the result
+// and of those that are summed; where several tiles sum for the same results, a reduction follows.
+#include "target/ipu/CompilerState.h"
+
+#include "graph/KernelQueries.h"
+
+#include "llvm/ADT/STLExtras.h"
+
+#include <algorithm>
+#include <numeric>
+
+namespace quadrille::ipu {
+
+using graph::AccessMap;
+using graph::Contraction;
+using graph::Kernel;
+using graph::ValueId;
+
+namespace {
+
+AmpTypes ampTypes(ElementType operands, ElementType partials) {
+  if (operands == ElementType::f32)
+    return AmpTypes::F32F32;
+  return partials == ElementType::f32 ? AmpTypes::F16F32 : AmpTypes::F16F16;
+}
+
+// A loop as it is shared: blocks in units of `unit` points.
+struct Shared {
+  unsigned loop;
+  int64_t extent, unit = 1;
+  int64_t units() const { return ceilDivide(extent, unit); }
+};
+
+} // namespace
+
+// What the loops of a contraction are for, and the sizes of the matrix unit's blocks.
+struct CompilerState::Product {
+  const Kernel *kernel;
+  Contraction roles;
+  std::vector<Shared> groups, positions, fields, outer; // batch, m, outputs of windows, k but for the channels
+  std::vector<Shared> outOuter;                         // n but for the channels
+  std::optional<Shared> in, out;                        // channels
+  int64_t inChannels, outChannels;                      // of a block
+  ElementType partials;
+  AmpTypes types;
+  bool nx1() const { return !fields.empty(); }
+};
+
+// How a product is shared: parts of each loop, and rounds in which a tile's channels come one after the other.
+struct CompilerState::ProductPlan {
+  int64_t groups = 1, positions = 1, outBlocks = 1, inBlocks = 1; // parts
+  int64_t rounds = 1;
+  double cycles = 0;
+  int64_t bytes = 0;
+  // Blocks, in units, by list of the product.
+  std::vector<Split> groupSplits, positionSplits, fieldSplits, outOuterSplits;
+  Split outSplit, inSplit;
+};
+
+CompilerState::Product CompilerState::productOf(const Kernel &kernel) {
+  Product product;
+  product.kernel = &kernel;
+  product.roles = *graph::inferContraction(graph, kernel);
+  // Sums of one channel each lie apart, where halves of words cannot be sent.
+  auto isLong = [&](unsigned loop) { return kernel.loops[loop].extent > 1; };
+  product.partials = llvm::any_of(product.roles.n, isLong) ? precision.partials : ElementType::f32;
+  product.types = ampTypes(precision.operands, product.partials);
+  auto shared = [&](unsigned loop) { return Shared{loop, kernel.loops[loop].extent}; };
+  for (unsigned loop : product.roles.batch)
+    product.groups.push_back(shared(loop));
+  for (unsigned loop : product.roles.m)
+    product.positions.push_back(shared(loop));
+  for (const Contraction::Window &window : product.roles.windows)
+    product.fields.push_back(shared(window.output));
+  // Positions lie in the order of the first operand's dimensions, which is mostly that of its memory.
+  const graph::Read &lhs = kernel.reads[product.roles.lhs];
+  auto dimensionOf = [&](const AccessMap &map, unsigned loop) {
+    for (auto [d, access] : llvm::enumerate(map))
+      if (graph::coefficientOf(access, loop) != 0)
+        return static_cast<int64_t>(d);
+    return int64_t(-1);
+  };
+  llvm::stable_sort(product.positions, [&](const Shared &a, const Shared &b) {
+    return dimensionOf(lhs.map, a.loop) < dimensionOf(lhs.map, b.loop);
+  });
+  // The channels that lie beside each other.
+  std::optional<unsigned> in, out;
+  const auto &home = homes[lhs.value];
+  for (unsigned loop : product.roles.k) {
+    if (kernel.loops[loop].extent == 1)
+      continue;
+    auto grouped = home ? home->layout.order.grouped : std::nullopt;
+    if (grouped && dimensionOf(lhs.map, loop) == static_cast<int64_t>(*grouped)) {
+      in = loop;
+      break;
+    }
+    if (!in || dimensionOf(lhs.map, loop) > dimensionOf(lhs.map, *in))
+      in = loop;
+  }
+  for (unsigned loop : product.roles.n)
+    if (kernel.loops[loop].extent > 1 &&
+        (!out || dimensionOf(kernel.writes[0].map, loop) > dimensionOf(kernel.writes[0].map, *out)))
+      out = loop;
+  int64_t width = cycles.ampUnitWeights(product.types);
+  product.inChannels = width;
+  product.outChannels = 16;
+  if (in) {
+    product.in = shared(*in);
+    // Kernel rows share the unit where there are few channels.
+    if (product.nx1())
+      while (product.inChannels > 4 && product.inChannels / 2 >= product.in->extent &&
+             cycles.ampFilterHeight(product.types, product.inChannels / 2) > 0)
+        product.inChannels /= 2;
+    product.in->unit = product.inChannels;
+  } else if (product.nx1()) {
+    product.inChannels = 4;
+  }
+  if (out) {
+    product.out = shared(*out);
+    if (product.out->extent <= cycles.ampUnits(product.types))
+      product.outChannels = cycles.ampUnits(product.types);
+    product.out->unit = product.outChannels;
+  }
+  for (unsigned loop : product.roles.k)
+    if (in != loop && kernel.loops[loop].extent > 1)
+      product.outer.push_back(shared(loop));
+  for (unsigned loop : product.roles.n)
+    if (out != loop && kernel.loops[loop].extent > 1)
+      product.outOuter.push_back(shared(loop));
+  return product;
+}
+
+namespace {
+
+// Parts of loops, the first one first, as many as `parts` in all.
+std::vector<Split> distribute(llvm::ArrayRef<Shared> loops, int64_t &parts) {
+  std::vector<Split> splits;
+  int64_t left = parts;
+  for (const Shared &loop : loops) {
+    int64_t count = std::max<int64_t>(1, std::min(loop.units(), left));
+    int64_t block = ceilDivide(loop.units(), count);
+    splits.push_back({ceilDivide(loop.units(), block), block, 0});
+    left /= splits.back().parts;
+  }
+  parts = 1;
+  for (const Split &split : splits)
+    parts *= split.parts;
+  return splits;
+}
+
+int64_t blockOf(llvm::ArrayRef<Split> splits) {
+  int64_t block = 1;
+  for (const Split &split : splits)
+    block *= split.block;
+  return block;
+}
+
+int64_t unitsOf(llvm::ArrayRef<Shared> loops) {
+  int64_t units = 1;
+  for (const Shared &loop : loops)
+    units *= loop.units();
+  return units;
+}
+
+// Numbers of parts of `units` that give different blocks, ascending.
+std::vector<int64_t> partsOf(int64_t units, int64_t most) {
+  std::vector<int64_t> counts;
+  for (int64_t parts = 1; parts <= std::min(units, most);) {
+    int64_t block = ceilDivide(units, parts);
+    counts.push_back(ceilDivide(units, block));
+    if (block == 1)
+      break;
+    // The fewest parts with smaller blocks.
+    parts = ceilDivide(units, block - 1);
+  }
+  return counts;
+}
+
+} // namespace
+
+std::optional<CompilerState::ProductPlan> CompilerState::planProduct(const Product &product, ProductPlan plan) const {
+  const Kernel &kernel = *product.kernel;
+  plan.groupSplits = distribute(product.groups, plan.groups);
+  // Rows of fields, and positions before them.
+  std::vector<Shared> places(product.positions);
+  llvm::append_range(places, product.fields);
+  std::vector<Split> placeSplits = distribute(places, plan.positions);
+  plan.positionSplits.assign(placeSplits.begin(), placeSplits.begin() + static_cast<ptrdiff_t>(product.positions.size()));
+  plan.fieldSplits.assign(placeSplits.begin() + static_cast<ptrdiff_t>(product.positions.size()), placeSplits.end());
+  // Channels of the result: outer loops first.
+  std::vector<Shared> channels(product.outOuter);
+  if (product.out)
+    channels.push_back(*product.out);
+  std::vector<Split> outSplits = distribute(channels, plan.outBlocks);
+  plan.outSplit = product.out ? outSplits.back() : Split();
+  plan.outOuterSplits.assign(outSplits.begin(), outSplits.begin() + static_cast<ptrdiff_t>(product.outOuter.size()));
+  std::vector<Shared> in;
+  if (product.in)
+    in.push_back(*product.in);
+  std::vector<Split> inSplits = distribute(in, plan.inBlocks);
+  plan.inSplit = product.in ? inSplits.front() : Split();
+  if (plan.groups * plan.positions * plan.outBlocks * plan.inBlocks > machine.tiles)
+    return std::nullopt;
+  if (plan.rounds > plan.inSplit.block)
+    return std::nullopt;
+  if (product.in) { // whole rounds
+    plan.inSplit.block = roundUp(plan.inSplit.block, plan.rounds);
+    plan.inSplit.parts = plan.inBlocks = ceilDivide(product.in->units(), plan.inSplit.block);
+  }
+
+  int64_t width = static_cast<int64_t>(byteWidth(precision.operands));
+  int64_t partialWidth = static_cast<int64_t>(byteWidth(product.partials));
+  int64_t groups = blockOf(plan.groupSplits), positions = blockOf(plan.positionSplits);
+  int64_t inBlocks = unitsOf(product.outer) * ceilDivide(plan.inSplit.block, plan.rounds);
+  int64_t outBlocks = blockOf(plan.outOuterSplits) * plan.outSplit.block;
+  int64_t inputs = positions, outputs = positions, taps = 1;
+  std::vector<int64_t> outField, kernelExtents;
+  for (auto [window, split] : llvm::zip_equal(product.roles.windows, plan.fieldSplits)) {
+    int64_t extent = kernel.loops[window.tap].extent;
+    outField.push_back(split.block);
+    kernelExtents.push_back(extent);
+    outputs *= split.block;
+    taps *= extent;
+    inputs *= (split.block - 1) * window.stride + (extent - 1) * window.dilation + 1;
+  }
+  Blocks blocks{groups, inBlocks, outBlocks, ceilDivide(product.outChannels, cycles.ampUnits(product.types))};
+  auto compute = static_cast<double>(
+      product.nx1() ? cycles.ampNx1(product.types, blocks, positions, outField, kernelExtents,
+                                    std::max<int64_t>(1, cycles.ampFilterHeight(product.types, product.inChannels)))
+                    : cycles.amp1x1(product.types, blocks, positions));
+  int64_t lhsBytes = groups * inBlocks * product.inChannels * inputs * width;
+  int64_t rhsBytes = groups * inBlocks * product.inChannels * outBlocks * product.outChannels * taps * width;
+  int64_t outElements = groups * outBlocks * product.outChannels * outputs;
+  bool constant = graph.values[kernel.reads[product.roles.rhs].value].role == graph::ValueRole::Constant;
+  // Operands of neighbouring tiles that are the same come at twice the rate.
+  auto rate = static_cast<double>(machine.receiveBytesPerCycle);
+  double lhsRate = plan.outBlocks % machine.tilesPerBus == 0 ? rate * machine.sharedFactor : rate;
+  double exchange = static_cast<double>(lhsBytes) / lhsRate;
+  if (!constant)
+    exchange += static_cast<double>(rhsBytes) / rate * 2 + static_cast<double>(cycles.copy(rhsBytes));
+  auto sync = static_cast<double>(machine.syncInternal);
+  plan.cycles = static_cast<double>(plan.rounds) * (compute + exchange + sync);
+  if (plan.inBlocks > 1) {
+    double results = static_cast<double>(outElements) * static_cast<double>(plan.groups * plan.positions * plan.outBlocks);
+    double each = results / static_cast<double>(machine.tiles);
+    auto deep = static_cast<double>(plan.inBlocks);
+    constexpr double beginning = 500; // the reduction's own vertex
+    plan.cycles += each * deep * static_cast<double>(partialWidth) / rate + sync + beginning +
+                   each * (deep + 3) / static_cast<double>(cycles.vector(ElementType::f32));
+  } else {
+    // Elementwise work behind it has as many elements on its tiles.
+    plan.cycles += static_cast<double>(outElements);
+  }
+  int64_t resident = constant ? rhsBytes * plan.rounds : rhsBytes * 2;
+  plan.bytes = lhsBytes + resident + outElements * partialWidth;
+  return plan;
+}
+
+CompilerState::ProductPlan CompilerState::planProduct(const Product &product) const {
+  std::optional<ProductPlan> best;
+  int64_t channelParts = 1;
+  std::vector<Shared> channels(product.outOuter);
+  if (product.out)
+    channels.push_back(*product.out);
+  channelParts = unitsOf(channels);
+  std::vector<Shared> places(product.positions);
+  llvm::append_range(places, product.fields);
+  auto most = static_cast<int64_t>(static_cast<double>(machine.memoryBytes) * machine.planProportion);
+  std::optional<ProductPlan> smallest;
+  for (int64_t rounds = 1; rounds <= 64 && !best; rounds *= 2)
+    for (int64_t groups : partsOf(unitsOf(product.groups), machine.tiles))
+      for (int64_t out : partsOf(channelParts, machine.tiles / groups))
+        for (int64_t in : partsOf(product.in ? product.in->units() : 1, machine.tiles / groups / out)) {
+          ProductPlan plan;
+          plan.groups = groups;
+          plan.outBlocks = out;
+          plan.inBlocks = in;
+          plan.rounds = rounds;
+          for (int64_t positions : partsOf(unitsOf(places), machine.tiles / groups / out / in)) {
+            plan.positions = positions;
+            std::optional<ProductPlan> made = planProduct(product, plan);
+            if (!made)
+              continue;
+            if (!smallest || made->bytes < smallest->bytes)
+              smallest = made;
+            if (made->bytes <= most && (!best || made->cycles < best->cycles))
+              best = made;
+          }
+        }
+  return best ? *best : *smallest;
+}
+
+void CompilerState::product(const Kernel &kernel) {
+  Product product = productOf(kernel);
+  ProductPlan plan = planProduct(product);
+  const graph::Read &lhs = kernel.reads[product.roles.lhs], &rhs = kernel.reads[product.roles.rhs];
+  const graph::Write &write = kernel.writes[0];
+  size_t rank = kernel.loops.size();
+
+  // Blocks of the loops in points, and the distance of tiles: neighbours share what is brought of the first operand.
+  std::vector<Split> splits(rank);
+  for (size_t l = 0; l < rank; ++l)
+    splits[l] = {1, kernel.loops[l].extent, 0};
+  int64_t stride = 1;
+  auto set = [&](const Shared &loop, const Split &split) {
+    splits[loop.loop] = {split.parts, split.block * loop.unit, stride};
+    stride *= split.parts;
+  };
+  auto setAll = [&](llvm::ArrayRef<Shared> loops, llvm::ArrayRef<Split> of) {
+    for (size_t i = loops.size(); i-- > 0;)
+      set(loops[i], of[i]);
+  };
+  if (product.out)
+    set(*product.out, plan.outSplit);
+  setAll(product.outOuter, plan.outOuterSplits);
+  int64_t inStride = stride;
+  if (product.in)
+    set(*product.in, plan.inSplit);
+  setAll(product.fields, plan.fieldSplits);
+  setAll(product.positions, plan.positionSplits);
+  setAll(product.groups, plan.groupSplits);
+
+  // The tiles and their loops. All have whole blocks, so that all vertices are alike; what is beyond the operands is 0.
+  std::vector<uint32_t> tiles;
+  std::vector<LoopBox> boxes;
+  std::vector<int64_t> at(rank);
+  while (true) {
+    int64_t tile = 0;
+    LoopBox box;
+    for (size_t l = 0; l < rank; ++l) {
+      tile += at[l] * splits[l].tileStride;
+      box.push_back({at[l] * splits[l].block, (at[l] + 1) * splits[l].block});
+    }
+    tiles.push_back(static_cast<uint32_t>(tile));
+    boxes.push_back(box);
+    size_t l = rank;
+    while (l > 0 && ++at[l - 1] == splits[l - 1].parts)
+      at[--l] = 0;
+    if (l == 0)
+      break;
+  }
+  uint32_t lastTile = 0;
+  for (uint32_t tile : tiles)
+    lastTile = std::max(lastTile, tile);
+
+  // Arrangements that the vertices want.
+  auto dimensionOf = [&](const AccessMap &map, unsigned loop) -> std::optional<size_t> {
+    for (auto [d, access] : llvm::enumerate(map))
+      if (graph::coefficientOf(access, loop) != 0)
+        return d;
+    return std::nullopt;
+  };
+  struct Builder {
+    Arrangement arrangement;
+    int64_t stride = 1;
+    void group(std::optional<size_t> dimension, int64_t channels) {
+      if (dimension) {
+        arrangement.dimensions[*dimension].group = channels;
+        arrangement.dimensions[*dimension].inner = stride;
+      } else {
+        arrangement.holes.push_back({channels, stride});
+      }
+      stride *= channels;
+    }
+    void outer(std::optional<size_t> dimension, int64_t extent, int64_t group = 1) {
+      if (!dimension)
+        return;
+      Arrangement::Dimension &to = arrangement.dimensions[*dimension];
+      to.extent = extent;
+      to.outer = stride;
+      if (to.group == 1)
+        to.inner = stride;
+      stride *= ceilDivide(extent, group);
+    }
+  };
+  int64_t roundBlocks = ceilDivide(plan.inSplit.block, plan.rounds); // blocks of channels in a round
+  int64_t roundChannels = roundBlocks * product.inChannels;
+  Builder in;
+  in.arrangement.dimensions.resize(lhs.map.size());
+  auto inDimension = product.in ? dimensionOf(lhs.map, product.in->loop) : std::nullopt;
+  in.group(inDimension, product.inChannels);
+  std::vector<int64_t> inField, outField, kernelExtents, strides, dilations;
+  for (auto [window, split] : llvm::zip_equal(product.roles.windows, plan.fieldSplits)) {
+    int64_t extent = kernel.loops[window.tap].extent;
+    outField.push_back(split.block);
+    kernelExtents.push_back(extent);
+    strides.push_back(window.stride);
+    dilations.push_back(window.dilation);
+    inField.push_back((split.block - 1) * window.stride + (extent - 1) * window.dilation + 1);
+  }
+  for (size_t w = product.fields.size(); w-- > 0;)
+    in.outer(product.roles.windows[w].dimension, inField[w]);
+  for (const Shared &loop : llvm::reverse(product.positions))
+    in.outer(dimensionOf(lhs.map, loop.loop), splits[loop.loop].block);
+  in.outer(inDimension, roundChannels, product.inChannels);
+  for (const Shared &loop : llvm::reverse(product.outer))
+    in.outer(dimensionOf(lhs.map, loop.loop), splits[loop.loop].block);
+  for (const Shared &loop : llvm::reverse(product.groups))
+    in.outer(dimensionOf(lhs.map, loop.loop), splits[loop.loop].block);
+  in.arrangement.elements = in.stride;
+
+  Builder weights;
+  weights.arrangement.dimensions.resize(rhs.map.size());
+  auto inOfWeights = product.in ? dimensionOf(rhs.map, product.in->loop) : std::nullopt;
+  auto outOfWeights = product.out ? dimensionOf(rhs.map, product.out->loop) : std::nullopt;
+  weights.group(inOfWeights, product.inChannels);
+  weights.group(outOfWeights, product.outChannels);
+  for (size_t w = product.fields.size(); w-- > 0;)
+    weights.outer(dimensionOf(rhs.map, product.roles.windows[w].tap), kernelExtents[w]);
+  weights.outer(inOfWeights, roundChannels, product.inChannels);
+  for (const Shared &loop : llvm::reverse(product.outer))
+    weights.outer(dimensionOf(rhs.map, loop.loop), splits[loop.loop].block);
+  if (product.out)
+    weights.outer(outOfWeights, splits[product.out->loop].block, product.outChannels);
+  for (const Shared &loop : llvm::reverse(product.outOuter))
+    weights.outer(dimensionOf(rhs.map, loop.loop), splits[loop.loop].block);
+  for (const Shared &loop : llvm::reverse(product.groups))
+    weights.outer(dimensionOf(rhs.map, loop.loop), splits[loop.loop].block);
+  weights.arrangement.elements = weights.stride;
+
+  // The sums: of the tiles that share the channels, then as the result.
+  const graph::Value result = graph.values[write.value];
+  Shape shape = {plan.inSplit.parts};
+  llvm::append_range(shape, result.shape);
+  ValueId partial = temporary(product.partials, shape, result.name);
+  Layout layout;
+  layout.type = product.partials;
+  layout.shape = shape;
+  layout.splits.push_back({plan.inSplit.parts, 1, inStride});
+  Builder out;
+  out.arrangement.dimensions.resize(shape.size());
+  auto outDimension = [&](unsigned loop) -> std::optional<size_t> {
+    auto d = dimensionOf(write.map, loop);
+    return d ? std::optional(*d + 1) : std::nullopt;
+  };
+  auto channelDimension = product.out ? outDimension(product.out->loop) : std::nullopt;
+  out.group(channelDimension, product.outChannels);
+  llvm::SmallVector<unsigned, 6> order; // from the fastest
+  auto outer = [&](const Shared &loop) {
+    if (auto d = outDimension(loop.loop)) {
+      out.outer(d, splits[loop.loop].block);
+      order.push_back(static_cast<unsigned>(*d));
+    }
+  };
+  for (const Shared &loop : llvm::reverse(product.fields))
+    outer(loop);
+  for (const Shared &loop : llvm::reverse(product.positions))
+    outer(loop);
+  if (channelDimension) {
+    out.outer(channelDimension, splits[product.out->loop].block, product.outChannels);
+    order.push_back(static_cast<unsigned>(*channelDimension));
+  }
+  for (const Shared &loop : llvm::reverse(product.outOuter))
+    outer(loop);
+  for (const Shared &loop : llvm::reverse(product.groups))
+    outer(loop);
+  for (unsigned d = 0; d < shape.size(); ++d)
+    if (!llvm::is_contained(order, d))
+      order.push_back(d);
+  layout.order.dimensions.assign(order.rbegin(), order.rend());
+  layout.order.grouped = channelDimension ? std::optional(static_cast<unsigned>(*channelDimension)) : std::nullopt;
+  layout.order.group = channelDimension ? product.outChannels : 1;
+  for (const graph::DimensionAccess &access : write.map)
+    layout.splits.push_back(access.terms.empty() ? Split() : splits[access.terms[0].first]);
+  out.arrangement.elements = out.stride;
+  layout.arrangement = out.arrangement;
+  BufferId outBuffer = buffer(out.stride * layout.width(), 0, lastTile, result.name + " (sums)");
+
+  ElementType operands = precision.operands;
+  auto typeNumber = [](ElementType t) { return static_cast<int64_t>(llvm::find(tileTypes(), t) - tileTypes().begin()); };
+  auto blocksOf = [&](llvm::ArrayRef<Shared> loops) {
+    int64_t points = 1;
+    for (const Shared &loop : loops)
+      points *= splits[loop.loop].block;
+    return points;
+  };
+  for (int64_t round = 0; round < plan.rounds; ++round) {
+    std::vector<Wanted> lhsWanted, rhsWanted;
+    for (auto [tile, whole] : llvm::zip_equal(tiles, boxes)) {
+      LoopBox box = whole;
+      if (product.in) {
+        Interval &range = box[product.in->loop];
+        range = {range.begin + round * roundChannels, range.begin + (round + 1) * roundChannels};
+      }
+      lhsWanted.push_back({tile, boxOf(lhs.map, box)});
+      rhsWanted.push_back({tile, boxOf(rhs.map, box)});
+    }
+    BufferId inBuffer = operandOf(lhs.value, lhsWanted, in.arrangement, lastTile);
+    BufferId weightBuffer = operandOf(rhs.value, rhsWanted, weights.arrangement, lastTile);
+    flush();
+    VertexSet vertices(*this);
+    std::vector<int64_t> zeros(outField.size());
+    int64_t outBlocks = blocksOf(product.outOuter) * (product.out ? plan.outSplit.block : 1);
+    for (uint32_t tile : tiles) {
+      if (product.nx1())
+        vertices.add(Codelet::ConvPartialnx1, tile,
+                     {{typeNumber(operands)},
+                      {typeNumber(product.partials)},
+                      {blocksOf(product.groups)},
+                      {blocksOf(product.outer) * roundBlocks},
+                      {product.inChannels},
+                      {outBlocks},
+                      {product.outChannels},
+                      {blocksOf(product.positions)},
+                      outField,
+                      inField,
+                      kernelExtents,
+                      strides,
+                      dilations,
+                      zeros,
+                      {addressIn(inBuffer, 0)},
+                      {addressIn(weightBuffer, 0)},
+                      {addressIn(outBuffer, 0)},
+                      {round == 0}});
+      else
+        vertices.add(Codelet::ConvPartial1x1Out, tile,
+                     {{typeNumber(operands)},
+                      {typeNumber(product.partials)},
+                      {blocksOf(product.groups)},
+                      {blocksOf(product.outer) * roundBlocks},
+                      {product.inChannels},
+                      {outBlocks},
+                      {product.outChannels},
+                      {blocksOf(product.positions)},
+                      {addressIn(inBuffer, 0)},
+                      {addressIn(weightBuffer, 0)},
+                      {addressIn(outBuffer, 0)},
+                      {round == 0}});
+    }
+    vertices.execute("multiply");
+  }
+  homes[partial] = Home{layout, outBuffer};
+
+  // The result, from one part or the sum of several.
+  bool several = plan.inSplit.parts > 1;
+  bool starts = write.initial || (write.initialScalar && !graph::startsFromZero(write));
+  if (!several && !starts && result.type == product.partials) {
+    Layout same = layout;
+    same.shape = result.shape;
+    same.splits.erase(same.splits.begin());
+    same.arrangement.dimensions.erase(same.arrangement.dimensions.begin());
+    same.order.dimensions.clear();
+    for (unsigned d : layout.order.dimensions)
+      if (d > 0)
+        same.order.dimensions.push_back(d - 1);
+    if (same.order.grouped)
+      same.order.grouped = *same.order.grouped - 1;
+    homes[write.value] = Home{std::move(same), outBuffer};
+    return;
+  }
+  Task task;
+  task.accumulate = ElementType::f32;
+  AccessMap read, map;
+  if (several) {
+    task.loops.push_back({plan.inSplit.parts, true});
+    read.push_back({0, {{0, 1}}});
+  } else {
+    read.push_back({0, {}});
+  }
+  std::map<unsigned, unsigned> renamed;
+  for (auto [extent, access] : llvm::zip_equal(result.shape, write.map)) {
+    auto loop = static_cast<unsigned>(task.loops.size());
+    task.loops.push_back({extent, false});
+    read.push_back({0, {{loop, 1}}});
+    map.push_back({0, {{loop, 1}}});
+    if (!access.terms.empty())
+      renamed[access.terms[0].first] = loop;
+  }
+  task.reads.push_back({partial, read, std::nullopt});
+  graph::Write to = write;
+  to.map = map;
+  if (to.initial)
+    for (graph::DimensionAccess &access : to.initial->map)
+      for (auto &[loop, coefficient] : access.terms)
+        loop = renamed.at(loop);
+  task.body.inputs = {product.partials};
+  Register sum = task.body.append(BlockOpcode::Input, product.partials);
+  if (several) {
+    task.body.results = {sum};
+  } else {
+    ElementType f32 = ElementType::f32;
+    auto widened = [&](Register value, ElementType type) {
+      return type == f32 ? value : task.body.append(BlockOpcode::Convert, f32, {value});
+    };
+    if (starts) {
+      Register start;
+      if (to.initial) {
+        ElementType type = graph.values[to.initial->value].type;
+        task.body.inputs.push_back(type);
+        start = widened(task.body.append(BlockOpcode::Input, type, {}, 1), type);
+        task.reads.push_back(*to.initial);
+      } else {
+        start = widened(task.body.append(BlockOpcode::Constant, to.initialScalar->type, {}, to.initialScalar->bits),
+                        to.initialScalar->type);
+      }
+      sum = task.body.append(BlockOpcode::Add, f32, {widened(sum, product.partials), start});
+    }
+    task.body.results = {sum};
+    ElementType made = task.body.instructions[sum].type;
+    if (made != result.type)
+      task.body.results = {task.body.append(BlockOpcode::Convert, result.type, {sum})};
+    to.initial.reset();
+    to.initialScalar.reset();
+    to.combiner = graph::Combiner::None;
+  }
+  task.writes.push_back(std::move(to));
+  this->task(std::move(task));
+}
+
+BufferId CompilerState::operandOf(ValueId id, llvm::ArrayRef<Wanted> wanted, const Arrangement &arrangement,
+                                  uint32_t lastTile) {
+  if (graph.values[id].role == graph::ValueRole::Constant)
+  {
+    BufferId at = placeConstant(id, wanted, arrangement);
+    for (const Wanted &each : wanted)
+      if (llvm::any_of(llvm::zip_equal(each.box, graph.values[id].shape),
+                       [](auto pair) { return std::get<0>(pair).begin >= std::get<1>(pair); }))
+        fills.fill(each.tile, at, 0, widthOf(id), 0, arrangement.elements);
+    return at;
+  }
+  BufferId at = buffer(arrangement.elements * widthOf(id), 0, lastTile, nameOf(id) + " (for a product)");
+  bringInto(id, wanted, at, arrangement, graph::Scalar{graph.values[id].type, 0});
+  return at;
+}
+
+} // namespace quadrille::ipu

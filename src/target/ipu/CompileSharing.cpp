@@ -1,0 +1,361 @@
+// How the loops of a kernel are shared by the tiles.
+#include "target/ipu/CompilerState.h"
+
+#include "graph/KernelQueries.h"
+
+#include "llvm/ADT/STLExtras.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace quadrille::ipu {
+
+using graph::AccessMap;
+using graph::Read;
+using graph::Write;
+
+int64_t Sharing::tiles() const {
+  int64_t count = 1;
+  for (const Split &split : loops)
+    count *= split.parts;
+  return count;
+}
+
+uint32_t Sharing::lastTile() const {
+  int64_t last = firstTile;
+  for (const Split &split : loops)
+    last += (split.parts - 1) * split.tileStride;
+  return static_cast<uint32_t>(last);
+}
+
+Box CompilerState::boxOf(const AccessMap &map, const LoopBox &loops) {
+  Box box;
+  for (const graph::DimensionAccess &access : map) {
+    Interval range{access.offset, access.offset + 1};
+    for (auto [loop, coefficient] : access.terms) {
+      int64_t last = coefficient * (loops[loop].end - 1), first = coefficient * loops[loop].begin;
+      range.begin += std::min(first, last);
+      range.end += std::max(first, last);
+    }
+    box.push_back(range);
+  }
+  return box;
+}
+
+void CompilerState::forEachTileOf(const Task &task, const Sharing &sharing,
+                                  llvm::function_ref<void(uint32_t, const LoopBox &)> body) const {
+  size_t rank = task.loops.size();
+  llvm::SmallVector<int64_t, 6> at(rank);
+  while (true) {
+    LoopBox box(rank);
+    int64_t tile = sharing.firstTile;
+    for (size_t l = 0; l < rank; ++l) {
+      const Split &split = sharing.loops[l];
+      box[l] = {at[l] * split.block, std::min((at[l] + 1) * split.block, task.loops[l].extent)};
+      tile += at[l] * split.tileStride;
+    }
+    if (task.chunk) {
+      Interval parts = box[task.chunk->parts];
+      int64_t extent = task.loops[task.chunk->loop].extent;
+      box[task.chunk->loop] = {parts.begin * task.chunk->block, std::min(parts.end * task.chunk->block, extent)};
+    }
+    body(static_cast<uint32_t>(tile), box);
+    size_t l = rank;
+    while (l > 0 && ++at[l - 1] == sharing.loops[l - 1].parts)
+      at[--l] = 0;
+    if (l == 0)
+      return;
+  }
+}
+
+Order CompilerState::orderOf(const Task &task, const Write &write) const {
+  // As an operand with the same dimensions lies, the largest one first.
+  const graph::Value &result = graph.values[write.value];
+  Order order = Order::rowMajor(result.shape.size());
+  const Home *best = nullptr;
+  const Read *of = nullptr;
+  for (const Read &read : task.reads)
+    if (const auto &home = homes[read.value];
+        home && (!best || elementCount(home->layout.shape) > elementCount(best->layout.shape))) {
+      best = &*home;
+      of = &read;
+    }
+  if (!best)
+    return order;
+  // The result's dimension for each of the operand's.
+  std::vector<std::optional<unsigned>> dimensionOf(best->layout.shape.size());
+  for (auto [d, access] : llvm::enumerate(of->map))
+    if (access.terms.size() == 1 && access.terms[0].second == 1)
+      for (auto [r, to] : llvm::enumerate(write.map))
+        if (to.terms.size() == 1 && to.terms[0] == access.terms[0] && to.terms[0].second == 1)
+          dimensionOf[d] = static_cast<unsigned>(r);
+  Order like;
+  std::vector<bool> taken(result.shape.size());
+  for (unsigned d : best->layout.order.dimensions)
+    if (std::optional<unsigned> r = dimensionOf[d]) {
+      like.dimensions.push_back(*r);
+      taken[*r] = true;
+    }
+  for (unsigned r = 0; r < taken.size(); ++r)
+    if (!taken[r])
+      like.dimensions.insert(like.dimensions.begin(), r);
+  std::optional<unsigned> grouped = best->layout.order.grouped;
+  if (grouped && dimensionOf[*grouped] && of->map[*grouped].offset % best->layout.order.group == 0) {
+    like.grouped = dimensionOf[*grouped];
+    like.group = best->layout.order.group;
+  }
+  // Several loops to a dimension are only had in the plain order.
+  for (const graph::DimensionAccess &access : write.map)
+    if (access.terms.size() > 1)
+      return order;
+  return like;
+}
+
+llvm::SmallVector<int64_t, 6> CompilerState::grainsOf(const Task &task) const {
+  llvm::SmallVector<int64_t, 6> grains(task.loops.size(), 1);
+  for (const Write &write : task.writes) {
+    const graph::Value &value = graph.values[write.value];
+    int64_t quantum = Layout::wordBytes / std::min<int64_t>(widthOf(write.value), Layout::wordBytes);
+    auto rounding = orderOf(task, write).grains(value.shape, quantum);
+    for (auto [access, grain] : llvm::zip_equal(write.map, rounding))
+      if (grain > 1)
+        for (auto [loop, weight] : access.terms)
+          // A block of `grain / weight` outer points is as many whole inner ones.
+          grains[loop] = std::max(grains[loop], ceilDivide(grain, std::max<int64_t>(1, weight)));
+  }
+  return grains;
+}
+
+Layout CompilerState::layoutOf(const Task &task, const Write &write, const Sharing &sharing) const {
+  const graph::Value &value = graph.values[write.value];
+  Layout layout;
+  layout.type = value.type;
+  layout.shape = value.shape;
+  layout.firstTile = sharing.firstTile;
+  layout.order = orderOf(task, write);
+  for (auto [extent, access] : llvm::zip_equal(value.shape, write.map)) {
+    // Outer loops that are split into single points, one that is split into blocks, inner ones that are whole.
+    Split split{1, std::max<int64_t>(extent, 1), 0};
+    llvm::SmallVector<std::pair<unsigned, int64_t>, 2> terms(access.terms.begin(), access.terms.end());
+    llvm::sort(terms, [](auto a, auto b) { return a.second > b.second; });
+    for (auto [loop, weight] : terms) {
+      const Split &of = sharing.loops[loop];
+      if (of.parts == 1)
+        continue;
+      // Neighbouring parts of the dimension are on tiles at an even distance: inner strides divide outer ones.
+      split = {split.parts * of.parts, of.block * weight, of.tileStride};
+    }
+    layout.splits.push_back(split);
+  }
+  layout.arrange();
+  return layout;
+}
+
+namespace {
+
+// Whether a dimension that several loops index can be shared so: parts are contiguous, and tiles at an even distance.
+bool sharesEvenly(const Task &task, const Write &write, const Sharing &sharing) {
+  for (const graph::DimensionAccess &access : write.map) {
+    llvm::SmallVector<std::pair<unsigned, int64_t>, 2> terms(access.terms.begin(), access.terms.end());
+    llvm::sort(terms, [](auto a, auto b) { return a.second > b.second; });
+    bool whole = false; // an outer loop has blocks of several points
+    const Split *outer = nullptr;
+    for (auto [loop, weight] : terms) {
+      const Split &split = sharing.loops[loop];
+      if (task.loops[loop].extent == 1)
+        continue;
+      if (whole && split.parts > 1)
+        return false;
+      if (split.parts > 1 && outer && outer->tileStride != split.tileStride * split.parts)
+        return false;
+      // Blocks within an outer digit must divide it.
+      if (split.parts > 1 && outer && split.parts * split.block != task.loops[loop].extent)
+        return false;
+      if (split.parts > 1)
+        outer = &split;
+      whole |= split.block > 1;
+    }
+  }
+  return true;
+}
+
+} // namespace
+
+Sharing CompilerState::balanced(const Task &task, llvm::ArrayRef<unsigned> loops, int64_t tiles) const {
+  Sharing sharing;
+  for (const graph::Loop &loop : task.loops)
+    sharing.loops.push_back({1, std::max<int64_t>(loop.extent, 1), 0});
+  llvm::SmallVector<int64_t, 6> grains = grainsOf(task);
+  int64_t left = tiles;
+  llvm::SmallVector<unsigned, 6> split;
+  for (unsigned loop : loops) {
+    int64_t extent = task.loops[loop].extent, grain = grains[loop];
+    if (left <= 1 || extent <= 1)
+      continue;
+    int64_t parts = std::min(ceilDivide(extent, grain), left);
+    int64_t block = roundUp(ceilDivide(extent, parts), grain);
+    Split to{ceilDivide(extent, block), block, 0};
+    if (to.parts == 1)
+      continue;
+    Split before = sharing.loops[loop];
+    sharing.loops[loop] = to;
+    // Strides for the test: the last loop varies fastest.
+    split.push_back(loop);
+    int64_t stride = 1;
+    for (unsigned l : llvm::reverse(split)) {
+      sharing.loops[l].tileStride = stride;
+      stride *= sharing.loops[l].parts;
+    }
+    if (llvm::any_of(task.writes, [&](const Write &write) { return !sharesEvenly(task, write, sharing); })) {
+      // The largest divisor that is no more.
+      sharing.loops[loop] = before;
+      split.pop_back();
+      for (int64_t count = parts; count > 1; --count) {
+        if (extent % count != 0 || extent / count % grain != 0)
+          continue;
+        sharing.loops[loop] = {count, extent / count, 0};
+        split.push_back(loop);
+        break;
+      }
+      stride = 1;
+      for (unsigned l : llvm::reverse(split)) {
+        sharing.loops[l].tileStride = stride;
+        stride *= sharing.loops[l].parts;
+      }
+      if (llvm::any_of(task.writes, [&](const Write &write) { return !sharesEvenly(task, write, sharing); })) {
+        sharing.loops[loop] = before;
+        split.pop_back();
+        stride = 1;
+        for (unsigned l : llvm::reverse(split)) {
+          sharing.loops[l].tileStride = stride;
+          stride *= sharing.loops[l].parts;
+        }
+        continue;
+      }
+    }
+    left /= sharing.loops[loop].parts;
+  }
+  return sharing;
+}
+
+std::optional<Sharing> CompilerState::sharedAs(const Task &task, const Read &read) const {
+  const auto &home = homes[read.value];
+  if (!home)
+    return std::nullopt;
+  Sharing sharing;
+  sharing.firstTile = home->layout.firstTile;
+  for (const graph::Loop &loop : task.loops)
+    sharing.loops.push_back({1, std::max<int64_t>(loop.extent, 1), 0});
+  for (auto [access, split] : llvm::zip_equal(read.map, home->layout.splits)) {
+    if (split.parts == 1 || access.terms.size() != 1 || access.terms[0].second != 1 || access.offset != 0)
+      continue;
+    unsigned loop = access.terms[0].first;
+    if (task.chunk && task.chunk->loop == loop && task.chunk->block == split.block) {
+      sharing.loops[task.chunk->parts] = {split.parts, 1, split.tileStride};
+      continue;
+    }
+    if (task.loops[loop].reduction || split.parts * split.block - task.loops[loop].extent >= split.block)
+      continue;
+    sharing.loops[loop] = split;
+  }
+  // Blocks of narrow results are whole words.
+  llvm::SmallVector<int64_t, 6> grains = grainsOf(task);
+  for (auto [split, grain] : llvm::zip_equal(sharing.loops, grains))
+    if (split.parts > 1 && split.block % grain != 0)
+      return std::nullopt;
+  for (const Write &write : task.writes)
+    if (!sharesEvenly(task, write, sharing))
+      return std::nullopt;
+  return sharing;
+}
+
+double CompilerState::costOf(const Task &task, const Sharing &sharing) const {
+  // Of the first tile, which has whole blocks.
+  LoopBox box;
+  int64_t points = 1, reduced = 1;
+  for (auto [loop, split] : llvm::zip_equal(task.loops, sharing.loops)) {
+    box.push_back({0, std::min(split.block, loop.extent)});
+    if (!loop.reduction)
+      points *= box.back().count();
+  }
+  if (task.chunk)
+    box[task.chunk->loop] = {0, task.chunk->block};
+  for (auto [loop, range] : llvm::zip_equal(task.loops, box))
+    if (loop.reduction)
+      reduced *= range.count();
+  // Arithmetic: of each operation a vector's worth of elements in a cycle.
+  double arithmetic = 0;
+  for (const BlockInstruction &each : task.body.instructions)
+    if (operandCount(each.opcode) > 0)
+      arithmetic += 1;
+  double compute = 300 + static_cast<double>(points * reduced) * (arithmetic + 1);
+  double bytes = 0, fragments = 0, exchanges = 0;
+  for (const Read &read : task.reads) {
+    const auto &home = homes[read.value];
+    if (!home)
+      continue;
+    Box wanted = boxOf(read.map, box);
+    std::optional<Box> here = home->layout.boxOf(sharing.firstTile);
+    if (here && contains(*here, wanted)) {
+      // The tiles agree when the loops are shared as the value is.
+      bool same = true;
+      for (auto [access, split] : llvm::zip_equal(read.map, home->layout.splits)) {
+        if (split.parts == 1)
+          continue;
+        same &= access.terms.size() == 1 &&
+                (sharing.loops[access.terms[0].first].tileStride == split.tileStride ||
+                 (task.chunk && task.chunk->loop == access.terms[0].first &&
+                  sharing.loops[task.chunk->parts].tileStride == split.tileStride));
+      }
+      for (auto [l, split] : llvm::enumerate(sharing.loops))
+        if (split.parts > 1)
+          same &= llvm::any_of(read.map, [&, l = l](const graph::DimensionAccess &access) {
+            return graph::coefficientOf(access, static_cast<unsigned>(l)) != 0 ||
+                   (task.chunk && task.chunk->parts == l && graph::coefficientOf(access, task.chunk->loop) != 0);
+          });
+      if (same)
+        continue;
+    }
+    exchanges = 1;
+    double count = static_cast<double>(pointsOf(wanted));
+    bytes += count * static_cast<double>(widthOf(read.value));
+    int64_t run = 1;
+    if (std::optional<unsigned> fastest = home->layout.order.fastest(home->layout.shape))
+      run = std::min(wanted[*fastest].count(), home->layout.splits[*fastest].block);
+    if (home->layout.order.grouped)
+      run *= home->layout.order.group;
+    fragments += count / static_cast<double>(run);
+  }
+  double moved = std::max(bytes / static_cast<double>(machine.receiveBytesPerCycle),
+                          fragments * static_cast<double>(machine.exchangeFragment));
+  return compute + moved + exchanges * static_cast<double>(machine.syncInternal);
+}
+
+Sharing CompilerState::share(const Task &task) {
+  std::vector<Sharing> candidates;
+  for (const Read &read : task.reads)
+    if (std::optional<Sharing> like = sharedAs(task, read))
+      candidates.push_back(*like);
+  // Parallel loops from the slowest to the fastest of the result.
+  llvm::SmallVector<unsigned, 6> loops;
+  const Write &write = task.writes[0];
+  for (unsigned d : orderOf(task, write).dimensions) {
+    llvm::SmallVector<std::pair<unsigned, int64_t>, 2> terms(write.map[d].terms.begin(), write.map[d].terms.end());
+    llvm::sort(terms, [](auto a, auto b) { return a.second > b.second; });
+    for (auto [loop, weight] : terms)
+      loops.push_back(loop);
+  }
+  for (int64_t tiles = machine.tiles; tiles > 0; tiles /= 4)
+    candidates.push_back(balanced(task, loops, tiles));
+  candidates.push_back(balanced(task, loops, 1));
+  const Sharing *best = nullptr;
+  double least = 0;
+  for (const Sharing &each : candidates)
+    if (double cost = costOf(task, each); !best || cost < least) {
+      best = &each;
+      least = cost;
+    }
+  return *best;
+}
+
+} // namespace quadrille::ipu

@@ -1,0 +1,305 @@
+// Bringing operands to the tiles that read them.
+#include "target/ipu/CompilerState.h"
+
+#include "llvm/ADT/STLExtras.h"
+
+#include <algorithm>
+
+namespace quadrille::ipu {
+
+using graph::ValueId;
+
+namespace {
+
+int64_t floorTo(int64_t a, int64_t multiple) {
+  return a >= 0 ? a / multiple * multiple : -roundUp(-a, multiple);
+}
+
+// Bounds rounded outwards to the grains.
+Box rounded(const Box &box, llvm::ArrayRef<int64_t> grains) {
+  Box result;
+  for (auto [range, grain] : llvm::zip_equal(box, grains)) {
+    int64_t begin = floorTo(range.begin, grain);
+    result.push_back({begin, begin + roundUp(range.end - begin, grain)});
+  }
+  return result;
+}
+
+llvm::SmallVector<int64_t, 6> largestExtents(llvm::ArrayRef<Box> boxes, size_t rank) {
+  llvm::SmallVector<int64_t, 6> extents(rank, 1);
+  for (const Box &box : boxes)
+    for (auto [extent, range] : llvm::zip_equal(extents, box))
+      extent = std::max(extent, range.count());
+  return extents;
+}
+
+Box wholeOf(llvm::ArrayRef<int64_t> shape) {
+  Box box;
+  for (int64_t extent : shape)
+    box.push_back({0, extent});
+  return box;
+}
+
+struct Reached {
+  uint32_t first = ~uint32_t(0), last = 0;
+  void add(uint32_t tile) {
+    first = std::min(first, tile);
+    last = std::max(last, tile);
+  }
+};
+
+} // namespace
+
+const Home &CompilerState::homeOf(ValueId id) {
+  if (homes[id])
+    return *homes[id];
+  // In rows, evenly over the tiles.
+  const graph::Value &value = graph.values[id];
+  Layout layout;
+  layout.type = value.type;
+  layout.shape = value.shape;
+  layout.order = Order::rowMajor(value.shape.size());
+  llvm::SmallVector<int64_t, 6> grains = layout.grains();
+  int64_t left = machine.tiles;
+  for (auto [extent, grain] : llvm::zip_equal(value.shape, grains)) {
+    int64_t parts = std::max<int64_t>(1, std::min(ceilDivide(extent, grain), left));
+    int64_t block = std::max<int64_t>(1, roundUp(ceilDivide(extent, parts), grain));
+    layout.splits.push_back({std::max<int64_t>(1, ceilDivide(extent, block)), block, 0});
+    left /= layout.splits.back().parts;
+  }
+  int64_t stride = 1;
+  for (Split &split : llvm::reverse(layout.splits)) {
+    split.tileStride = stride;
+    stride *= split.parts;
+  }
+  layout.arrange();
+  place(id, std::move(layout));
+  Buffer &held = buffers[homes[id]->buffer];
+  held.from = 0; // it is there from the beginning
+  held.always = value.role == graph::ValueRole::Constant;
+  return *homes[id];
+}
+
+void CompilerState::place(ValueId id, Layout layout) {
+  BufferId at = buffer(layout.bytes(), layout.firstTile, layout.lastTile(), nameOf(id));
+  homes[id] = Home{std::move(layout), at};
+}
+
+BufferId CompilerState::placeConstant(ValueId id, llvm::ArrayRef<Wanted> wanted, const Arrangement &arrangement) {
+  std::map<uint32_t, Box> boxes;
+  Reached reached;
+  for (const Wanted &each : wanted) {
+    boxes.try_emplace(each.tile, each.box);
+    reached.add(each.tile);
+  }
+  std::vector<Resident> &known = residents[id];
+  for (const Resident &each : known)
+    if (each.arrangement == arrangement && each.boxes == boxes)
+      return each.buffer;
+  BufferId at = buffer(arrangement.elements * widthOf(id), reached.first, reached.last, nameOf(id));
+  buffers[at].always = true;
+  known.push_back({at, arrangement, std::move(boxes)});
+  return at;
+}
+
+CompilerState::Operand CompilerState::bringConstant(ValueId id, llvm::ArrayRef<Wanted> wanted) {
+  const graph::Value &value = graph.values[id];
+  std::vector<Box> boxes;
+  for (const Wanted &each : wanted)
+    boxes.push_back(each.box);
+  int64_t quantum = Layout::wordBytes / std::min(widthOf(id), Layout::wordBytes);
+  const Arrangement &arrangement = arrangements.emplace_back(Order::rowMajor(value.shape.size())
+                                                                 .arrange(largestExtents(boxes, value.shape.size()),
+                                                                          value.shape, quantum));
+  BufferId at = placeConstant(id, wanted, arrangement);
+  Operand operand;
+  for (const Wanted &each : wanted)
+    operand.push_back({at, &arrangement, each.box});
+  return operand;
+}
+
+CompilerState::Operand CompilerState::bring(ValueId id, llvm::ArrayRef<Wanted> wanted,
+                                            std::optional<graph::Scalar> padding, bool plain) {
+  const Shape &shape = graph.values[id].shape;
+  Box whole = wholeOf(shape);
+  bool leaves = llvm::any_of(wanted, [&](const Wanted &each) { return !contains(whole, each.box); });
+  if (graph.values[id].role == graph::ValueRole::Constant && !leaves)
+    return bringConstant(id, wanted);
+  const Home home = homeOf(id);
+  plain &= home.layout.order.grouped.has_value();
+  Operand operand(wanted.size());
+  std::vector<Wanted> staged;
+  std::vector<size_t> numbers;
+  std::vector<Box> boxes;
+  Reached reached;
+  const Arrangement &there = arrangements.emplace_back(home.layout.arrangement);
+  Order order = plain ? Order::rowMajor(shape.size()) : home.layout.order;
+  auto grains = order.grains(shape, home.layout.quantum());
+  for (auto [i, each] : llvm::enumerate(wanted)) {
+    std::optional<Box> here = plain ? std::nullopt : home.layout.boxOf(each.tile);
+    if (here && contains(*here, each.box)) {
+      operand[i] = {home.buffer, &there, *here};
+      continue;
+    }
+    numbers.push_back(i);
+    boxes.push_back(rounded(each.box, grains));
+    staged.push_back({each.tile, boxes.back()});
+    reached.add(each.tile);
+  }
+  if (staged.empty())
+    return operand;
+  const Arrangement &arrangement =
+      arrangements.emplace_back(order.arrange(largestExtents(boxes, shape.size()), shape, home.layout.quantum()));
+  BufferId at = buffer(arrangement.elements * widthOf(id), reached.first, reached.last, nameOf(id) + " (brought)");
+  bringInto(id, staged, at, arrangement, padding);
+  for (auto [number, each] : llvm::zip_equal(numbers, staged))
+    operand[number] = {at, &arrangement, each.box};
+  return operand;
+}
+
+void CompilerState::bringInto(ValueId id, llvm::ArrayRef<Wanted> wanted, BufferId buffer, const Arrangement &to,
+                              std::optional<graph::Scalar> padding) {
+  const Home home = homeOf(id);
+  int64_t width = home.layout.width();
+  Box whole = wholeOf(home.layout.shape);
+  for (const Wanted &each : wanted)
+    if (padding && (!contains(whole, each.box) || pointsOf(each.box) != to.elements))
+      fills.fill(each.tile, buffer, 0, width, padding->bits, to.elements);
+  // What each tile gets from which, and how.
+  struct Move {
+    uint32_t source, destination;
+    Box part, common, into;
+    llvm::SmallVector<Walk, 2> walks;
+  };
+  std::vector<Move> moves;
+  int64_t direct = 0, words = 0; // fragments when elements go to their places, and words
+  bool aligned = true;
+  for (const Wanted &each : wanted)
+    home.layout.forEachMeeting(each.box, [&](uint32_t tile, const Box &part, const Box &common) {
+      // Beyond the value are the rests of words, which may be anything.
+      Box inside = tile == each.tile || padding ? meet(common, whole) : common;
+      if (isEmpty(inside))
+        return;
+      Move move{tile, each.tile, part, inside, each.box,
+                walksOf(inside, home.layout.arrangement, part, to, each.box)};
+      if (tile != each.tile)
+        for (const Walk &walk : move.walks) {
+          int64_t runs = 1;
+          auto isWord = [&](int64_t elements) { return elements * width % Layout::wordBytes == 0; };
+          aligned &= isWord(walk.run) && isWord(walk.from) && isWord(walk.to);
+          for (const Walk::Loop &loop : walk.loops) {
+            runs *= loop.extent;
+            aligned &= isWord(loop.from) && isWord(loop.to);
+          }
+          direct += runs;
+          words += runs * walk.run * width / Layout::wordBytes;
+        }
+      moves.push_back(std::move(move));
+    });
+  // Otherwise what comes is put in its places here. Short runs cost more control than they carry.
+  constexpr int64_t shortRun = 4; // words
+  bool rearranges = !aligned || (direct > 0 && words / direct < shortRun);
+  if (rearranges) {
+    const Order &order = home.layout.order;
+    auto grains = order.grains(home.layout.shape, home.layout.quantum());
+    std::vector<Box> boxes;
+    Reached reached;
+    for (const Wanted &each : wanted) {
+      boxes.push_back(rounded(meet(each.box, whole), grains));
+      reached.add(each.tile);
+    }
+    Arrangement between =
+        order.arrange(largestExtents(boxes, home.layout.shape.size()), home.layout.shape, home.layout.quantum());
+    int64_t runs = 0;
+    for (auto [each, box] : llvm::zip_equal(wanted, boxes))
+      home.layout.forEachMeeting(box, [&](uint32_t tile, const Box &part, const Box &common) {
+        if (tile != each.tile)
+          for (const Walk &walk : walksOf(common, home.layout.arrangement, part, between, box)) {
+            int64_t count = 1;
+            for (const Walk::Loop &loop : walk.loops)
+              count *= loop.extent;
+            runs += count;
+          }
+      });
+    if (aligned && runs * 2 > direct)
+      rearranges = false;
+    if (rearranges) {
+      BufferId staging =
+          this->buffer(between.elements * width, reached.first, reached.last, nameOf(id) + " (to be rearranged)");
+      std::vector<Wanted> first;
+      for (auto [each, box] : llvm::zip_equal(wanted, boxes))
+        first.push_back({each.tile, box});
+      // From other tiles only: what is here is copied from where it is.
+      for (auto [each, box] : llvm::zip_equal(wanted, boxes))
+        home.layout.forEachMeeting(box, [&, &each = each, &box = box](uint32_t tile, const Box &part, const Box &common) {
+          Box inside = meet(meet(common, whole), each.box);
+          if (isEmpty(inside))
+            return;
+          bool here = tile == each.tile;
+          if (!here)
+            for (const Walk &walk : walksOf(common, home.layout.arrangement, part, between, box))
+              addSending(tile, each.tile, home.buffer, staging, width, walk);
+          const Arrangement &from = here ? home.layout.arrangement : between;
+          for (const Walk &walk : walksOf(inside, from, here ? part : box, to, each.box))
+            copies.copy(each.tile, width, here ? home.buffer : staging, walk.from * width, buffer, walk.to * width, walk);
+        });
+      return;
+    }
+  }
+  for (const Move &move : moves)
+    for (const Walk &walk : move.walks)
+      if (move.source == move.destination)
+        copies.copy(move.destination, width, home.buffer, walk.from * width, buffer, walk.to * width, walk);
+      else
+        addSending(move.source, move.destination, home.buffer, buffer, width, walk);
+}
+
+void CompilerState::addSending(uint32_t source, uint32_t destination, BufferId from, BufferId to, int64_t width,
+                               const Walk &walk) {
+  // The two innermost levels are one transfer; one for every point of the others.
+  Sending sending{source, destination, from, to, 0, 0, 1, static_cast<uint32_t>(walk.run * width), 0, 0, false};
+  llvm::ArrayRef<Walk::Loop> outer = walk.loops;
+  if (!outer.empty()) {
+    sending.rows = static_cast<uint32_t>(outer.back().extent);
+    sending.fromStride = static_cast<int32_t>(outer.back().from * width);
+    sending.toStride = static_cast<int32_t>(outer.back().to * width);
+    outer = outer.drop_back();
+  }
+  llvm::SmallVector<int64_t, 6> at(outer.size());
+  while (true) {
+    int64_t fromOffset = walk.from, toOffset = walk.to;
+    for (auto [i, loop] : llvm::zip_equal(at, outer)) {
+      fromOffset += i * loop.from;
+      toOffset += i * loop.to;
+    }
+    sending.fromOffset = fromOffset * width;
+    sending.toOffset = toOffset * width;
+    pending.push_back(sending);
+    size_t l = outer.size();
+    while (l > 0 && ++at[l - 1] == outer[l - 1].extent)
+      at[--l] = 0;
+    if (l == 0)
+      return;
+  }
+}
+
+void CompilerState::flush() {
+  fills.execute("fill");
+  if (!pending.empty()) {
+    // What several tiles take from one send stands together.
+    auto key = [](const Sending &s) {
+      return std::tuple(s.source, s.from, s.fromOffset, s.rows, s.bytes, s.fromStride, s.destination, s.toOffset);
+    };
+    llvm::sort(pending, [&](const Sending &a, const Sending &b) { return key(a) < key(b); });
+    for (size_t i = 1; i < pending.size(); ++i) {
+      const Sending &a = pending[i - 1], &b = pending[i];
+      pending[i].joins = a.source == b.source && a.from == b.from && a.fromOffset == b.fromOffset && a.rows == b.rows &&
+                         a.bytes == b.bytes && a.fromStride == b.fromStride;
+    }
+    exchange(std::move(pending));
+    pending.clear();
+  }
+  copies.execute("arrange");
+}
+
+} // namespace quadrille::ipu

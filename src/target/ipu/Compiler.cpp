@@ -1,0 +1,167 @@
+#include "target/ipu/Compiler.h"
+
+#include "graph/KernelQueries.h"
+#include "target/ipu/CompilerState.h"
+
+#include "llvm/ADT/STLExtras.h"
+
+namespace quadrille::ipu {
+
+using graph::Kernel;
+using graph::KernelGraph;
+using graph::ValueId;
+
+std::string whyNot(const KernelGraph &graph, const Kernel &kernel) {
+  if (!kernel.structured())
+    return graph::isReshape(kernel) || kernel.operation == "concat" || kernel.operation == "insert_slice"
+               ? ""
+               : "the compiler has no program for it";
+  for (const graph::Write &write : kernel.writes)
+    for (const graph::DimensionAccess &access : write.map)
+      if (access.offset != 0)
+        return "it writes at an offset";
+  return "";
+}
+
+CompilerState::CompilerState(const KernelGraph &graph, const Architecture &machine, const CycleModel &cycles,
+                             const Precision &precision, program::Program program)
+    : graph(graph), machine(machine), cycles(cycles), precision(precision), program(std::move(program)),
+      homes(graph.values.size()), fills(*this), copies(*this) {}
+
+llvm::Expected<program::Program> CompilerState::run() {
+  size_t kernels = graph.kernels.size();
+  for (size_t number = 0; number < kernels; ++number) {
+    const Kernel kernel = graph.kernels[number];
+    node = kernel.nodes.empty() ? noNode : kernel.nodes.front();
+    if (graph::isReshape(kernel))
+      reshape(kernel);
+    else if (kernel.operation == "concat" && !kernel.structured())
+      concat(kernel);
+    else if (!kernel.structured())
+      insertSlice(kernel);
+    else if (isMatrixProduct(graph, kernel))
+      product(kernel);
+    else
+      task({kernel.loops, kernel.reads, kernel.writes, kernel.body, kernel.numeric.accumulate, std::nullopt});
+  }
+  return finish();
+}
+
+BufferId CompilerState::buffer(int64_t bytes, uint32_t firstTile, uint32_t lastTile, std::string name) {
+  buffers.push_back({roundUp(std::max<int64_t>(bytes, 1), bufferAlignment), firstTile, lastTile, -1, -1, false,
+                     std::move(name), -1});
+  return static_cast<BufferId>(buffers.size() - 1);
+}
+
+ValueId CompilerState::temporary(ElementType type, Shape shape, std::string name) {
+  graph::Value value;
+  value.name = std::move(name);
+  value.type = type;
+  value.shape = std::move(shape);
+  graph.values.push_back(std::move(value));
+  homes.emplace_back();
+  return static_cast<ValueId>(graph.values.size() - 1);
+}
+
+uint32_t CompilerState::expression(const BlockExpression &body) {
+  std::string text = body.print();
+  for (ElementType type : body.inputs)
+    text += quadrille::nameOf(type).str() + " ";
+  auto [known, fresh] = expressions.try_emplace(text, static_cast<uint32_t>(code.expressions.size()));
+  if (fresh)
+    code.expressions.push_back(body);
+  return known->second;
+}
+
+std::string CompilerState::nameOf(ValueId value) const {
+  return graph.values[value].name.empty() ? "value " + std::to_string(value) : graph.values[value].name;
+}
+
+void CompilerState::use(BufferId id) {
+  Buffer &buffer = buffers[id];
+  auto step = static_cast<int64_t>(steps.size());
+  buffer.from = buffer.from < 0 ? step : std::min(buffer.from, step);
+  buffer.to = std::max(buffer.to, step);
+}
+
+void CompilerState::execute(ComputeSet set) {
+  for (const Vertex &vertex : set.vertices)
+    for (auto [parameter, values] : llvm::zip_equal(formOf(vertex.codelet)->parameters, vertex.values))
+      if (parameter.kind == ParameterKind::Address || parameter.kind == ParameterKind::Addresses)
+        for (int64_t value : values)
+          use(static_cast<BufferId>(value >> 32));
+  steps.push_back({StepKind::Execute, static_cast<uint32_t>(code.computeSets.size()), node});
+  code.computeSets.push_back(std::move(set));
+}
+
+void CompilerState::exchange(std::vector<Sending> sent) {
+  for (const Sending &each : sent) {
+    use(each.from);
+    use(each.to);
+  }
+  steps.push_back({StepKind::Exchange, static_cast<uint32_t>(sendings.size()), node});
+  sendings.push_back(std::move(sent));
+}
+
+std::vector<TileRange> rangesOf(llvm::ArrayRef<uint32_t> tiles) {
+  std::vector<TileRange> ranges;
+  for (size_t i = 0; i < tiles.size();) {
+    TileRange range{tiles[i], 1, 1};
+    if (i + 1 < tiles.size()) {
+      range.step = tiles[i + 1] - tiles[i];
+      while (i + range.count < tiles.size() && tiles[i + range.count] == range.tile(range.count))
+        ++range.count;
+      // Two that are far from each other may each begin a longer range.
+      if (range.count == 2 && range.step > 1)
+        range.count = 1;
+      if (range.count == 1)
+        range.step = 1;
+    }
+    i += range.count;
+    ranges.push_back(range);
+  }
+  return ranges;
+}
+
+void VertexSet::add(Codelet codelet, uint32_t tile, std::vector<std::vector<int64_t>> values) {
+  vertices[{static_cast<uint16_t>(codelet), std::move(values)}].push_back(tile);
+}
+
+void VertexSet::fill(uint32_t tile, BufferId buffer, int64_t offset, int64_t bytes, uint64_t value, int64_t count) {
+  add(Codelet::Fill, tile, {{bytes}, {static_cast<int64_t>(value)}, {count}, {addressIn(buffer, offset)}});
+}
+
+void VertexSet::copy(uint32_t tile, int64_t width, BufferId from, int64_t fromOffset, BufferId to, int64_t toOffset,
+                     const Walk &walk) {
+  std::vector<int64_t> extents, in, out;
+  for (const Walk::Loop &loop : walk.loops) {
+    extents.push_back(loop.extent);
+    in.push_back(loop.from * width);
+    out.push_back(loop.to * width);
+  }
+  extents.push_back(walk.run);
+  in.push_back(width);
+  out.push_back(width);
+  add(Codelet::Copy, tile, {{width}, extents, {addressIn(from, fromOffset)}, in, {addressIn(to, toOffset)}, out});
+}
+
+void VertexSet::execute(const std::string &name) {
+  if (vertices.empty())
+    return;
+  ComputeSet set;
+  set.name = name;
+  for (auto &[key, tiles] : vertices) {
+    llvm::sort(tiles);
+    set.vertices.push_back({key.first, rangesOf(tiles), key.second});
+  }
+  vertices.clear();
+  state.execute(std::move(set));
+}
+
+llvm::Expected<program::Program> compileGraph(const KernelGraph &graph, const Architecture &machine,
+                                              const CycleModel &cycles, const Precision &precision,
+                                              program::Program program) {
+  return CompilerState(graph, machine, cycles, precision, std::move(program)).run();
+}
+
+} // namespace quadrille::ipu

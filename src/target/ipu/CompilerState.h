@@ -1,0 +1,219 @@
+// What the parts of the compiler share: values and where they are, buffers, and the program under construction, whose
+// addresses are those of buffers until all is known.
+#pragma once
+
+#include "target/ipu/Code.h"
+#include "target/ipu/Compiler.h"
+#include "target/ipu/Layout.h"
+
+#include "llvm/ADT/DenseMap.h"
+
+#include <deque>
+#include <map>
+#include <memory>
+#include <set>
+
+namespace quadrille::ipu {
+
+// Memory at one address on each of some tiles, while some of the steps run.
+struct Buffer {
+  int64_t bytes = 0;
+  uint32_t firstTile = 0, lastTile = 0;
+  int64_t from = -1, to = -1; // steps
+  bool always = false;        // holds a constant
+  std::string name;           // of the value or node it is for, for reports
+  int64_t address = -1;
+};
+using BufferId = uint32_t;
+constexpr int64_t bufferAlignment = 8; // vertices load 64 bits at a time
+
+// An address as vertices hold it until buffers have theirs: which buffer, and bytes from its start.
+constexpr int64_t addressIn(BufferId buffer, int64_t offset) {
+  return (static_cast<int64_t>(buffer) << 32) | offset;
+}
+
+// Where a value is.
+struct Home {
+  Layout layout;
+  BufferId buffer = 0;
+};
+
+// A constant's boxes on the tiles that read it.
+struct Resident {
+  BufferId buffer = 0;
+  Arrangement arrangement;
+  std::map<uint32_t, Box> boxes; // by tile
+};
+
+// A transfer between buffers.
+struct Sending {
+  uint32_t source, destination;
+  BufferId from, to;
+  int64_t fromOffset, toOffset; // bytes
+  uint32_t rows, bytes;
+  int32_t fromStride, toStride;
+  bool joins;
+};
+
+// What a vertex on a tile finds of an operand: a buffer, where the box in it begins, and how it lies.
+struct Held {
+  BufferId buffer = 0;
+  const Arrangement *arrangement = nullptr;
+  Box box; // that the arrangement holds; what is needed is part of it
+};
+
+class CompilerState;
+
+// Vertices that run at the same time, under construction: those that are alike are written once for their tiles.
+class VertexSet {
+public:
+  explicit VertexSet(CompilerState &state) : state(state) {}
+  void add(Codelet codelet, uint32_t tile, std::vector<std::vector<int64_t>> values);
+  void fill(uint32_t tile, BufferId buffer, int64_t offset, int64_t bytes, uint64_t value, int64_t count);
+  void copy(uint32_t tile, int64_t width, BufferId from, int64_t fromOffset, BufferId to, int64_t toOffset,
+            const Walk &walk);
+  bool empty() const { return vertices.empty(); }
+  // Ends the set: the step that executes it comes next.
+  void execute(const std::string &name);
+
+private:
+  CompilerState &state;
+  std::map<std::pair<uint16_t, std::vector<std::vector<int64_t>>>, std::vector<uint32_t>> vertices;
+};
+
+// One kernel as the compiler sees it: loops shared by the tiles, reads and writes that are affine in them.
+struct Task {
+  std::vector<graph::Loop> loops;
+  std::vector<graph::Read> reads;
+  std::vector<graph::Write> writes;
+  BlockExpression body;
+  ElementType accumulate = ElementType::f32;
+  // Of a reduction loop that is shared: part p, which the loop `parts` counts, has the points p * block ... of it.
+  struct Chunk {
+    unsigned loop, parts;
+    int64_t block;
+  };
+  std::optional<Chunk> chunk;
+};
+
+// How the loops of a task are shared: blocks of each, and the tiles between neighbouring blocks.
+struct Sharing {
+  llvm::SmallVector<Split, 6> loops;
+  uint32_t firstTile = 0;
+  int64_t tiles() const;
+  uint32_t lastTile() const;
+};
+// The part of each loop that a tile has.
+using LoopBox = Box;
+
+class CompilerState {
+public:
+  CompilerState(const graph::KernelGraph &graph, const Architecture &machine, const CycleModel &cycles,
+                const Precision &precision, program::Program program);
+  llvm::Expected<program::Program> run();
+
+private:
+  // CompileTask.cpp: structured kernels that are no matrix products.
+  void task(Task task);
+  void mapTask(const Task &task, const Sharing &sharing);
+  void reduceTask(const Task &task, const Sharing &sharing);
+  std::optional<std::pair<Task, Task>> splitReduction(const Task &task);
+  struct Prepared;
+  Prepared prepare(const Task &task, const Sharing &sharing);
+
+  // CompileSharing.cpp
+  Sharing share(const Task &task);
+  Sharing balanced(const Task &task, llvm::ArrayRef<unsigned> loops, int64_t tiles) const;
+  std::optional<Sharing> sharedAs(const Task &task, const graph::Read &read) const;
+  double costOf(const Task &task, const Sharing &sharing) const;
+  llvm::SmallVector<int64_t, 6> grainsOf(const Task &task) const; // by loop
+  Order orderOf(const Task &task, const graph::Write &write) const;
+  Layout layoutOf(const Task &task, const graph::Write &write, const Sharing &sharing) const;
+  void forEachTileOf(const Task &task, const Sharing &sharing,
+                     llvm::function_ref<void(uint32_t tile, const LoopBox &box)> body) const;
+  static Box boxOf(const graph::AccessMap &map, const LoopBox &loops);
+
+  // CompileStage.cpp: bringing operands.
+  struct Wanted {
+    uint32_t tile;
+    Box box;
+  };
+  using Operand = std::vector<Held>; // by number of the wanted boxes
+  // Brings boxes of a value to tiles where they are not there, as they lie in the value's home, or without groups if
+  // `plain`. What lies outside of the value is `padding`. All that is brought comes with the next flush.
+  Operand bring(graph::ValueId value, llvm::ArrayRef<Wanted> wanted, std::optional<graph::Scalar> padding, bool plain);
+  Operand bringConstant(graph::ValueId value, llvm::ArrayRef<Wanted> wanted);
+  // Brings boxes into a buffer, which hold the padding (zero) where they leave the value.
+  void bringInto(graph::ValueId value, llvm::ArrayRef<Wanted> wanted, BufferId buffer, const Arrangement &to,
+                 std::optional<graph::Scalar> padding);
+  // A constant's boxes as they are to lie; zero where they leave it.
+  BufferId placeConstant(graph::ValueId value, llvm::ArrayRef<Wanted> wanted, const Arrangement &arrangement);
+  void addSending(uint32_t source, uint32_t destination, BufferId from, BufferId to, int64_t width, const Walk &walk);
+  void flush();
+  // A home for a value that has none yet: an input, or a constant that is moved.
+  const Home &homeOf(graph::ValueId value);
+  void place(graph::ValueId value, Layout layout);
+
+  // CompileMoves.cpp
+  void reshape(const graph::Kernel &kernel);
+  void reshapeInto(graph::ValueId from, graph::ValueId to); // shapes with common digits
+  bool viewAs(graph::ValueId from, graph::ValueId to);
+  void concat(const graph::Kernel &kernel);
+  void insertSlice(const graph::Kernel &kernel);
+  // Copies a value into the result's home, where its element i of dimension d is element offset + i * step.
+  void copyInto(graph::ValueId from, graph::ValueId to, llvm::ArrayRef<int64_t> offsets,
+                llvm::ArrayRef<int64_t> steps, VertexSet &set);
+  void placeLike(graph::ValueId value, graph::ValueId like, std::optional<size_t> joined);
+
+  // CompileProduct.cpp
+  struct Product;
+  struct ProductPlan;
+  Product productOf(const graph::Kernel &kernel);
+  ProductPlan planProduct(const Product &product) const;
+  std::optional<ProductPlan> planProduct(const Product &product, ProductPlan plan) const;
+  void product(const graph::Kernel &kernel);
+  BufferId operandOf(graph::ValueId value, llvm::ArrayRef<Wanted> wanted, const Arrangement &arrangement,
+                     uint32_t lastTile);
+
+  // Finish.cpp
+  llvm::Expected<program::Program> finish();
+  void addPlacement(Placement &placement, const Layout &layout, int64_t address) const;
+  void addConstants();
+  llvm::Error tooLarge(int64_t peak, int64_t below, int64_t worst);
+
+  // The program under construction.
+  BufferId buffer(int64_t bytes, uint32_t firstTile, uint32_t lastTile, std::string name);
+  graph::ValueId temporary(ElementType type, Shape shape, std::string name);
+  uint32_t expression(const BlockExpression &body);
+  void use(BufferId buffer); // by the step that comes next
+  friend class VertexSet;
+  void execute(ComputeSet set);
+  void exchange(std::vector<Sending> sendings);
+  std::string nameOf(graph::ValueId value) const;
+  int64_t widthOf(graph::ValueId value) const { return static_cast<int64_t>(byteWidth(graph.values[value].type)); }
+
+  graph::KernelGraph graph; // temporaries are added to its values
+  const Architecture &machine;
+  const CycleModel &cycles;
+  Precision precision;
+  program::Program program;
+  Code code;
+
+  std::vector<std::optional<Home>> homes; // by value
+  std::map<graph::ValueId, std::vector<Resident>> residents; // constants
+  std::vector<Buffer> buffers;
+  std::vector<std::vector<Sending>> sendings; // by exchange
+  std::vector<Step> steps;
+  std::map<std::string, uint32_t> expressions;
+  std::deque<Arrangement> arrangements; // that operands refer to
+  uint32_t node = noNode;
+
+  // Of the next flush: what is filled before the exchange, and what is copied after it.
+  VertexSet fills, copies;
+  std::vector<Sending> pending;
+};
+
+// Tiles in ascending order as ranges.
+std::vector<TileRange> rangesOf(llvm::ArrayRef<uint32_t> tiles);
+
+} // namespace quadrille::ipu

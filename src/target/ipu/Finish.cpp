@@ -1,0 +1,276 @@
+// From buffers to addresses, and from there to the program.
+#include "target/ipu/CompilerState.h"
+#include "target/ipu/MemoryUse.h"
+
+#include "base/Error.h"
+#include "target/Emit.h"
+#include "target/Refusal.h"
+
+#include "llvm/ADT/STLExtras.h"
+#include "llvm/ADT/Twine.h"
+
+#include <algorithm>
+#include <numeric>
+
+namespace quadrille::ipu {
+
+using graph::ValueId;
+
+namespace {
+
+// Free memory for buffers, the largest first: the lowest address at which no other one that shares a tile and a step
+// lies. Returns the bytes from the start that are used.
+int64_t assignAddresses(std::vector<Buffer> &buffers) {
+  std::vector<BufferId> order(buffers.size());
+  std::iota(order.begin(), order.end(), 0);
+  llvm::stable_sort(order, [&](BufferId a, BufferId b) {
+    if (buffers[a].always != buffers[b].always)
+      return buffers[a].always;
+    return buffers[a].bytes > buffers[b].bytes;
+  });
+  int64_t end = 0;
+  std::vector<BufferId> placed;
+  for (BufferId id : order) {
+    Buffer &buffer = buffers[id];
+    std::vector<std::pair<int64_t, int64_t>> taken;
+    for (BufferId other : placed) {
+      const Buffer &there = buffers[other];
+      bool together = buffer.always || there.always || (buffer.from <= there.to && there.from <= buffer.to);
+      if (together && buffer.firstTile <= there.lastTile && there.firstTile <= buffer.lastTile)
+        taken.emplace_back(there.address, there.address + there.bytes);
+    }
+    llvm::sort(taken);
+    int64_t at = 0;
+    for (auto [begin, last] : taken) {
+      if (at + buffer.bytes <= begin)
+        break;
+      at = std::max(at, last);
+    }
+    buffer.address = at;
+    end = std::max(end, at + buffer.bytes);
+    placed.push_back(id);
+  }
+  return end;
+}
+
+// Digits of a dimension, the most significant first.
+void addDigits(std::vector<Digit> &digits, size_t d, const Arrangement::Dimension &dimension, int64_t width) {
+  auto add = [&](int64_t extent, int64_t stride) {
+    digits.push_back({static_cast<uint8_t>(d), static_cast<uint32_t>(extent), static_cast<uint32_t>(stride * width)});
+  };
+  if (dimension.group == 1) {
+    add(std::max<int64_t>(1, dimension.extent), dimension.outer);
+    return;
+  }
+  add(std::max<int64_t>(1, ceilDivide(dimension.extent, dimension.group)), dimension.outer);
+  add(dimension.group, dimension.inner);
+}
+
+std::vector<Digit> digitsOf(const Arrangement &arrangement, int64_t width) {
+  std::vector<Digit> digits;
+  // Holes are what the most significant digits of a dimension reach beyond it.
+  for (auto [extent, stride] : arrangement.holes)
+    digits.push_back({0, static_cast<uint32_t>(extent), static_cast<uint32_t>(stride * width)});
+  for (auto [d, dimension] : llvm::enumerate(arrangement.dimensions))
+    addDigits(digits, d, dimension, width);
+  return digits;
+}
+
+} // namespace
+
+void CompilerState::addPlacement(Placement &placement, const Layout &layout, int64_t address) const {
+  // Along the dimension with most parts, those of whole blocks are one list of tiles.
+  size_t rank = layout.shape.size(), along = 0;
+  if (elementCount(layout.shape) == 0)
+    return;
+  for (size_t d = 0; d < rank; ++d)
+    if (layout.splits[d].parts > layout.splits[along].parts)
+      along = d;
+  std::map<std::pair<std::vector<int64_t>, std::vector<int64_t>>, Part *> runs;
+  std::vector<std::unique_ptr<Part>> parts;
+  std::vector<Digit> digits = digitsOf(layout.arrangement, layout.width());
+  layout.forEachPart([&](uint32_t tile, const Box &box) {
+    std::vector<int64_t> begin, extents;
+    for (const Interval &range : box) {
+      begin.push_back(range.begin);
+      extents.push_back(range.count());
+    }
+    std::vector<int64_t> key = begin;
+    if (rank > 0)
+      key[along] = 0;
+    Part *&run = runs[{key, extents}];
+    if (run) {
+      TileRange &range = run->tiles.front();
+      int64_t expected = run->begin[along] + range.count * layout.splits[along].block;
+      uint32_t step = static_cast<uint32_t>(layout.splits[along].tileStride);
+      if (begin[along] == expected && tile == range.first + range.count * step) {
+        range.step = step;
+        ++range.count;
+        run->shift[along] = layout.splits[along].block;
+        return;
+      }
+    }
+    parts.push_back(std::make_unique<Part>(Part{
+        {{tile, 1, 1}}, static_cast<uint32_t>(address), begin, extents, std::vector<int64_t>(rank), digits}));
+    run = parts.back().get();
+  });
+  for (std::unique_ptr<Part> &part : parts)
+    placement.parts.push_back(std::move(*part));
+}
+
+llvm::Expected<program::Program> CompilerState::finish() {
+  auto last = static_cast<int64_t>(steps.size());
+  // Inputs are there from the beginning, outputs until the end.
+  for (ValueId id : graph.inputs)
+    if (homes[id])
+      buffers[homes[id]->buffer].from = 0;
+  for (ValueId id : graph.outputs)
+    if (elementCount(graph.values[id].shape) > 0) {
+      Buffer &held = buffers[homeOf(id).buffer];
+      held.to = last;
+      held.from = std::max<int64_t>(held.from, 0);
+    }
+  for (Buffer &each : buffers) // of an input that nothing reads
+    each.from = std::max<int64_t>(0, each.from);
+  int64_t peak = assignAddresses(buffers);
+
+  // With addresses from the start of the data.
+  auto addressOf = [&](int64_t value) { return buffers[static_cast<size_t>(value >> 32)].address + (value & 0xffffffff); };
+  for (ComputeSet &set : code.computeSets)
+    for (Vertex &vertex : set.vertices)
+      for (auto [parameter, values] : llvm::zip_equal(formOf(vertex.codelet)->parameters, vertex.values))
+        if (parameter.kind == ParameterKind::Address || parameter.kind == ParameterKind::Addresses)
+          for (int64_t &value : values)
+            value = addressOf(value);
+  for (std::vector<Sending> &sent : sendings) {
+    Exchange &to = code.exchanges.emplace_back();
+    to.transfers.reserve(sent.size());
+    for (const Sending &each : sent)
+      to.transfers.push_back({each.source, each.destination,
+                              static_cast<uint32_t>(buffers[each.from].address + each.fromOffset),
+                              static_cast<uint32_t>(buffers[each.to].address + each.toOffset), each.rows, each.bytes,
+                              each.rows > 1 ? each.fromStride : 0, each.rows > 1 ? each.toStride : 0, each.joins});
+    sent.clear();
+  }
+  auto addVariable = [&](uint32_t variable, ValueId id) {
+    const graph::Value &value = graph.values[id];
+    Placement placement;
+    placement.variable = variable;
+    placement.type = value.type;
+    if (elementCount(value.shape) > 0) {
+      const Home &home = homeOf(id);
+      addPlacement(placement, home.layout, buffers[home.buffer].address);
+    }
+    code.placements.push_back(std::move(placement));
+  };
+  for (auto [number, id] : llvm::enumerate(graph.inputs))
+    if (homes[id] || elementCount(graph.values[id].shape) == 0)
+      addVariable(static_cast<uint32_t>(number), id);
+    else
+      code.placements.push_back({static_cast<uint32_t>(number), graph.values[id].type, {}}); // nothing reads it
+  for (auto [number, id] : llvm::enumerate(graph.outputs))
+    addVariable(static_cast<uint32_t>(graph.inputs.size() + number), id);
+  addConstants();
+  code.entries.push_back(std::move(steps));
+  program.chips = 1;
+
+  // Code lies below the data.
+  int64_t below = 0, worst = 0;
+  std::vector<TileUse> uses = memoryUse(program, code, machine);
+  for (auto [tile, use] : llvm::enumerate(uses))
+    if (use.code() > below) {
+      below = use.code();
+      worst = static_cast<int64_t>(tile);
+    }
+  below = roundUp(below, bufferAlignment);
+  int64_t usable = machine.memoryBytes - machine.tailBytes;
+  if (below > machine.executableBytes || below + peak > usable)
+    return tooLarge(peak, below, worst);
+  for (ComputeSet &set : code.computeSets)
+    for (Vertex &vertex : set.vertices)
+      for (auto [parameter, values] : llvm::zip_equal(formOf(vertex.codelet)->parameters, vertex.values))
+        if (parameter.kind == ParameterKind::Address || parameter.kind == ParameterKind::Addresses)
+          for (int64_t &value : values)
+            value += below;
+  auto base = static_cast<uint32_t>(below);
+  for (Exchange &exchange : code.exchanges)
+    for (Transfer &each : exchange.transfers) {
+      each.sourceAddress += base;
+      each.destinationAddress += base;
+    }
+  for (Placement &placement : code.placements)
+    for (Part &part : placement.parts)
+      part.address += base;
+  program.setPayload(code.encode());
+  return std::move(program);
+}
+
+void CompilerState::addConstants() {
+  std::set<std::string> names;
+  for (const program::Variable &variable : program.variables)
+    names.insert(variable.name);
+  auto variableOf = [&](ValueId id) {
+    graph::Value constant = graph.values[id];
+    if (constant.data.valid())
+      constant.type = constant.data.type();
+    program::Variable variable = target::weightOf(constant);
+    std::string base = constant.name.empty() ? "constant" : constant.name;
+    variable.name = base;
+    for (int number = 1; !names.insert(variable.name).second; ++number)
+      variable.name = base + ":" + std::to_string(number);
+    program.variables.push_back(std::move(variable));
+    return static_cast<uint32_t>(program.variables.size() - 1);
+  };
+  for (ValueId id = 0; id < graph.values.size(); ++id) {
+    const graph::Value &value = graph.values[id];
+    if (value.role != graph::ValueRole::Constant || (!homes[id] && !residents.contains(id)))
+      continue;
+    Placement placement;
+    placement.type = value.type;
+    if (homes[id])
+      addPlacement(placement, homes[id]->layout, buffers[homes[id]->buffer].address);
+    for (const Resident &each : residents[id]) {
+      // Tiles with the same box are one part.
+      std::map<std::vector<std::pair<int64_t, int64_t>>, std::vector<uint32_t>> byBox;
+      for (const auto &[tile, box] : each.boxes) {
+        std::vector<std::pair<int64_t, int64_t>> key;
+        for (auto [range, extent] : llvm::zip_equal(box, value.shape))
+          key.emplace_back(range.begin, std::min(range.end, extent));
+        byBox[key].push_back(tile);
+      }
+      std::vector<Digit> digits = digitsOf(each.arrangement, widthOf(id));
+      for (auto &[box, tiles] : byBox) {
+        Part part;
+        part.tiles = rangesOf(tiles);
+        part.address = static_cast<uint32_t>(buffers[each.buffer].address);
+        if (llvm::any_of(box, [](auto range) { return range.second <= range.first; }))
+          continue; // all of it lies beyond the constant, and is filled
+        for (auto [begin, end] : box) {
+          part.begin.push_back(begin);
+          part.extents.push_back(end - begin);
+          part.shift.push_back(0);
+        }
+        part.digits = digits;
+        placement.parts.push_back(std::move(part));
+      }
+    }
+    placement.variable = variableOf(id);
+    code.placements.push_back(std::move(placement));
+  }
+}
+
+llvm::Error CompilerState::tooLarge(int64_t peak, int64_t below, int64_t worst) {
+  int64_t constants = 0;
+  for (const Buffer &each : buffers)
+    if (each.always)
+      constants += each.bytes;
+  auto largest = llvm::max_element(buffers, [](const Buffer &a, const Buffer &b) { return a.bytes < b.bytes; });
+  return target::doesNotFitError(
+      "it does not fit one IPU: a tile needs " + llvm::Twine(peak) + " bytes of data (" + llvm::Twine(constants) +
+          " of weights and constants) and " + llvm::Twine(below) + " of code (tile " + llvm::Twine(worst) + "), it has " +
+          llvm::Twine(machine.memoryBytes - machine.tailBytes) + ", of which " + llvm::Twine(machine.executableBytes) +
+          " can hold code; the largest array is " + largest->name + " with " + llvm::Twine(largest->bytes) + " bytes",
+      {}, "a smaller batch or shorter sequence needs less");
+}
+
+} // namespace quadrille::ipu

@@ -1,0 +1,23 @@
+// Models as graphs of kernels that the compiler has programs for, in types that tiles have.
+#pragma once
+
+#include "graph/Contraction.h"
+#include "graph/KernelGraph.h"
+
+#include "llvm/Support/Error.h"
+
+namespace quadrille::ipu {
+
+// What contractions multiply and hold their partial sums in.
+struct Precision {
+  ElementType operands = ElementType::f16, partials = ElementType::f32;
+};
+
+// A contraction that the matrix unit has: of floats, without channels that do not mix.
+bool isMatrixProduct(const graph::KernelGraph &graph, const graph::Kernel &kernel);
+
+// The graph without composites, loops and computed indices; with types that tiles have: 64-bit integers in 32 bits, and
+// what contractions read in the type that they multiply. Mismatch errors name a value of a type that there is not.
+llvm::Expected<graph::KernelGraph> machineGraph(const graph::KernelGraph &graph, const Precision &precision);
+
+} // namespace quadrille::ipu
