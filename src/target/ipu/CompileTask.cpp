@@ -54,7 +54,8 @@ llvm::SmallVector<Piece, 2> piecesOf(const LoopBox &box, llvm::ArrayRef<int64_t>
         } else {
           int64_t count = std::min(group - within, range.end - at);
           longer.digits.push_back({loop, count, 1, group});
-          }
+          at += count;
+        }
         next.push_back(std::move(longer));
       }
     pieces = std::move(next);
