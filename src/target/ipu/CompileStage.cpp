@@ -165,6 +165,12 @@ void CompilerState::bringInto(ValueId id, llvm::ArrayRef<Wanted> wanted, BufferI
   for (const Wanted &each : wanted)
     if (padding && (!contains(whole, each.box) || pointsOf(each.box) != to.elements))
       fills.fill(each.tile, buffer, 0, width, padding->bits, to.elements);
+  // A value of one element has no rows that are whole words.
+  bool single = !home.layout.order.grouped && !home.layout.order.fastest(home.layout.shape);
+  auto wholeWords = [&](llvm::SmallVector<Walk, 2> &walks) {
+    if (single)
+      walks.front().run = home.layout.quantum();
+  };
   // What each tile gets from which, and how.
   struct Move {
     uint32_t source, destination;
@@ -182,6 +188,8 @@ void CompilerState::bringInto(ValueId id, llvm::ArrayRef<Wanted> wanted, BufferI
         return;
       Move move{tile, each.tile, part, inside, each.box,
                 walksOf(inside, home.layout.arrangement, part, to, each.box)};
+      if (tile != each.tile && !padding)
+        wholeWords(move.walks);
       if (tile != each.tile)
         for (const Walk &walk : move.walks) {
           int64_t runs = 1;
@@ -236,9 +244,12 @@ void CompilerState::bringInto(ValueId id, llvm::ArrayRef<Wanted> wanted, BufferI
           if (isEmpty(inside))
             return;
           bool here = tile == each.tile;
-          if (!here)
-            for (const Walk &walk : walksOf(common, home.layout.arrangement, part, between, box))
+          if (!here) {
+            auto walks = walksOf(common, home.layout.arrangement, part, between, box);
+            wholeWords(walks);
+            for (const Walk &walk : walks)
               addSending(tile, each.tile, home.buffer, staging, width, walk);
+          }
           const Arrangement &from = here ? home.layout.arrangement : between;
           for (const Walk &walk : walksOf(inside, from, here ? part : box, to, each.box))
             copies.copy(each.tile, width, here ? home.buffer : staging, walk.from * width, buffer, walk.to * width, walk);

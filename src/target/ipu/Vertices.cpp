@@ -52,11 +52,22 @@ bool meet(const Access &a, const Access &b) {
   };
   if (isDense(a) && isDense(b))
     return true;
-  const Access &sparse = isDense(a) ? b : a, &other = isDense(a) ? a : b;
-  if (!isDense(other))
-    return true;
+  if (isDense(a) || isDense(b)) {
+    const Access &sparse = isDense(a) ? b : a, &other = isDense(a) ? a : b;
+    bool common = false;
+    sparse.forEachRun([&](int64_t at) { common |= at < other.end() && other.first() < at + sparse.bytes; });
+    return common;
+  }
+  // Which bytes of what the first one spans it has.
+  std::vector<bool> has(static_cast<size_t>(a.end() - a.first()));
+  a.forEachRun([&](int64_t at) {
+    std::fill_n(has.begin() + (at - a.first()), a.bytes, true);
+  });
   bool common = false;
-  sparse.forEachRun([&](int64_t at) { common |= at < other.end() && other.first() < at + sparse.bytes; });
+  b.forEachRun([&](int64_t at) {
+    for (int64_t byte = std::max(at, a.first()); !common && byte < std::min(at + b.bytes, a.end()); ++byte)
+      common = has[static_cast<size_t>(byte - a.first())];
+  });
   return common;
 }
 

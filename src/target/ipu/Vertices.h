@@ -22,7 +22,7 @@ struct Access {
   void forEachRun(llvm::function_ref<void(int64_t address)> run) const;
 };
 
-// Whether two accesses have a byte in common: exact where one of them is dense, else of what both span.
+// Whether two accesses have a byte in common.
 bool meet(const Access &a, const Access &b);
 
 // The values of a parameter of the vertex.
