@@ -463,6 +463,7 @@ void CompilerState::product(const Kernel &kernel) {
   for (const graph::DimensionAccess &access : write.map)
     layout.splits.push_back(access.terms.empty() ? Split() : splits[access.terms[0].first]);
   out.arrangement.elements = out.stride;
+  out.arrangement.holes.clear();
   layout.arrangement = out.arrangement;
   BufferId outBuffer = buffer(out.stride * layout.width(), 0, lastTile, result.name + " (sums)");
 

@@ -254,8 +254,8 @@ std::optional<Sharing> CompilerState::sharedAs(const Task &task, const Read &rea
       sharing.loops[task.chunk->parts] = {split.parts, 1, split.tileStride};
       continue;
     }
-    if (task.loops[loop].reduction || split.parts * split.block - task.loops[loop].extent >= split.block)
-      continue;
+    if (task.loops[loop].reduction || split.parts != ceilDivide(task.loops[loop].extent, split.block))
+      continue; // another number of elements
     sharing.loops[loop] = split;
   }
   // Blocks of narrow results are whole words.

@@ -128,6 +128,8 @@ void Layout::forEachMeeting(const Box &box,
                             llvm::function_ref<void(uint32_t, const Box &, const Box &)> body) const {
   size_t rank = shape.size();
   llvm::SmallVector<int64_t, 6> first(rank), last(rank), at(rank), rounding = grains();
+  if (order.grouped)
+    rounding[*order.grouped] = quantum(); // of the last group only the words that hold elements
   for (size_t d = 0; d < rank; ++d) {
     if (box[d].begin >= box[d].end || shape[d] == 0)
       return;

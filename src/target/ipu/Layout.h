@@ -89,7 +89,7 @@ struct Layout {
   uint32_t lastTile() const;
   // Calls body(tile, box) for every part.
   void forEachPart(llvm::function_ref<void(uint32_t tile, const Box &box)> body) const;
-  // Those that meet the box, with what is common; in the dimensions with a grain, parts reach to whole grains.
+  // Those that meet the box, with what is common; parts reach to whole words.
   void forEachMeeting(const Box &box,
                       llvm::function_ref<void(uint32_t tile, const Box &part, const Box &common)> body) const;
   // The box of a tile; nothing when it holds none.
