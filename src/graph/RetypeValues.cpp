@@ -2,12 +2,15 @@
 
 #include "numerics/Convert.h"
 
+#include "llvm/ADT/STLExtras.h"
+
 #include <algorithm>
 #include <limits>
+#include <memory>
 
 namespace quadrille::graph {
 
-void retypeInput(BlockExpression &body, size_t read, ElementType type) {
+void retypeInput(BlockExpression &body, size_t read, ElementType type, BlockOpcode through) {
   BlockExpression result;
   result.inputs = body.inputs;
   result.inputs[read] = type;
@@ -22,17 +25,17 @@ void retypeInput(BlockExpression &body, size_t read, ElementType type) {
     Register made = result.append(instruction.opcode, instruction.type,
                                   llvm::ArrayRef(instruction.operands).take_front(operandCount(instruction.opcode)),
                                   instruction.immediate);
-    renamed.push_back(input ? result.append(BlockOpcode::Convert, before, {made}) : made);
+    renamed.push_back(input ? result.append(through, before, {made}) : made);
   }
   for (Register of : body.results)
     result.results.push_back(renamed[of]);
   body = std::move(result);
 }
 
-void retypeResult(BlockExpression &body, size_t write, ElementType type) {
+void retypeResult(BlockExpression &body, size_t write, ElementType type, BlockOpcode through) {
   Register of = body.results[write];
   if (body.instructions[of].type != type)
-    body.results[write] = body.append(BlockOpcode::Convert, type, {of});
+    body.results[write] = body.append(through, type, {of});
 }
 
 ElementType heldIn32Bits(ElementType type) {
@@ -91,6 +94,52 @@ std::string holdIn32Bits(KernelGraph &graph) {
         narrow(write.initialScalar->type, write.initialScalar->bits);
   }
   return "";
+}
+
+void holdInBytes(KernelGraph &graph) {
+  struct Held {
+    ElementType before, after;
+    BlockOpcode through;
+  };
+  std::vector<std::optional<Held>> held(graph.values.size());
+  for (auto [id, value] : llvm::enumerate(graph.values)) {
+    bool bits = isFloat(value.type) && bitWidth(value.type) == 8;
+    if (!bits && (!isInteger(value.type) || bitWidth(value.type) >= 8))
+      continue;
+    bool isSigned = kindOf(value.type) == ElementKind::Signed;
+    held[id] = Held{value.type, isSigned ? ElementType::i8 : ElementType::u8,
+                    bits ? BlockOpcode::Bitcast : BlockOpcode::Convert};
+    if (value.data.valid()) {
+      Tensor data = value.data;
+      value.data = bits ? Tensor::borrow(ElementType::u8, value.shape, data.bytes(), std::make_shared<Tensor>(data))
+                        : convert(data, held[id]->after);
+      value.origin.reset();
+    }
+    value.type = held[id]->after;
+  }
+  auto scalar = [](std::optional<Scalar> &of, const Held &to) {
+    if (!of)
+      return;
+    uint64_t bits =
+        to.through == BlockOpcode::Bitcast ? of->bits : bitsFromDouble(to.after, doubleFromBits(to.before, of->bits));
+    of = Scalar{to.after, bits};
+  };
+  for (Kernel &kernel : graph.kernels) {
+    for (auto [r, read] : llvm::enumerate(kernel.reads))
+      if (const auto &to = held[read.value]) {
+        if (kernel.structured())
+          retypeInput(kernel.body, r, to->after, to->through);
+        scalar(read.padding, *to);
+      }
+    for (auto [w, write] : llvm::enumerate(kernel.writes))
+      if (const auto &to = held[write.value]) {
+        if (kernel.structured())
+          retypeResult(kernel.body, w, to->after, to->through);
+        scalar(write.initialScalar, *to);
+        if (write.initial)
+          scalar(write.initial->padding, *to);
+      }
+  }
 }
 
 } // namespace quadrille::graph

@@ -231,16 +231,15 @@ private:
             if (writes)
               sendWritten(written[each.source], from, written[each.destination], to, each.bytes);
             else
-              requireWords(written[each.source], each.source, from, each.bytes,
-                           where + ", transfer " + llvm::Twine(k));
+              requireWords(written[each.source], each.source, from, each.bytes, where + ", transfer " + llvm::Twine(k));
           }
     }
     for (const Placement &placement : code.placements)
       if (llvm::is_contained(point.outputs, placement.variable))
         followOutput(placement, point.name, require);
   }
-  // Transfers move whole words. One of which a byte has been written may be sent: what is beside it arrives as unwritten
-  // as it was.
+  // Transfers move whole words. One of which a byte has been written may be sent: what is beside it arrives as
+  // unwritten as it was.
   void requireWords(Written &written, uint32_t tile, int64_t from, int64_t bytes, const llvm::Twine &where) {
     int64_t word = machine.exchangeGranularity;
     if (written.firstMissing(from, from + bytes) == from + bytes)

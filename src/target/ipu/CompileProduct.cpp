@@ -185,7 +185,8 @@ std::optional<CompilerState::ProductPlan> CompilerState::planProduct(const Produ
   std::vector<Shared> places(product.positions);
   llvm::append_range(places, product.fields);
   std::vector<Split> placeSplits = distribute(places, plan.positions);
-  plan.positionSplits.assign(placeSplits.begin(), placeSplits.begin() + static_cast<ptrdiff_t>(product.positions.size()));
+  plan.positionSplits.assign(placeSplits.begin(),
+                             placeSplits.begin() + static_cast<ptrdiff_t>(product.positions.size()));
   plan.fieldSplits.assign(placeSplits.begin() + static_cast<ptrdiff_t>(product.positions.size()), placeSplits.end());
   // Channels of the result: outer loops first.
   std::vector<Shared> channels(product.outOuter);
@@ -241,7 +242,8 @@ std::optional<CompilerState::ProductPlan> CompilerState::planProduct(const Produ
   auto sync = static_cast<double>(machine.syncInternal);
   plan.cycles = static_cast<double>(plan.rounds) * (compute + exchange + sync);
   if (plan.inBlocks > 1) {
-    double results = static_cast<double>(outElements) * static_cast<double>(plan.groups * plan.positions * plan.outBlocks);
+    double results =
+        static_cast<double>(outElements) * static_cast<double>(plan.groups * plan.positions * plan.outBlocks);
     double each = results / static_cast<double>(machine.tiles);
     auto deep = static_cast<double>(plan.inBlocks);
     constexpr double beginning = 500; // the reduction's own vertex
@@ -468,7 +470,9 @@ void CompilerState::product(const Kernel &kernel) {
   BufferId outBuffer = buffer(out.stride * layout.width(), 0, lastTile, result.name + " (sums)");
 
   ElementType operands = precision.operands;
-  auto typeNumber = [](ElementType t) { return static_cast<int64_t>(llvm::find(tileTypes(), t) - tileTypes().begin()); };
+  auto typeNumber = [](ElementType t) {
+    return static_cast<int64_t>(llvm::find(tileTypes(), t) - tileTypes().begin());
+  };
   auto blocksOf = [&](llvm::ArrayRef<Shared> loops) {
     int64_t points = 1;
     for (const Shared &loop : loops)
@@ -610,8 +614,7 @@ void CompilerState::product(const Kernel &kernel) {
 
 BufferId CompilerState::operandOf(ValueId id, llvm::ArrayRef<Wanted> wanted, const Arrangement &arrangement,
                                   uint32_t lastTile) {
-  if (graph.values[id].role == graph::ValueRole::Constant)
-  {
+  if (graph.values[id].role == graph::ValueRole::Constant) {
     BufferId at = placeConstant(id, wanted, arrangement);
     for (const Wanted &each : wanted)
       if (llvm::any_of(llvm::zip_equal(each.box, graph.values[id].shape),

@@ -6,7 +6,7 @@
 #include "llvm/ADT/STLExtras.h"
 
 #include <algorithm>
-#include <cmath>
+#include <numeric>
 
 namespace quadrille::ipu {
 
@@ -120,8 +120,8 @@ llvm::SmallVector<int64_t, 6> CompilerState::grainsOf(const Task &task) const {
     for (auto [access, grain] : llvm::zip_equal(write.map, rounding))
       if (grain > 1)
         for (auto [loop, weight] : access.terms)
-          // A block of `grain / weight` outer points is as many whole inner ones.
-          grains[loop] = std::max(grains[loop], ceilDivide(grain, std::max<int64_t>(1, weight)));
+          // Blocks of outer points are as many whole inner ones, together a multiple of the grain.
+          grains[loop] = std::max(grains[loop], grain / std::gcd(grain, weight));
   }
   return grains;
 }
@@ -302,10 +302,9 @@ double CompilerState::costOf(const Task &task, const Sharing &sharing) const {
       for (auto [access, split] : llvm::zip_equal(read.map, home->layout.splits)) {
         if (split.parts == 1)
           continue;
-        same &= access.terms.size() == 1 &&
-                (sharing.loops[access.terms[0].first].tileStride == split.tileStride ||
-                 (task.chunk && task.chunk->loop == access.terms[0].first &&
-                  sharing.loops[task.chunk->parts].tileStride == split.tileStride));
+        same &= access.terms.size() == 1 && (sharing.loops[access.terms[0].first].tileStride == split.tileStride ||
+                                             (task.chunk && task.chunk->loop == access.terms[0].first &&
+                                              sharing.loops[task.chunk->parts].tileStride == split.tileStride));
       }
       for (auto [l, split] : llvm::enumerate(sharing.loops))
         if (split.parts > 1)

@@ -108,9 +108,8 @@ CompilerState::Operand CompilerState::bringConstant(ValueId id, llvm::ArrayRef<W
   for (const Wanted &each : wanted)
     boxes.push_back(each.box);
   int64_t quantum = Layout::wordBytes / std::min(widthOf(id), Layout::wordBytes);
-  const Arrangement &arrangement = arrangements.emplace_back(Order::rowMajor(value.shape.size())
-                                                                 .arrange(largestExtents(boxes, value.shape.size()),
-                                                                          value.shape, quantum));
+  const Arrangement &arrangement = arrangements.emplace_back(
+      Order::rowMajor(value.shape.size()).arrange(largestExtents(boxes, value.shape.size()), value.shape, quantum));
   BufferId at = placeConstant(id, wanted, arrangement);
   Operand operand;
   for (const Wanted &each : wanted)
@@ -186,8 +185,7 @@ void CompilerState::bringInto(ValueId id, llvm::ArrayRef<Wanted> wanted, BufferI
       Box inside = tile == each.tile || padding ? meet(common, whole) : common;
       if (isEmpty(inside))
         return;
-      Move move{tile, each.tile, part, inside, each.box,
-                walksOf(inside, home.layout.arrangement, part, to, each.box)};
+      Move move{tile, each.tile, part, inside, each.box, walksOf(inside, home.layout.arrangement, part, to, each.box)};
       if (tile != each.tile && !padding)
         wholeWords(move.walks);
       if (tile != each.tile)
@@ -239,21 +237,23 @@ void CompilerState::bringInto(ValueId id, llvm::ArrayRef<Wanted> wanted, BufferI
         first.push_back({each.tile, box});
       // From other tiles only: what is here is copied from where it is.
       for (auto [each, box] : llvm::zip_equal(wanted, boxes))
-        home.layout.forEachMeeting(box, [&, &each = each, &box = box](uint32_t tile, const Box &part, const Box &common) {
-          Box inside = meet(meet(common, whole), each.box);
-          if (isEmpty(inside))
-            return;
-          bool here = tile == each.tile;
-          if (!here) {
-            auto walks = walksOf(common, home.layout.arrangement, part, between, box);
-            wholeWords(walks);
-            for (const Walk &walk : walks)
-              addSending(tile, each.tile, home.buffer, staging, width, walk);
-          }
-          const Arrangement &from = here ? home.layout.arrangement : between;
-          for (const Walk &walk : walksOf(inside, from, here ? part : box, to, each.box))
-            copies.copy(each.tile, width, here ? home.buffer : staging, walk.from * width, buffer, walk.to * width, walk);
-        });
+        home.layout.forEachMeeting(box,
+                                   [&, &each = each, &box = box](uint32_t tile, const Box &part, const Box &common) {
+                                     Box inside = meet(meet(common, whole), each.box);
+                                     if (isEmpty(inside))
+                                       return;
+                                     bool here = tile == each.tile;
+                                     if (!here) {
+                                       auto walks = walksOf(common, home.layout.arrangement, part, between, box);
+                                       wholeWords(walks);
+                                       for (const Walk &walk : walks)
+                                         addSending(tile, each.tile, home.buffer, staging, width, walk);
+                                     }
+                                     const Arrangement &from = here ? home.layout.arrangement : between;
+                                     for (const Walk &walk : walksOf(inside, from, here ? part : box, to, each.box))
+                                       copies.copy(each.tile, width, here ? home.buffer : staging, walk.from * width,
+                                                   buffer, walk.to * width, walk);
+                                   });
       return;
     }
   }

@@ -348,9 +348,9 @@ void CompilerState::reduceTask(const Task &task, const Sharing &sharing) {
       }
       continue;
     }
-    bool neutral = !write.initialScalar ||
-                   (write.combiner == Combiner::Sum && graph::startsFromZero(write)) ||
-                   write.initialScalar->bits == neutralBits(graph::combineOf(write.combiner), write.initialScalar->type);
+    bool neutral =
+        !write.initialScalar || (write.combiner == Combiner::Sum && graph::startsFromZero(write)) ||
+        write.initialScalar->bits == neutralBits(graph::combineOf(write.combiner), write.initialScalar->type);
     if (neutral) {
       started.back() = false;
       continue;
@@ -452,7 +452,8 @@ void CompilerState::reduceTask(const Task &task, const Sharing &sharing) {
         for (auto [w, write] : llvm::enumerate(task.writes)) {
           const Held &to = prepared.writes[w][i];
           ElementType type = types[w], resultType = graph.values[write.value].type;
-          ElementType accumulate = isFloat(type) && byteWidth(type) < byteWidth(ElementType::f32) ? ElementType::f32 : type;
+          ElementType accumulate =
+              isFloat(type) && byteWidth(type) < byteWidth(ElementType::f32) ? ElementType::f32 : type;
           int64_t from = 0;
           std::vector<int64_t> inStrides, outStrides;
           if (direct) {

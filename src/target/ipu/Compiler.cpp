@@ -48,8 +48,8 @@ llvm::Expected<program::Program> CompilerState::run() {
 }
 
 BufferId CompilerState::buffer(int64_t bytes, uint32_t firstTile, uint32_t lastTile, std::string name) {
-  buffers.push_back({roundUp(std::max<int64_t>(bytes, 1), bufferAlignment), firstTile, lastTile, -1, -1, false,
-                     std::move(name), -1});
+  buffers.push_back(
+      {roundUp(std::max<int64_t>(bytes, 1), bufferAlignment), firstTile, lastTile, -1, -1, false, std::move(name), -1});
   return static_cast<BufferId>(buffers.size() - 1);
 }
 

@@ -1,6 +1,7 @@
-// From kernels to a program. Each value lies on a grid of boxes over the tiles (Layout.h). For every kernel the compiler
-// chooses how its loops are shared by the tiles; what a tile needs of an operand and has not comes in an exchange before
-// the vertices run. A contraction runs on the matrix units, its sums split among tiles where that is quicker.
+// From kernels to a program. Each value lies on a grid of boxes over the tiles (Layout.h). For every kernel the
+// compiler chooses how its loops are shared by the tiles; what a tile needs of an operand and has not comes in an
+// exchange before the vertices run. A contraction runs on the matrix units, its sums split among tiles where that is
+// quicker.
 #pragma once
 
 #include "target/Target.h"
@@ -13,8 +14,8 @@ namespace quadrille::ipu {
 // Of a kernel of a machine graph: empty when the compiler has what it needs, else the reason.
 std::string whyNot(const graph::KernelGraph &graph, const graph::Kernel &kernel);
 
-// The program for a machine graph whose kernels all can be had. `program` holds the variables of its inputs and outputs,
-// in that order. Mismatch errors: it does not fit, with the worst tile, what fills it and what would help.
+// The program for a machine graph whose kernels all can be had. `program` holds the variables of its inputs and
+// outputs, in that order. Mismatch errors: it does not fit, with the worst tile, what fills it and what would help.
 llvm::Expected<program::Program> compileGraph(const graph::KernelGraph &graph, const Architecture &machine,
                                               const CycleModel &cycles, const Precision &precision,
                                               program::Program program);

@@ -161,8 +161,8 @@ private:
   void concat(const graph::Kernel &kernel);
   void insertSlice(const graph::Kernel &kernel);
   // Copies a value into the result's home, where its element i of dimension d is element offset + i * step.
-  void copyInto(graph::ValueId from, graph::ValueId to, llvm::ArrayRef<int64_t> offsets,
-                llvm::ArrayRef<int64_t> steps, VertexSet &set);
+  void copyInto(graph::ValueId from, graph::ValueId to, llvm::ArrayRef<int64_t> offsets, llvm::ArrayRef<int64_t> steps,
+                VertexSet &set);
   void placeLike(graph::ValueId value, graph::ValueId like, std::optional<size_t> joined);
 
   // CompileProduct.cpp
@@ -199,7 +199,7 @@ private:
   program::Program program;
   Code code;
 
-  std::vector<std::optional<Home>> homes; // by value
+  std::vector<std::optional<Home>> homes;                    // by value
   std::map<graph::ValueId, std::vector<Resident>> residents; // constants
   std::vector<Buffer> buffers;
   std::vector<std::vector<Sending>> sendings; // by exchange

@@ -110,8 +110,8 @@ void CompilerState::addPlacement(Placement &placement, const Layout &layout, int
         return;
       }
     }
-    parts.push_back(std::make_unique<Part>(Part{
-        {{tile, 1, 1}}, static_cast<uint32_t>(address), begin, extents, std::vector<int64_t>(rank), digits}));
+    parts.push_back(std::make_unique<Part>(
+        Part{{{tile, 1, 1}}, static_cast<uint32_t>(address), begin, extents, std::vector<int64_t>(rank), digits}));
     run = parts.back().get();
   });
   for (std::unique_ptr<Part> &part : parts)
@@ -135,7 +135,9 @@ llvm::Expected<program::Program> CompilerState::finish() {
   int64_t peak = assignAddresses(buffers);
 
   // With addresses from the start of the data.
-  auto addressOf = [&](int64_t value) { return buffers[static_cast<size_t>(value >> 32)].address + (value & 0xffffffff); };
+  auto addressOf = [&](int64_t value) {
+    return buffers[static_cast<size_t>(value >> 32)].address + (value & 0xffffffff);
+  };
   for (ComputeSet &set : code.computeSets)
     for (Vertex &vertex : set.vertices)
       for (auto [parameter, values] : llvm::zip_equal(formOf(vertex.codelet)->parameters, vertex.values))
@@ -265,12 +267,13 @@ llvm::Error CompilerState::tooLarge(int64_t peak, int64_t below, int64_t worst) 
     if (each.always)
       constants += each.bytes;
   auto largest = llvm::max_element(buffers, [](const Buffer &a, const Buffer &b) { return a.bytes < b.bytes; });
-  return target::doesNotFitError(
-      "it does not fit one IPU: a tile needs " + llvm::Twine(peak) + " bytes of data (" + llvm::Twine(constants) +
-          " of weights and constants) and " + llvm::Twine(below) + " of code (tile " + llvm::Twine(worst) + "), it has " +
-          llvm::Twine(machine.memoryBytes - machine.tailBytes) + ", of which " + llvm::Twine(machine.executableBytes) +
-          " can hold code; the largest array is " + largest->name + " with " + llvm::Twine(largest->bytes) + " bytes",
-      {}, "a smaller batch or shorter sequence needs less");
+  return target::doesNotFitError("it does not fit one IPU: a tile needs " + llvm::Twine(peak) + " bytes of data (" +
+                                     llvm::Twine(constants) + " of weights and constants) and " + llvm::Twine(below) +
+                                     " of code (tile " + llvm::Twine(worst) + "), it has " +
+                                     llvm::Twine(machine.memoryBytes - machine.tailBytes) + ", of which " +
+                                     llvm::Twine(machine.executableBytes) + " can hold code; the largest array is " +
+                                     largest->name + " with " + llvm::Twine(largest->bytes) + " bytes",
+                                 {}, "a smaller batch or shorter sequence needs less");
 }
 
 } // namespace quadrille::ipu

@@ -2,7 +2,6 @@
 #include "target/Target.h"
 
 #include "base/Error.h"
-#include "llvm/Support/raw_ostream.h"
 #include "graph/KernelQueries.h"
 #include "target/Emit.h"
 #include "target/Refusal.h"
@@ -80,8 +79,8 @@ public:
       program.nodes.push_back({node.name, node.operation});
     if (program.precision != "none")
       program.precision = nameOf(ipuPlan.precision.operands).str();
-    auto R = ipu::compileGraph(ipuPlan.graph, *machine, ipu::CycleModel(description), ipuPlan.precision,
-                             std::move(program)); if (R && getenv("DUMP")) { (void)ipu::disassemble(*R, llvm::errs()); llvm::errs() << ipuPlan.graph.print(); } return R;
+    return ipu::compileGraph(ipuPlan.graph, *machine, ipu::CycleModel(description), ipuPlan.precision,
+                             std::move(program));
   }
 
   llvm::Expected<Verdict> check(const program::Program &program) const override {

@@ -124,8 +124,7 @@ void Layout::forEachPart(llvm::function_ref<void(uint32_t, const Box &)> body) c
   forEachMeeting(all, [&](uint32_t tile, const Box &part, const Box &) { body(tile, part); });
 }
 
-void Layout::forEachMeeting(const Box &box,
-                            llvm::function_ref<void(uint32_t, const Box &, const Box &)> body) const {
+void Layout::forEachMeeting(const Box &box, llvm::function_ref<void(uint32_t, const Box &, const Box &)> body) const {
   size_t rank = shape.size();
   llvm::SmallVector<int64_t, 6> first(rank), last(rank), at(rank), rounding = grains();
   if (order.grouped)
@@ -196,7 +195,9 @@ llvm::SmallVector<Piece, 3> piecesOf(const Interval &range, const Arrangement::D
                                      const Arrangement::Dimension &to, int64_t toBegin) {
   llvm::SmallVector<Piece, 3> pieces;
   int64_t group = std::max(from.group, to.group);
-  auto offset = [](const Arrangement::Dimension &d, int64_t i) { return i / d.group * d.outer + i % d.group * d.inner; };
+  auto offset = [](const Arrangement::Dimension &d, int64_t i) {
+    return i / d.group * d.outer + i % d.group * d.inner;
+  };
   if (group == 1) {
     pieces.push_back({(range.begin - fromBegin) * from.outer, (range.begin - toBegin) * to.outer, {}});
     pieces.back().loops.push_back({range.count(), from.outer, to.outer});

@@ -28,7 +28,8 @@ bool isMatrixProduct(const KernelGraph &graph, const Kernel &kernel) {
   if (kernel.kind != KernelKind::Contract)
     return false;
   auto contraction = inferContraction(graph, kernel);
-  if (!contraction || contraction->lhsZeroPoint || contraction->rhsZeroPoint || !onlyWindowsLeave(graph, kernel, *contraction))
+  if (!contraction || contraction->lhsZeroPoint || contraction->rhsZeroPoint ||
+      !onlyWindowsLeave(graph, kernel, *contraction))
     return false;
   for (unsigned read : {contraction->lhs, contraction->rhs}) {
     if (!isFloat(graph.values[kernel.reads[read].value].type))
@@ -160,6 +161,7 @@ llvm::Expected<KernelGraph> machineGraph(const KernelGraph &original, const Prec
   graph = widenBf16(structureKernels(std::move(graph), [](const KernelGraph &, const Kernel &) { return false; }));
   if (std::string wrong = holdIn32Bits(graph); !wrong.empty())
     return target::unsupportedError(wrong);
+  holdInBytes(graph);
   for (const Value &value : graph.values)
     if (!llvm::is_contained(tileTypes(), value.type))
       return target::unsupportedError("value '" + value.name + "': the machine has no type " + nameOf(value.type));

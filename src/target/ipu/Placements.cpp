@@ -105,6 +105,10 @@ void forEachRun(const Part &part, llvm::ArrayRef<int64_t> shape, llvm::function_
   });
 }
 
+bool isBits(ElementType held, ElementType given) {
+  return isFloat(given) && kindOf(held) == ElementKind::Unsigned && bitWidth(held) == bitWidth(given);
+}
+
 int64_t spanOf(const Part &part, ElementType type) {
   int64_t span = static_cast<int64_t>(byteWidth(type));
   for (const Digit &digit : part.digits)

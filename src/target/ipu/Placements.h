@@ -24,4 +24,7 @@ void forEachRun(const Part &part, llvm::ArrayRef<int64_t> shape, llvm::function_
 // Bytes from the part's address to behind its last element.
 int64_t spanOf(const Part &part, ElementType type);
 
+// Whether tiles hold the bits of floats of the type `given` in integers of the type `held`.
+bool isBits(ElementType held, ElementType given);
+
 } // namespace quadrille::ipu

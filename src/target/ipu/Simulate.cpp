@@ -97,6 +97,8 @@ private:
   llvm::Expected<Tensor> narrowed(const Tensor &data, const Placement &placement, const program::Variable &variable) {
     if (placement.type == variable.type)
       return data;
+    if (isBits(placement.type, variable.type))
+      return Tensor::borrow(placement.type, data.shape(), data.bytes(), std::make_shared<Tensor>(data));
     if (variable.type == ElementType::i64 || variable.type == ElementType::u64) {
       bool isSigned = variable.type == ElementType::i64;
       for (int64_t value : valuesOf<int64_t>(data))
@@ -138,7 +140,10 @@ private:
           for (int64_t i = 0; run.index >= 0 && i < run.count; ++i, from += run.tileStride)
             std::memcpy(bytes + (run.index + i * run.hostStride) * width, from, static_cast<size_t>(width));
         });
-      outputs[variable.name] = convert(held, variable.type);
+      outputs[variable.name] =
+          isBits(placement.type, variable.type)
+              ? Tensor::borrow(variable.type, held.shape(), held.bytes(), std::make_shared<Tensor>(held))
+              : convert(held, variable.type);
     }
   }
 

@@ -76,7 +76,7 @@ TEST(IpuSimulate, textAndBack) {
 TEST(IpuCheck, findsWhatIsWrong) {
   auto with = [](llvm::StringRef from, llvm::StringRef to) { return finding(assembled(replaced(doubling, from, to))); };
   // Nobody has written what the exchange sends.
-  EXPECT_NE(with("at=9216", "at=9220").find("nothing has written"), std::string::npos);
+  EXPECT_NE(with("at=9216", "at=9220").find("nothing has been written"), std::string::npos);
   // Half of the output is missing.
   EXPECT_NE(with("into=12304", "into=12400").find("nothing has written"), std::string::npos);
   // Two vertices of a tile write the same bytes.

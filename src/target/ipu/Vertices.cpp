@@ -60,9 +60,7 @@ bool meet(const Access &a, const Access &b) {
   }
   // Which bytes of what the first one spans it has.
   std::vector<bool> has(static_cast<size_t>(a.end() - a.first()));
-  a.forEachRun([&](int64_t at) {
-    std::fill_n(has.begin() + (at - a.first()), a.bytes, true);
-  });
+  a.forEachRun([&](int64_t at) { std::fill_n(has.begin() + (at - a.first()), a.bytes, true); });
   bool common = false;
   b.forEachRun([&](int64_t at) {
     for (int64_t byte = std::max(at, a.first()); !common && byte < std::min(at + b.bytes, a.end()); ++byte)

@@ -90,11 +90,12 @@ private:
             find("entry point '" + llvm::Twine(entry.name) + "'",
                  "'" + program.variables[variable].name + "' has no placement");
   }
-  // 64-bit integers are held in 32 bits, floats may be narrowed.
+  // 64-bit integers are held in 32 bits, those of less than 8 in 8; floats may be narrowed, or be held as their bits.
   static bool holds(ElementType here, ElementType given) {
     return here == given || (isFloat(here) && isFloat(given)) ||
            (here == ElementType::i32 && given == ElementType::i64) ||
-           (here == ElementType::u32 && given == ElementType::u64);
+           (here == ElementType::u32 && given == ElementType::u64) || isBits(here, given) ||
+           (bitWidth(here) == 8 && isInteger(given) && bitWidth(given) < 8 && kindOf(here) == kindOf(given));
   }
 
   void vertex(const Vertex &vertex, const std::string &where) {

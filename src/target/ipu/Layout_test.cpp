@@ -1,0 +1,96 @@
+// How boxes lie in buffers, and what is moved between two of them.
+#include "target/ipu/Layout.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <set>
+
+namespace quadrille::ipu {
+namespace {
+
+// Every element of the box, with its places in both buffers, as the walks go through them.
+std::map<int64_t, int64_t> placesOf(llvm::ArrayRef<Walk> walks) {
+  std::map<int64_t, int64_t> places; // from -> to
+  for (const Walk &walk : walks) {
+    std::vector<std::pair<int64_t, int64_t>> at = {{walk.from, walk.to}};
+    std::vector<Walk::Loop> loops(walk.loops.begin(), walk.loops.end());
+    loops.push_back({walk.run, 1, 1});
+    for (const Walk::Loop &loop : loops) {
+      std::vector<std::pair<int64_t, int64_t>> next;
+      for (auto [from, to] : at)
+        for (int64_t i = 0; i < loop.extent; ++i)
+          next.emplace_back(from + i * loop.from, to + i * loop.to);
+      at = next;
+    }
+    for (auto [from, to] : at)
+      EXPECT_TRUE(places.try_emplace(from, to).second) << "an element is moved twice";
+  }
+  return places;
+}
+
+TEST(IpuLayout, rowsAreWholeWords) {
+  // 3 x 5 halves: rows of 6. In groups of 4 of the first dimension: one group, four for each of 5 columns.
+  Order rows = Order::rowMajor(2);
+  Arrangement plain = rows.arrange({3, 5}, {3, 5}, 2);
+  EXPECT_EQ(plain.elements, 18);
+  EXPECT_EQ(plain.offsetOf(0, 2) + plain.offsetOf(1, 4), 16);
+  Order grouped{{0, 1}, 0u, 4};
+  Arrangement channels = grouped.arrange({3, 5}, {3, 5}, 2);
+  EXPECT_EQ(channels.elements, 20);
+  EXPECT_EQ(channels.offsetOf(0, 2) + channels.offsetOf(1, 4), 4 * 4 + 2);
+}
+
+TEST(IpuLayout, walksMoveEveryElementOnce) {
+  // Channels 5 to 13 of 16, rows 1 and 2, all 3 columns: from groups of 4 to rows, and back.
+  Arrangement grouped = Order{{0, 1, 2}, 0u, 4}.arrange({16, 4, 3}, {16, 4, 3}, 1);
+  Arrangement plain = Order::rowMajor(3).arrange({9, 2, 3}, {16, 4, 3}, 1);
+  Box common = {{5, 14}, {1, 3}, {0, 3}}, whole = {{0, 16}, {0, 4}, {0, 3}};
+  std::map<int64_t, int64_t> expected;
+  for (int64_t c = 5; c < 14; ++c)
+    for (int64_t y = 1; y < 3; ++y)
+      for (int64_t x = 0; x < 3; ++x)
+        expected[c / 4 * 48 + y * 12 + x * 4 + c % 4] = (c - 5) * 6 + (y - 1) * 3 + x;
+  EXPECT_EQ(placesOf(walksOf(common, grouped, whole, plain, common)), expected);
+  std::map<int64_t, int64_t> back;
+  for (auto [from, to] : expected)
+    back[to] = from;
+  EXPECT_EQ(placesOf(walksOf(common, plain, common, grouped, whole)), back);
+}
+
+TEST(IpuLayout, contiguousRowsAreOneRun) {
+  Arrangement plain = Order::rowMajor(2).arrange({4, 8}, {4, 8}, 2);
+  Box all = {{0, 4}, {0, 8}};
+  auto walks = walksOf(all, plain, all, plain, all);
+  ASSERT_EQ(walks.size(), 1u);
+  EXPECT_EQ(walks[0].run, 32);
+  EXPECT_TRUE(walks[0].loops.empty());
+}
+
+TEST(IpuLayout, partsCoverTheValueOnce) {
+  Layout layout;
+  layout.type = ElementType::f16;
+  layout.shape = {7, 10};
+  layout.order = Order::rowMajor(2);
+  layout.splits = {{4, 2, 3}, {3, 4, 1}};
+  layout.arrange();
+  std::set<std::pair<int64_t, int64_t>> seen;
+  std::set<uint32_t> tiles;
+  layout.forEachPart([&](uint32_t tile, const Box &box) {
+    EXPECT_TRUE(tiles.insert(tile).second);
+    EXPECT_EQ(layout.boxOf(tile), box);
+    for (int64_t i = box[0].begin; i < box[0].end; ++i)
+      for (int64_t k = box[1].begin; k < box[1].end; ++k)
+        EXPECT_TRUE(seen.insert({i, k}).second);
+  });
+  EXPECT_EQ(seen.size(), 70u);
+  EXPECT_EQ(tiles.size(), 12u);
+  EXPECT_EQ(layout.lastTile(), 11u);
+  // Columns 3 and 4 of row 6: those of two tiles, of the last row of parts.
+  std::vector<uint32_t> found;
+  layout.forEachMeeting({{6, 7}, {3, 5}}, [&](uint32_t tile, const Box &, const Box &) { found.push_back(tile); });
+  EXPECT_EQ(found, (std::vector<uint32_t>{9, 10}));
+}
+
+} // namespace
+} // namespace quadrille::ipu
