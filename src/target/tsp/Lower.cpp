@@ -7,6 +7,7 @@
 #include "graph/SplitZeroPoints.h"
 #include "graph/StructureKernels.h"
 #include "graph/WidenBf16.h"
+#include "numerics/Convert.h"
 
 #include "llvm/ADT/STLExtras.h"
 
@@ -63,8 +64,33 @@ bool isMatrixProduct(const KernelGraph &graph, const Kernel &kernel) {
   return isByte(lhs) && isByte(rhs) && result == ElementType::i32;
 }
 
+namespace {
+
+// A gather of all indices in their order only gives its result another shape.
+void dropOrderedGathers(KernelGraph &graph) {
+  for (Kernel &kernel : graph.kernels) {
+    if (kernel.structured() || kernel.operation != "gather" || !isKnownMove(graph, kernel))
+      continue;
+    const Shape &data = graph.values[kernel.reads[0].value].shape;
+    int64_t axis = graph::integerAttribute(kernel, "axis").value_or(0);
+    int64_t extent = data[axis < 0 ? axis + static_cast<int64_t>(data.size()) : axis];
+    std::vector<int64_t> indices = valuesOf<int64_t>(graph.values[kernel.reads[1].value].data);
+    bool ordered = static_cast<int64_t>(indices.size()) == extent;
+    for (auto [place, index] : llvm::enumerate(indices))
+      ordered = ordered && (index < 0 ? index + extent : index) == static_cast<int64_t>(place);
+    if (!ordered)
+      continue;
+    kernel.operation = "reshape";
+    kernel.attributes.clear();
+    kernel.reads.resize(1);
+  }
+}
+
+} // namespace
+
 KernelGraph lower(const KernelGraph &original) {
   KernelGraph graph = graph::dropEmpty(graph::unrollScans(original));
+  dropOrderedGathers(graph);
   graph = graph::structureKernels(std::move(graph), [](const KernelGraph &graph, const Kernel &kernel) {
     return isKnownMove(graph, kernel) || isRowPick(graph, kernel);
   });
