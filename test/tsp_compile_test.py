@@ -402,6 +402,17 @@ def test_embedding_costs_a_few_passes(tmp_path, rows, most):
     assert cycles < most
 
 
+# Exporters write a flat view, all of its indices and a view again for what only broadcasts: no element moves.
+def test_a_gather_of_all_indices_in_order_is_a_view(tmp_path):
+    x = np.random.default_rng(4).standard_normal((1, 128)).astype(np.float32)
+    nodes = [helper.make_node("Flatten", ["x"], ["f"], axis=2), helper.make_node("Gather", ["f", "all"], ["g"], axis=0),
+             helper.make_node("Reshape", ["g", "shape"], ["v"]), helper.make_node("Neg", ["v"], ["y"])]
+    y, cycles = run(tmp_path, "groqcard", nodes, x, (1, 1, 1, 128),
+                    [("all", np.arange(128).reshape(1, 1, 1, 128)), ("shape", np.array([1, 1, 1, 128]))])
+    np.testing.assert_array_equal(y, -x.reshape(1, 1, 1, 128))
+    assert cycles < 60
+
+
 def test_sorting_against_numpy(tmp_path):
     x = np.random.default_rng(5).integers(-9, 9, (4, 30)).astype(np.float32)
     y, _ = run(tmp_path, "unit-tsp", [helper.make_node("TopK", ["x", "k"], ["y", "places"], axis=1, largest=0)], x, x.shape,

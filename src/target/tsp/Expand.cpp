@@ -39,6 +39,20 @@ private:
     });
   }
 
+  // Whether a function takes the value and nothing else does that is further from exact than a quotient's last digit.
+  bool isArgument(const BlockInstruction &value) const {
+    auto index = static_cast<Register>(&value - from.instructions.data());
+    bool taken = false;
+    for (const BlockInstruction &user : from.instructions) {
+      if (!llvm::is_contained(llvm::ArrayRef(user.operands).take_front(operandCount(user.opcode)), index))
+        continue;
+      taken = true;
+      if (user.opcode != BlockOpcode::Erf && user.opcode != BlockOpcode::Exp && user.opcode != BlockOpcode::Tanh)
+        return false;
+    }
+    return taken && !llvm::is_contained(from.results, index);
+  }
+
   // Of those whose reciprocal is exact in every type.
   static bool isPowerOfTwo(double value) {
     constexpr int most = 14;
@@ -195,6 +209,9 @@ private:
     switch (instruction.opcode) {
     case BlockOpcode::Divide:
       if (auto divisor = constantOf(instruction.operands[1]); floats && divisor && isPowerOfTwo(*divisor))
+        return multiply(t, operand(0), constant(t, 1 / *divisor));
+      if (auto divisor = constantOf(instruction.operands[1]);
+          floats && divisor && *divisor != 0 && isArgument(instruction))
         return multiply(t, operand(0), constant(t, 1 / *divisor));
       // A constant divisor makes means and scales, which many values then depend on.
       if (floats && !isRounded(instruction) && !constantOf(instruction.operands[1]))

@@ -118,6 +118,28 @@ TEST(TspExpand, QuantisationsAreExactAndShort) {
     }
 }
 
+// A constant divisor's quotient that only a function takes is a product: its last digit is less than what the function
+// is away from exact, here 9e-7.
+TEST(TspExpand, ArgumentsOfFunctionsAreMultiplied) {
+  BlockExpression body;
+  body.inputs = {ElementType::f32};
+  Register x = body.append(BlockOpcode::Input, ElementType::f32, {}, 0);
+  Register root = body.append(BlockOpcode::Constant, ElementType::f32, {}, bitsFromDouble(ElementType::f32, M_SQRT2));
+  Register quotient = body.append(BlockOpcode::Divide, ElementType::f32, {x, root});
+  body.results = {body.append(BlockOpcode::Erf, ElementType::f32, {quotient})};
+  BlockExpression expanded = expand(body);
+  EXPECT_LE(expanded.operationsPerElement(), 22u);
+  std::vector<float> values;
+  for (int i = -8000; i <= 8000; ++i)
+    values.push_back(static_cast<float>(i) / 1000);
+  std::vector<float> got = evaluate(expanded, {values});
+  for (size_t i = 0; i < values.size(); ++i)
+    EXPECT_NEAR(got[i], std::erf(values[i] / M_SQRT2), 9e-7) << values[i];
+  // What is a result too, or rounded, keeps its digits.
+  body.results.push_back(quotient);
+  EXPECT_GT(expand(body).operationsPerElement(), 30u);
+}
+
 // Of all arguments in [low, high] at equal steps.
 template <typename Right> double farthest(BlockOpcode opcode, double low, double high, const Right &right) {
   std::vector<float> values;

@@ -239,7 +239,9 @@ Register FunctionBuilder::atanh(Register x) {
 // Abramowitz and Stegun 7.1.26, which is within 1.5e-7; the roundings of its sum are more than that.
 Register FunctionBuilder::errorFunction(Register x) {
   Register magnitude = absolute(f32, x);
-  Register u = reciprocal(f32, add(f32, constant(f32, 1), multiply(f32, constant(f32, 0.3275911), magnitude)));
+  Register root = emit(BlockOpcode::ReciprocalSquareRoot, f32,
+                       {add(f32, constant(f32, 1), multiply(f32, constant(f32, 0.3275911), magnitude))});
+  Register u = multiply(f32, root, root);
   Register sum = polynomial(u, {0.254829592, -0.284496736, 1.421413741, -1.453152027, 1.061405429});
   Register square = emit(BlockOpcode::Negate, f32, {multiply(f32, magnitude, magnitude)});
   Register tail = multiply(f32, multiply(f32, sum, u), emit(BlockOpcode::Exp, f32, {square}));
