@@ -413,6 +413,23 @@ def test_a_gather_of_all_indices_in_order_is_a_view(tmp_path):
     assert cycles < 60
 
 
+# The heads of an attention lie side by side in a vector: scaled or not, products read them where they are.
+def test_scores_of_heads_move_no_queries(tmp_path):
+    random = np.random.default_rng(9)
+    x = random.integers(-2, 3, (1, 64, 128)).astype(np.float32)
+    q, k = (random.integers(-1, 2, (128, 128)).astype(np.float32) for _ in range(2))
+    nodes = [helper.make_node("MatMul", ["x", "q"], ["a"]), helper.make_node("Reshape", ["a", "heads"], ["ah"]),
+             helper.make_node("Transpose", ["ah"], ["at"], perm=[0, 2, 1, 3]), helper.make_node("Mul", ["at", "half"], ["as"]),
+             helper.make_node("MatMul", ["x", "k"], ["b"]), helper.make_node("Reshape", ["b", "heads"], ["bh"]),
+             helper.make_node("Transpose", ["bh"], ["bt"], perm=[0, 2, 3, 1]), helper.make_node("Mul", ["bt", "half"], ["bs"]),
+             helper.make_node("MatMul", ["as", "bs"], ["y"])]
+    y, cycles = run(tmp_path, "groqcard", nodes, x, (1, 4, 64, 64),
+                    [("q", q), ("k", k), ("heads", np.array([1, 64, 4, 32])), ("half", np.float32(0.5))])
+    left, right = ((x[0] @ w * 0.5).reshape(64, 4, 32).transpose(1, 0, 2) for w in (q, k))
+    np.testing.assert_array_equal(y[0], left @ right.transpose(0, 2, 1))
+    assert cycles < 2400
+
+
 def test_sorting_against_numpy(tmp_path):
     x = np.random.default_rng(5).integers(-9, 9, (4, 30)).astype(np.float32)
     y, _ = run(tmp_path, "unit-tsp", [helper.make_node("TopK", ["x", "k"], ["y", "places"], axis=1, largest=0)], x, x.shape,

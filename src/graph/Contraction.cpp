@@ -167,7 +167,7 @@ static std::optional<Contraction> infer(const KernelGraph &graph, const Kernel &
       result.k.push_back(loop);
     } else if (inLeft && inRight) {
       result.batch.push_back(loop);
-    } else if (inLeft) {
+    } else if (inLeft || (!inRight && kernel.loops[loop].extent == 1)) { // one of extent 1 is what it is taken for
       result.m.push_back(loop);
     } else if (inRight) {
       result.n.push_back(loop);

@@ -45,6 +45,7 @@ llvm::Expected<MachineGraph> machineGraph(const KernelGraph &original, const Arc
   graph::shareConstants(graph);
   transposeBeforeMerging(graph);
   structureReshapes(graph);
+  computeBeforeMoving(graph);
   multiplyPartsApart(graph);
   graph::dropUnused(graph);
   graph::absorbMoves(graph, isMatrixProduct);

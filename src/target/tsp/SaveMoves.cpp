@@ -65,6 +65,59 @@ std::optional<std::vector<std::vector<size_t>>> mergedDimensions(llvm::ArrayRef<
   return groups;
 }
 
+void computeBeforeMoving(KernelGraph &graph) {
+  // Kernel by kernel: what is moved before is computed before that too.
+  std::vector<bool> isOutput(graph.values.size());
+  for (ValueId output : graph.outputs)
+    isOutput[output] = true;
+  Uses uses(graph);
+  for (size_t number = 0; number < graph.kernels.size(); ++number) {
+    for (size_t here = number;;) {
+      Kernel &kernel = graph.kernels[here];
+      if (!kernel.structured() || !isElementwise(kernel) || kernel.body.isIdentity() || kernel.reads.size() != 1 ||
+          !readsOwnElement(graph, kernel, kernel.reads[0]) ||
+          llvm::any_of(kernel.body.instructions, [](const BlockInstruction &instruction) {
+            return instruction.opcode == BlockOpcode::LoopIndex;
+          }))
+        break;
+      ValueId between = kernel.reads[0].value, result = kernel.writes[0].value;
+      std::optional<size_t> producer = uses.producers[between];
+      if (!producer || isOutput[between] || uses.readers[between].size() != 1)
+        break;
+      Kernel &move = graph.kernels[*producer];
+      const Value &source = graph.values[move.reads[0].value];
+      if (!move.structured() || !isElementwise(move) || !move.body.isIdentity() || move.reads.size() != 1 ||
+          move.reads[0].padding || elementCount(source.shape) != elementCount(graph.values[between].shape))
+        break;
+      // The value between has the source's shape and the result's type from now on.
+      Kernel computes = kernel, moves = move;
+      computes.loops.clear();
+      AccessMap own;
+      for (auto [d, extent] : llvm::enumerate(source.shape)) {
+        computes.loops.push_back({extent});
+        own.push_back({0, {{static_cast<unsigned>(d), 1}}});
+      }
+      computes.reads[0] = {move.reads[0].value, own, std::nullopt};
+      computes.writes[0].value = between;
+      computes.writes[0].map = own;
+      graph.values[between].shape = source.shape;
+      graph.values[between].type = graph.values[result].type;
+      moves.reads[0].value = between;
+      moves.writes[0].value = result;
+      moves.body = {};
+      ElementType type = graph.values[result].type;
+      moves.body.inputs = {type};
+      moves.body.results = {moves.body.append(BlockOpcode::Input, type, {}, 0)};
+      moves.numeric = defaultNumeric(graph, moves);
+      size_t earlier = *producer;
+      graph.kernels[here] = std::move(moves);
+      graph.kernels[earlier] = std::move(computes);
+      uses = Uses(graph);
+      here = earlier;
+    }
+  }
+}
+
 void transposeBeforeMerging(KernelGraph &graph) {
   Uses uses(graph);
   for (size_t number = 0; number < graph.kernels.size(); ++number) {

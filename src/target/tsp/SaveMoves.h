@@ -10,6 +10,10 @@ namespace quadrille::tsp {
 std::optional<std::vector<std::vector<size_t>>> mergedDimensions(llvm::ArrayRef<int64_t> from,
                                                                  llvm::ArrayRef<int64_t> to);
 
+// A kernel that computes each element from one, and alone reads what a move gives, comes before the move: what makes the
+// elements can then compute it too, and what reads them may find them without a move.
+void computeBeforeMoving(graph::KernelGraph &graph);
+
 // A transposition that alone reads a reshape by which dimensions become one comes before it: what makes the elements
 // can then write them in the order that is wanted, and the reshape behind seldom moves any.
 void transposeBeforeMerging(graph::KernelGraph &graph);
