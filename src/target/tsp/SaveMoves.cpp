@@ -85,9 +85,11 @@ void computeBeforeMoving(KernelGraph &graph) {
       if (!producer || isOutput[between] || uses.readers[between].size() != 1)
         break;
       Kernel &move = graph.kernels[*producer];
+      if (!move.structured() || !isElementwise(move) || move.reads.size() != 1 || !move.body.isIdentity() ||
+          move.reads[0].padding)
+        break;
       const Value &source = graph.values[move.reads[0].value];
-      if (!move.structured() || !isElementwise(move) || !move.body.isIdentity() || move.reads.size() != 1 ||
-          move.reads[0].padding || elementCount(source.shape) != elementCount(graph.values[between].shape))
+      if (elementCount(source.shape) != elementCount(graph.values[between].shape))
         break;
       // The value between has the source's shape and the result's type from now on.
       Kernel computes = kernel, moves = move;
