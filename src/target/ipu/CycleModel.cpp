@@ -196,13 +196,18 @@ int64_t CycleModel::cast(ElementType from, ElementType to, int64_t count) const 
     return k(cast1d, 0) + workerCount * (k(cast1d, 1) + k(castU8F16, 0) + k(castU8F16, 1) +
                                          k(castU8F16, 2) * (atoms - 1) + k(castU8F16, 3));
   }
+  return k(cast1d, 0) +
+         workerCount * (k(cast1d, 1) + k(cast1d, 2) + castLoop(from, to, ceilDivide(count, workerCount)));
+}
+
+int64_t CycleModel::castLoop(ElementType from, ElementType to, int64_t countOfWorker) const {
   Key entry = from == ElementType::f32 && to == ElementType::f16   ? castF32F16
               : from == ElementType::f16 && to == ElementType::f32 ? castF16F32
                                                                    : castOther;
-  int64_t width = k(entry, 0), each = ceilDivide(count, workerCount), rest = each % width;
+  int64_t width = k(entry, 0), rest = countOfWorker % width;
   // A test for each remainder below the loop's width, and two cycles for each that is there.
   int64_t tests = llvm::Log2_64(static_cast<uint64_t>(width)) + 2 * llvm::popcount(static_cast<uint64_t>(rest));
-  return k(cast1d, 0) + workerCount * (k(cast1d, 1) + k(cast1d, 2) + k(entry, 1) * (each / width) + tests);
+  return k(entry, 1) * (countOfWorker / width) + tests;
 }
 
 int64_t CycleModel::fill(int64_t elementBytes, int64_t count) const {

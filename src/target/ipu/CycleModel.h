@@ -57,6 +57,7 @@ public:
   enum class Gradient : uint8_t { Relu, Sigmoid, Tanh, Gelu, Swish };
   int64_t nonlinearityGradient(Gradient operation, ElementType type, int64_t count) const;
   int64_t cast(ElementType from, ElementType to, int64_t count) const;
+  int64_t castLoop(ElementType from, ElementType to, int64_t countOfWorker) const;
 
   // Worker vertices.
   int64_t fill(int64_t elementBytes, int64_t count) const;

@@ -125,6 +125,11 @@ int64_t cyclesOfMap(const Vertex &vertex, const BlockExpression &expression, con
   if (operations.size() == 1)
     if (auto known = single(*operations.front()))
       return *known;
+  // What has no figure, as bitwise operations and selections, takes an addition's time; other types that of integers.
+  auto addition = [&](ElementType type, int64_t ofWorker) {
+    std::optional<int64_t> loop = cycles.binaryLoop("add", type, ofWorker);
+    return loop ? *loop : *cycles.binaryLoop("add", ElementType::i32, ofWorker);
+  };
   // The loops of a worker, and the cost of beginning, which an addition shows: its cycles for no elements.
   int64_t ofWorker = (count + cycles.workers() - 1) / cycles.workers(), loops = 0;
   ElementType widest = ElementType::f16;
@@ -134,16 +139,17 @@ int64_t cyclesOfMap(const Vertex &vertex, const BlockExpression &expression, con
       widest = ElementType::f32;
     Operation operation = operationOf(each->opcode);
     std::optional<int64_t> loop;
-    if (!operation.name.empty())
+    if (each->opcode == BlockOpcode::Convert || each->opcode == BlockOpcode::ConvertSaturating)
+      loop = cycles.castLoop(type, each->type, ofWorker);
+    else if (!operation.name.empty())
       loop = operation.binary ? cycles.binaryLoop(operation.name, type, ofWorker)
                               : cycles.unaryLoop(operation.name, type, ofWorker);
-    // What has no figure, as bitwise operations and selections, takes an addition's time.
-    loops += loop ? *loop : *cycles.binaryLoop("add", type, ofWorker);
+    loops += loop ? *loop : addition(type, ofWorker);
     if (each->opcode == BlockOpcode::MultiplyAdd)
-      loops += *cycles.binaryLoop("add", type, ofWorker);
+      loops += addition(type, ofWorker);
   }
   if (operations.empty())
-    loops = *cycles.binaryLoop("add", widest, ofWorker);
+    loops = addition(widest, ofWorker);
   return *cycles.binary("add", widest, 0, inPlace) + cycles.workers() * loops;
 }
 
