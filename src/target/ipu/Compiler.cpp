@@ -13,7 +13,8 @@ using graph::ValueId;
 
 std::string whyNot(const KernelGraph &graph, const Kernel &kernel) {
   if (!kernel.structured())
-    return graph::isReshape(kernel) || kernel.operation == "concat" || kernel.operation == "insert_slice"
+    return graph::isReshape(kernel) || kernel.operation == "concat" || kernel.operation == "insert_slice" ||
+                   isRowPick(graph, kernel)
                ? ""
                : "the compiler has no program for it";
   for (const graph::Write &write : kernel.writes)
@@ -37,6 +38,8 @@ llvm::Expected<program::Program> CompilerState::run() {
       reshape(kernel);
     else if (kernel.operation == "concat" && !kernel.structured())
       concat(kernel);
+    else if (isRowPick(graph, kernel))
+      pickRows(kernel);
     else if (!kernel.structured())
       insertSlice(kernel);
     else if (isMatrixProduct(graph, kernel))
@@ -128,7 +131,13 @@ void VertexSet::add(Codelet codelet, uint32_t tile, std::vector<std::vector<int6
 }
 
 void VertexSet::fill(uint32_t tile, BufferId buffer, int64_t offset, int64_t bytes, uint64_t value, int64_t count) {
-  add(Codelet::Fill, tile, {{bytes}, {static_cast<int64_t>(value)}, {count}, {addressIn(buffer, offset)}});
+  // One vertex for each worker, unless that makes them short.
+  constexpr int64_t shortest = 64;
+  int64_t parts = std::clamp<int64_t>(count / shortest, 1, state.machine.workers);
+  int64_t each = roundUp(ceilDivide(count, parts), bufferAlignment);
+  for (int64_t at = 0; at < count; at += each)
+    add(Codelet::Fill, tile,
+        {{bytes}, {static_cast<int64_t>(value)}, {std::min(each, count - at)}, {addressIn(buffer, offset + at * bytes)}});
 }
 
 void VertexSet::copy(uint32_t tile, int64_t width, BufferId from, int64_t fromOffset, BufferId to, int64_t toOffset,

@@ -163,6 +163,7 @@ private:
   // Copies a value into the result's home, where its element i of dimension d is element offset + i * step.
   void copyInto(graph::ValueId from, graph::ValueId to, llvm::ArrayRef<int64_t> offsets, llvm::ArrayRef<int64_t> steps,
                 VertexSet &set);
+  void pickRows(const graph::Kernel &kernel);
   void placeLike(graph::ValueId value, graph::ValueId like, std::optional<size_t> joined);
 
   // CompileProduct.cpp

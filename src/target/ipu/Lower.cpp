@@ -24,6 +24,14 @@ namespace quadrille::ipu {
 
 using namespace graph;
 
+bool isRowPick(const KernelGraph &graph, const Kernel &kernel) {
+  constexpr int64_t fewRows = 8; // for which comparisons are as good
+  if (kernel.structured() || kernel.operation != "gather")
+    return false;
+  const Shape &data = graph.values[kernel.reads[0].value].shape;
+  return data.size() == 2 && integerAttribute(kernel, "axis").value_or(0) == 0 && data[0] > fewRows;
+}
+
 bool isMatrixProduct(const KernelGraph &graph, const Kernel &kernel) {
   if (kernel.kind != KernelKind::Contract)
     return false;
@@ -72,6 +80,30 @@ void readLoopIndices(KernelGraph &graph) {
       to.immediate = known->second;
     }
   }
+}
+
+// Indices of picked rows that count from the end, as those from the beginning.
+void wrapIndices(KernelGraph &graph) {
+  std::vector<Kernel> kernels = std::move(graph.kernels);
+  graph.kernels.clear();
+  KernelRewriter rewriter(graph);
+  for (Kernel &kernel : kernels) {
+    if (isRowPick(graph, kernel)) {
+      rewriter.replaced = &kernel;
+      ValueId indices = kernel.reads[1].value;
+      ElementType type = rewriter.typeOf(indices);
+      auto rows = static_cast<double>(rewriter.shapeOf(kernel.reads[0].value)[0]);
+      BodyBuilder body;
+      Register index = body.input(type);
+      Register fromEnd = body.add(type, index, body.constant(type, rows));
+      body.body.results = {body.select(type, body.less(index, body.constant(type, 0)), fromEnd, index)};
+      const Shape shape = rewriter.shapeOf(indices);
+      kernel.reads[1].value =
+          rewriter.map(shape, {{indices, loopIndices(0, shape.size()), std::nullopt}}, std::move(body.body));
+    }
+    rewriter.kernels.push_back(std::move(kernel));
+  }
+  graph.kernels = std::move(rewriter.kernels);
 }
 
 // Gives what contractions read the type in which they multiply it; what only moves elements has them in one type.
@@ -158,10 +190,11 @@ private:
 
 llvm::Expected<KernelGraph> machineGraph(const KernelGraph &original, const Precision &precision) {
   KernelGraph graph = dropEmpty(unrollScans(inlineComposites(original, [](const Kernel &) { return false; })));
-  graph = widenBf16(structureKernels(std::move(graph), [](const KernelGraph &, const Kernel &) { return false; }));
+  graph = widenBf16(structureKernels(std::move(graph), isRowPick));
   if (std::string wrong = holdIn32Bits(graph); !wrong.empty())
     return target::unsupportedError(wrong);
   holdInBytes(graph);
+  wrapIndices(graph);
   for (const Value &value : graph.values)
     if (!llvm::is_contained(tileTypes(), value.type))
       return target::unsupportedError("value '" + value.name + "': the machine has no type " + nameOf(value.type));

@@ -13,6 +13,9 @@ struct Precision {
   ElementType operands = ElementType::f16, partials = ElementType::f32;
 };
 
+// A gather of a matrix's rows by computed indices.
+bool isRowPick(const graph::KernelGraph &graph, const graph::Kernel &kernel);
+
 // A contraction that the matrix unit has: of floats, without channels that do not mix.
 bool isMatrixProduct(const graph::KernelGraph &graph, const graph::Kernel &kernel);
 

@@ -184,6 +184,12 @@ int64_t cyclesOf(const Vertex &vertex, llvm::ArrayRef<BlockExpression> expressio
     return cycles.copy(number("bytes") * productOf(valuesOf(vertex, "extents")));
   case Codelet::Fill:
     return cycles.fill(number("bytes"), number("count"));
+  case Codelet::MultiSlice: {
+    // Rows are copied in words, whatever their elements.
+    constexpr int64_t wordBytes = 4;
+    int64_t words = ceilDivide(number("bytes") * number("elements"), wordBytes), count = number("count");
+    return cycles.multiSlice(words, count, ceilDivide(count, cycles.workers()));
+  }
   case Codelet::ConvPartial1x1Out:
   case Codelet::ConvPartialnx1: {
     AmpTypes types = ampTypesOf(vertex);

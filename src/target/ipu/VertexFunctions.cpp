@@ -178,6 +178,29 @@ private:
   int64_t bytes, count, value, out;
 };
 
+class MultiSliceFunction final : public VertexFunction {
+public:
+  explicit MultiSliceFunction(const Vertex &vertex)
+      : row(valueOf(vertex, "bytes") * valueOf(vertex, "elements")), rows(valueOf(vertex, "rows")),
+        first(valueOf(vertex, "first")), count(valueOf(vertex, "count")), in(valueOf(vertex, "in")),
+        indices(valueOf(vertex, "indices")), out(valueOf(vertex, "out")) {}
+
+  void execute(std::byte *memory) const override {
+    for (int64_t j = 0; j < count; ++j) {
+      int32_t index;
+      std::memcpy(&index, memory + indices + j * static_cast<int64_t>(sizeof(index)), sizeof(index));
+      std::byte *to = memory + out + j * row;
+      if (index >= first && index < first + rows)
+        std::memcpy(to, memory + in + (index - first) * row, static_cast<size_t>(row));
+      else
+        std::memset(to, 0, static_cast<size_t>(row));
+    }
+  }
+
+private:
+  int64_t row, rows, first, count, in, indices, out;
+};
+
 // Sums over blocks of input channels and kernel positions, one after the other.
 class ConvolutionFunction final : public VertexFunction {
 public:
@@ -293,6 +316,8 @@ std::unique_ptr<VertexFunction> VertexFunction::make(const Vertex &vertex,
     return std::make_unique<CopyFunction>(vertex);
   case Codelet::Fill:
     return std::make_unique<FillFunction>(vertex);
+  case Codelet::MultiSlice:
+    return std::make_unique<MultiSliceFunction>(vertex);
   case Codelet::ConvPartial1x1Out:
   case Codelet::ConvPartialnx1:
     return std::make_unique<ConvolutionFunction>(vertex);

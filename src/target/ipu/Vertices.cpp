@@ -138,6 +138,11 @@ std::string lengthProblem(const Vertex &vertex, llvm::ArrayRef<BlockExpression> 
     return first({wants("in_field", rank), wants("kernel", rank), wants("stride", rank), wants("dilation", rank),
                   wants("padding", rank), bounded("out_field"), bounded("in_field"), bounded("kernel")});
   }
+  case Codelet::MultiSlice: {
+    auto number = [&](llvm::StringRef name) { return valueOf(vertex, name); };
+    return first({pointsOf({number("bytes"), number("elements"), number("rows")}) ? "" : "the rows have too many elements",
+                  pointsOf({number("bytes"), number("elements"), number("count")}) ? "" : "too many rows are picked"});
+  }
   case Codelet::Fill:
   case Codelet::ConvPartial1x1Out:
     return "";
@@ -233,6 +238,14 @@ std::vector<Access> accessesOf(const Vertex &vertex, llvm::ArrayRef<BlockExpress
   case Codelet::Fill:
     result.push_back(dense(true, number("out"), number("bytes") * number("count"), number("bytes")));
     return result;
+  case Codelet::MultiSlice: {
+    int64_t row = number("bytes") * number("elements");
+    constexpr int64_t indexBytes = 4;
+    result.push_back(dense(false, number("in"), number("rows") * row, number("bytes")));
+    result.push_back(dense(false, number("indices"), number("count") * indexBytes, indexBytes));
+    result.push_back(dense(true, number("out"), number("count") * row, number("bytes")));
+    return result;
+  }
   case Codelet::ConvPartial1x1Out:
   case Codelet::ConvPartialnx1: {
     bool oneByOne = vertex.kind() == Codelet::ConvPartial1x1Out;
