@@ -6,6 +6,7 @@
 #include "llvm/ADT/STLExtras.h"
 
 #include <algorithm>
+#include <cassert>
 #include <numeric>
 
 namespace quadrille::ipu {
@@ -347,6 +348,10 @@ Sharing CompilerState::share(const Task &task) {
   for (int64_t tiles = machine.tiles; tiles > 0; tiles /= 4)
     candidates.push_back(balanced(task, loops, tiles));
   candidates.push_back(balanced(task, loops, 1));
+  // Each part of a reduction is a tile's.
+  if (task.chunk)
+    llvm::erase_if(candidates, [&](const Sharing &each) { return each.loops[task.chunk->parts].block != 1; });
+  assert(!candidates.empty() && "the parts are the first loop that is shared");
   const Sharing *best = nullptr;
   double least = 0;
   for (const Sharing &each : candidates)
