@@ -430,6 +430,32 @@ def test_scores_of_heads_move_no_queries(tmp_path):
     assert cycles < 2400
 
 
+# Means, variances and sums of exponentials by products with ones: as close as sums of f32; of small or large squares and
+# far from zero closer than f16.
+@pytest.mark.parametrize("machine", ["unit-tsp", "groqcard"])
+@pytest.mark.parametrize("columns", [48, 200, 384])
+def test_normalizations_keep_their_digits(tmp_path, machine, columns):
+    random = np.random.default_rng(10)
+    x = random.standard_normal((64, columns))
+    x[16:32] *= 1e-3
+    x[32:40] *= 1000
+    x[40:48] = x[40:48] * 0.1 + 300
+    x[48:, 5] = 20000
+    x = x.astype(np.float32)
+    scale, bias = (random.standard_normal(columns).astype(np.float32) for _ in range(2))
+    node = helper.make_node("LayerNormalization", ["x", "scale", "bias"], ["y"], axis=-1, epsilon=1e-8)
+    y, _ = run(tmp_path, machine, [node], x, x.shape, [("scale", scale), ("bias", bias)])
+    wide = x.astype(np.float64)
+    deviation = wide - wide.mean(-1, keepdims=True)
+    right = deviation / np.sqrt((deviation ** 2).mean(-1, keepdims=True) + 1e-8)
+    error = np.abs(y - (right * scale + bias)).max(-1) / np.abs(scale).max()
+    assert error[:16].max() < 2e-6 and error.max() < 5e-4
+    x = np.minimum(x, 80)
+    y, _ = run(tmp_path, machine, [helper.make_node("Softmax", ["x"], ["y"], axis=-1)], x, x.shape, [])
+    wide = np.exp(x.astype(np.float64) - x.max(-1, keepdims=True))
+    np.testing.assert_allclose(y, wide / wide.sum(-1, keepdims=True), rtol=1e-5, atol=1e-30)
+
+
 def test_sorting_against_numpy(tmp_path):
     x = np.random.default_rng(5).integers(-9, 9, (4, 30)).astype(np.float32)
     y, _ = run(tmp_path, "unit-tsp", [helper.make_node("TopK", ["x", "k"], ["y", "places"], axis=1, largest=0)], x, x.shape,

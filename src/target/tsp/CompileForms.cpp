@@ -243,18 +243,38 @@ llvm::Expected<bool> CompilerState::mapPacked(const Kernel &kernel) {
     forms[write.value] = forms[kernel.reads[0].value];
     return true;
   }
-  bool any = false;
+  bool any = false, packed = true, rowwise = true;
   for (const graph::Read &read : kernel.reads) {
     const graph::Value &value = graph.values[read.value];
     bool constant = value.role == graph::ValueRole::Constant;
     if (constant && elementCount(value.shape) == 1)
       continue;
-    if (!inOrder(read) || !(constant || forms[read.value].packed))
+    if (!inOrder(read))
       return false;
+    packed &= constant || forms[read.value].packed;
+    rowwise &= constant || (forms[read.value].rowwise && forms[read.value].rowwise->uniformLanes > 1);
     any |= !constant;
   }
-  if (!any)
+  if (!any || !(packed || rowwise))
     return false;
+  if (!packed) {
+    std::vector<Operand> operands;
+    int64_t lanes = machine.vectorBytes();
+    for (const graph::Read &read : kernel.reads) {
+      auto region = rowwiseOf(read.value, 1);
+      if (!region)
+        return region.takeError();
+      bool one = elementCount(graph.values[read.value].shape) == 1 && elements > 1;
+      operands.push_back(one ? Operand{*region, std::vector<int64_t>(elements), nullptr} : wholeOf(*region));
+      lanes = std::min(lanes, (*region)->uniformLanes);
+    }
+    auto results = stream(kernel.body, operands, elements, machine.vectorBytes());
+    if (!results)
+      return results.takeError();
+    results->front()->uniformLanes = lanes;
+    forms[write.value] = {nullptr, results->front(), 0};
+    return true;
+  }
   int64_t rows = (elements + machine.lanes - 1) / machine.lanes;
   std::vector<Operand> operands;
   int64_t superlanes = machine.superlanes;

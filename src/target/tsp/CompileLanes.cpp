@@ -245,6 +245,24 @@ RegionPointer CompilerState::pieceOf(const RegionPointer &whole, int64_t piece) 
   return made;
 }
 
+RegionPointer CompilerState::segmentOf(const RegionPointer &whole, int64_t segment) {
+  Region part = *whole;
+  part.copies.clear();
+  int64_t first = segment * whole->rowsOfSegment(), slices = (whole->spread ? whole->pieces : 1) * whole->bytes();
+  if (whole->segmentRows) {
+    part.slices.assign(whole->slices.begin() + segment * slices, whole->slices.begin() + (segment + 1) * slices);
+    part.rows = std::min(whole->segmentRows, whole->rows - first);
+    part.segmentRows = 0;
+    if (!part.rowReady.empty())
+      part.rowReady.assign(whole->rowReady.begin() + first, whole->rowReady.begin() + first + part.rows);
+  }
+  part.hemisphere = part.slices[0].hemisphere;
+  RegionPointer made = partOf(whole, std::move(part));
+  for (const RegionPointer &copy : whole->copies)
+    made->copies.push_back(segmentOf(copy, segment));
+  return made;
+}
+
 llvm::Expected<std::vector<RegionPointer>> CompilerState::combinePieces(const Kernel &kernel, BlockExpression body,
                                                                         std::vector<Operand> operands, int64_t rows,
                                                                         int64_t columns) {
@@ -356,7 +374,16 @@ llvm::Expected<std::vector<LaneForms>> CompilerState::reduceLastLanes(const Kern
     if (!combined)
       return combined.takeError();
     terms = std::move(*combined);
+    BlockExpression term;
+    term.inputs = {terms.front()->type};
+    term.results = {term.append(BlockOpcode::Input, term.inputs[0], {}, 0)};
+    auto summed = sumByProduct(kernel, std::move(term), {wholeOf(terms.front())}, rows, vector);
+    if (!summed || *summed)
+      return summed ? llvm::Expected<std::vector<LaneForms>>(std::vector<LaneForms>()) : summed.takeError();
   } else {
+    auto summed = sumByProduct(kernel, body, operands, rows, columns);
+    if (!summed || *summed)
+      return summed ? llvm::Expected<std::vector<LaneForms>>(std::vector<LaneForms>()) : summed.takeError();
     if (int64_t lanes = superlanes * machine.lanes; columns != lanes)
       if (llvm::Error error = maskTerms(kernel, body, operands, rows, columns, lanes))
         return std::move(error);
@@ -384,6 +411,8 @@ llvm::Error CompilerState::reduceToForms(const Kernel &kernel, unsigned loop) {
   auto packed = reduceLastLanes(kernel, loop);
   if (!packed)
     return packed.takeError();
+  if (packed->empty()) // products have done it
+    return llvm::Error::success();
   for (auto [write, made] : llvm::zip(kernel.writes, *packed)) {
     RegionPointer &result = made.packed;
     ElementType type = result->type;

@@ -551,7 +551,7 @@ CompilerState::constantsOf(const Chain &chain, std::vector<const Region *> avoid
 
 llvm::Expected<std::vector<RegionPointer>> CompilerState::streamStage(BlockExpression body, std::vector<Operand> kept,
                                                                       int64_t rows, int64_t columns, int64_t copies,
-                                                                      bool segments) {
+                                                                      bool segments, RegionPointer *joined) {
   std::vector<const Region *> together;
   if (llvm::Error error = separate(kept, together))
     return std::move(error);
@@ -588,7 +588,25 @@ llvm::Expected<std::vector<RegionPointer>> CompilerState::streamStage(BlockExpre
   std::string reason;
   auto prepare = [&](std::optional<unsigned> side) -> llvm::Error {
     std::vector<const Region *> clear = together;
-    for (Register result : body.results) {
+    if (joined) {
+      auto count = static_cast<int64_t>(body.results.size());
+      Region shape = Region::of(body.instructions[body.results[0]].type, count * rows, columns, widest);
+      shape.segmentRows = rows;
+      auto region = allocate(shape, clear, side);
+      if (!region) {
+        reason = report(region.takeError()).message;
+        noRoom.reset();
+        return llvm::Error::success();
+      }
+      addCopies(*region, clear, copies);
+      *joined = *region;
+      for (const RegionPointer &copy : (*region)->copies)
+        clear.push_back(copy.get());
+      clear.push_back(region->get());
+      for (int64_t segment = 0; segment < count; ++segment)
+        results.push_back(segmentOf(*region, segment));
+    }
+    for (Register result : joined ? llvm::ArrayRef<Register>() : llvm::ArrayRef(body.results)) {
       Region shape = Region::of(body.instructions[result].type, rows, columns, widest);
       shape.spread = pieces > 1 && shape.pieces == pieces && shape.slicesNeeded() * pieces <= mostSlices;
       if (shape.pieces == 1 || shape.spread)
@@ -666,6 +684,8 @@ llvm::Expected<std::vector<RegionPointer>> CompilerState::streamStage(BlockExpre
   };
   if (llvm::Error error = prepare(std::nullopt))
     return std::move(error);
+  if (variants.empty() && joined)
+    return std::vector<RegionPointer>();
   if (variants.empty()) {
     // Where operands and results happen to lie no units reach them: they move to where whyNot has asked.
     results.clear();
@@ -712,6 +732,17 @@ llvm::Expected<std::vector<RegionPointer>> CompilerState::streamStage(BlockExpre
       }
       place(best, start);
       row += count;
+    }
+  // What the parts know is known of the whole and its copies.
+  if (joined)
+    for (size_t copy = 0; copy <= (*joined)->copies.size(); ++copy) {
+      Region &whole = copy == 0 ? **joined : *(*joined)->copies[copy - 1];
+      for (auto [segment, result] : llvm::enumerate(results)) {
+        const Region &part = copy == 0 ? *result : *result->copies[copy - 1];
+        for (int64_t row = 0; row < rows; ++row)
+          whole.wrote(static_cast<int64_t>(segment) * rows + row,
+                      part.rowReady.empty() ? part.ready : part.rowReady[row]);
+      }
     }
   return results;
 }

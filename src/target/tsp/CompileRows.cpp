@@ -158,18 +158,8 @@ llvm::Expected<std::vector<CompilerState::TablePart>> CompilerState::tableParts(
   int64_t most = machine.words / Region::of(data.type, extent, columns, machine.vectorBytes()).pieces;
   std::vector<TablePart> parts;
   auto addSegments = [&](int64_t base, const RegionPointer &whole) {
-    for (int64_t segment = 0; segment < whole->segments(); ++segment) {
-      Region part = *whole;
-      part.copies.clear();
-      int64_t first = segment * part.rowsOfSegment(), slices = part.bytes();
-      if (part.segmentRows) {
-        part.slices.assign(whole->slices.begin() + segment * slices, whole->slices.begin() + (segment + 1) * slices);
-        part.rows = std::min(part.segmentRows, part.rows - first);
-        part.segmentRows = 0;
-      }
-      part.hemisphere = part.slices[0].hemisphere;
-      parts.push_back({base + first, partOf(whole, std::move(part)), nullptr, nullptr});
-    }
+    for (int64_t segment = 0; segment < whole->segments(); ++segment)
+      parts.push_back({base + segment * whole->rowsOfSegment(), segmentOf(whole, segment), nullptr, nullptr});
   };
   if (regions[table] || data.role != graph::ValueRole::Constant || extent <= most) {
     auto whole = regionOf(table);

@@ -36,7 +36,7 @@ std::optional<ElementType> machineType(ElementType type) {
 llvm::Expected<MachineGraph> machineGraph(const KernelGraph &original, const Architecture &machine) {
   MachineGraph result;
   KernelGraph &graph = result.graph;
-  graph = lower(graph::inlineComposites(original, [](const Kernel &) { return false; }));
+  graph = lower(graph::inlineComposites(boundSums(original), [](const Kernel &) { return false; }));
   for (const graph::Value &value : graph.values)
     if (!machineType(value.type))
       return target::unsupportedError("value '" + value.name + "': the machine has no type " + nameOf(value.type));

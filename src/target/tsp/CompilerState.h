@@ -252,9 +252,11 @@ private:
   llvm::Expected<std::vector<RegionPointer>> stream(const BlockExpression &body, const std::vector<Operand> &operands,
                                                     int64_t rows, int64_t columns, int64_t copies = 0,
                                                     bool segments = false);
-  // The same for an expression that is one chain.
+  // The same for an expression that is one chain; `joined`: its results, of one type, are parts of one region, a
+  // segment for each; nothing, without room for them.
   llvm::Expected<std::vector<RegionPointer>> streamStage(BlockExpression body, std::vector<Operand> kept, int64_t rows,
-                                                         int64_t columns, int64_t copies, bool segments);
+                                                         int64_t columns, int64_t copies, bool segments,
+                                                         RegionPointer *joined = nullptr);
   llvm::Expected<BlockExpression> withLoopNumbers(const graph::Kernel &kernel, llvm::ArrayRef<int64_t> point,
                                                   const Shape &shape, std::vector<Operand> &operands);
   llvm::Expected<RegionPointer> copyOf(const RegionPointer &from, llvm::ArrayRef<const Region *> avoid,
@@ -346,13 +348,26 @@ private:
   // Memory of a region as another one, which keeps it.
   static RegionPointer partOf(const RegionPointer &whole, Region part);
   static RegionPointer pieceOf(const RegionPointer &whole, int64_t piece);
+  static RegionPointer segmentOf(const RegionPointer &whole, int64_t segment);
   // What the expression gives for each of several pieces, combined: vectors whose lanes are to be combined.
   llvm::Expected<std::vector<RegionPointer>> combinePieces(const graph::Kernel &kernel, BlockExpression body,
                                                            std::vector<Operand> operands, int64_t rows,
                                                            int64_t columns);
   std::optional<unsigned> laneLoopOf(const graph::Kernel &kernel) const;
+  // Nothing: a product has done it, and the value has its forms.
   llvm::Expected<std::vector<LaneForms>> reduceLastLanes(const graph::Kernel &kernel, unsigned loop);
   llvm::Error reduceToForms(const graph::Kernel &kernel, unsigned loop);
+
+  // CompileSums.cpp
+  // A body whose result is a term of a sum, as one that cuts it into two of f16.
+  static BlockExpression halvesOf(BlockExpression body, int64_t shift);
+  llvm::Expected<std::vector<WeightBlocks>> equalTile(double weight, int64_t height, unsigned hemisphere);
+  graph::ValueId followSum(const graph::Kernel &kernel, TapProduct &product,
+                           std::vector<const graph::Kernel *> &followers);
+  // A sum over the lanes of one piece, whose terms are known to be small enough: it, or what its readers make of it,
+  // gets a row for each element. False: it cannot be had so.
+  llvm::Expected<bool> sumByProduct(const graph::Kernel &kernel, BlockExpression body,
+                                    const std::vector<Operand> &operands, int64_t rows, int64_t columns);
 
   // CompileForms.cpp
   // Elements of the packed form in rows of their own.
@@ -578,7 +593,9 @@ private:
   std::map<std::tuple<int64_t, int64_t, unsigned>, RegionPointer> numbersOfSquares;
   std::map<int64_t, RegionPointer> ownLanes; // by columns: row j has true in lane j
   std::map<int64_t, WeightBlocks> onesTiles; // by rows
-  RegionPointer laneChoices;                 // row j: lane j for every lane of a superlane
+  // Tiles of one f16, by its bits, rows and hemisphere.
+  std::map<std::tuple<uint64_t, int64_t, unsigned>, std::vector<WeightBlocks>> equalTiles;
+  RegionPointer laneChoices; // row j: lane j for every lane of a superlane
   // Tiles of constants: by value, width and a digest of which elements they have; one for each byte plane.
   std::map<std::tuple<graph::ValueId, int64_t, uint64_t, uint64_t, unsigned>, std::vector<WeightBlocks>> weightTiles;
   int64_t wordsForSeconds = 0; // of tiles that lie in a hemisphere although the other one has them too

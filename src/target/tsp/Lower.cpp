@@ -88,6 +88,28 @@ void dropOrderedGathers(KernelGraph &graph) {
 
 } // namespace
 
+KernelGraph boundSums(const KernelGraph &original) {
+  auto bounded = [](auto &self, const KernelGraph &from, std::optional<int64_t> bits) -> KernelGraph {
+    constexpr int64_t bitsOfSquares = 15;
+    KernelGraph graph = from;
+    for (Kernel &kernel : graph.kernels) {
+      if (kernel.kind == graph::KernelKind::Composite && kernel.region) {
+        std::optional<int64_t> inside;
+        if (kernel.operation == "softmax")
+          inside = 0;
+        else if (kernel.operation == "layer_normalization" || kernel.operation == "rms_normalization")
+          inside = bitsOfSquares;
+        kernel.region = std::make_shared<KernelGraph>(self(self, *kernel.region, inside));
+      } else if (bits && kernel.kind == graph::KernelKind::Reduce && kernel.writes.size() == 1 &&
+                 kernel.writes[0].combiner == graph::Combiner::Sum) {
+        kernel.attributes[termsOfSum] = *bits;
+      }
+    }
+    return graph;
+  };
+  return bounded(bounded, original, std::nullopt);
+}
+
 KernelGraph lower(const KernelGraph &original) {
   KernelGraph graph = graph::dropEmpty(graph::unrollScans(original));
   dropOrderedGathers(graph);

@@ -18,6 +18,14 @@ bool channelsApart(const graph::KernelGraph &graph, const graph::Kernel &kernel,
 // reductions like any other.
 bool isMatrixProduct(const graph::KernelGraph &graph, const graph::Kernel &kernel);
 
+// An attribute of sums in normalizations, by how many bits their terms may exceed f16: those of a softmax are at most
+// 1, those of a layer's squares at most 2^31, which is no more than squares of what f16 holds, the type of all
+// products.
+inline constexpr char termsOfSum[] = "terms";
+
+// The graph, which still has its composites, with that attribute.
+graph::KernelGraph boundSums(const graph::KernelGraph &graph);
+
 // The graph, which has no composites: with loops unrolled, without kernels that write no element, with structured
 // kernels in the place of those with other indices that are computed, with f32 in the place of bf16, and with integer
 // products without zero points.

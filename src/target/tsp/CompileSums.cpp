@@ -1,0 +1,204 @@
+// Sums over lanes as products with ones. The matrix unit multiplies f16, so each term is cut into two of them: a
+// multiple of a power of two, and what is left of it. Both go through tiles of ones in the same sums, which then are in
+// every lane of a row of their own, and the next kernels' arithmetic can follow at once.
+#include "base/Error.h"
+#include "graph/KernelQueries.h"
+#include "numerics/Convert.h"
+#include "target/tsp/CompilerState.h"
+#include "target/tsp/Lower.h"
+
+#include "llvm/ADT/STLExtras.h"
+
+#include <cmath>
+#include <cstring>
+
+namespace quadrille::tsp {
+
+using graph::Kernel;
+
+namespace {
+constexpr ElementType f32 = ElementType::f32, f16 = ElementType::f16;
+constexpr double largestHalf = 65504;
+// What is left is taken so many times, which keeps small terms from being subnormal.
+constexpr int lowerShift = 10;
+} // namespace
+
+// The upper part in multiples of 2^shift, and what is left. Of terms beyond 2^17 that is more than f16 holds: they have
+// the upper part's 11 bits, as those that are too small for it have the lower part's.
+BlockExpression CompilerState::halvesOf(BlockExpression body, int64_t shift) {
+  Register term = body.results[0];
+  auto constant = [&](double value) { return body.append(BlockOpcode::Constant, f32, {}, bitsFromDouble(f32, value)); };
+  Register scaled = term;
+  if (shift != 0)
+    scaled = body.append(BlockOpcode::Multiply, f32, {term, constant(std::ldexp(1.0, static_cast<int>(-shift)))});
+  Register upper = body.append(BlockOpcode::Convert, f16, {scaled});
+  Register whole = body.append(BlockOpcode::Convert, f32, {upper});
+  if (shift != 0)
+    whole = body.append(BlockOpcode::Multiply, f32, {whole, constant(std::ldexp(1.0, static_cast<int>(shift)))});
+  Register rest = body.append(BlockOpcode::Subtract, f32, {term, whole});
+  rest = body.append(BlockOpcode::Multiply, f32, {rest, constant(std::ldexp(1.0, lowerShift))});
+  if (shift != 0) {
+    rest = body.append(BlockOpcode::Minimum, f32, {rest, constant(largestHalf)});
+    rest = body.append(BlockOpcode::Maximum, f32, {rest, constant(-largestHalf)});
+  }
+  body.results = {upper, body.append(BlockOpcode::Convert, f16, {rest})};
+  return body;
+}
+
+llvm::Expected<std::vector<WeightBlocks>> CompilerState::equalTile(double weight, int64_t height, unsigned hemisphere) {
+  uint64_t bits = bitsFromDouble(f16, weight);
+  std::vector<WeightBlocks> &known = equalTiles[{bits, height, hemisphere}];
+  for (int64_t byte = static_cast<int64_t>(known.size()); byte < static_cast<int64_t>(byteWidth(f16)); ++byte) {
+    Tensor rows = Tensor::uninitialized(ElementType::u8, {height, machine.vectorBytes()});
+    std::memset(rows.mutableBytes(), static_cast<int>(bits >> 8 * byte & 0xff), rows.byteSize());
+    auto tile = weightsOf("ones", std::move(rows), height, hemisphere);
+    if (!tile)
+      return tile.takeError();
+    known.push_back(*tile);
+  }
+  return known;
+}
+
+// The elementwise kernels that alone read a sum, and nothing else but scalars that are known: the product's body does
+// what they do. Returns the value that then is its result.
+graph::ValueId CompilerState::followSum(const Kernel &kernel, TapProduct &product,
+                                        std::vector<const Kernel *> &followers) {
+  graph::ValueId value = kernel.writes[0].value;
+  while (readers[value] == 1 && !isOutput[value]) {
+    size_t number = uses.readers[value][0];
+    if (number >= part.end || !graph::isElementwise(graph.kernels[number]))
+      break;
+    const Kernel &next = graph.kernels[number];
+    const graph::Write &write = next.writes[0];
+    bool can = elementCount(graph.values[write.value].shape) == elementCount(graph.values[value].shape);
+    std::vector<Register> inputs;
+    for (const graph::Read &read : next.reads) {
+      const graph::Value &of = graph.values[read.value];
+      if (read.value == value) {
+        Shape strides = rowMajorStrides(of.shape), written = rowMajorStrides(graph.values[write.value].shape);
+        can &= !read.padding && graph::baseOf(read.map, strides) == 0;
+        for (unsigned loop = 0; loop < next.loops.size(); ++loop)
+          can &= next.loops[loop].extent == 1 ||
+                 graph::strideAlong(read.map, strides, loop) == graph::strideAlong(write.map, written, loop);
+        inputs.push_back(product.body.results[0]);
+      } else if (of.role == graph::ValueRole::Constant && of.data.valid() && elementCount(of.shape) == 1 &&
+                 of.type == f32) {
+        uint32_t bits = 0;
+        std::memcpy(&bits, of.data.bytes().data(), sizeof(bits));
+        inputs.push_back(product.body.append(BlockOpcode::Constant, f32, {}, bits));
+      } else {
+        can = false;
+      }
+    }
+    can &= llvm::none_of(next.body.instructions,
+                         [](const BlockInstruction &each) { return each.opcode == BlockOpcode::LoopIndex; });
+    if (!can)
+      break;
+    std::vector<Register> renamed;
+    for (const BlockInstruction &instruction : next.body.instructions) {
+      if (instruction.opcode == BlockOpcode::Input) {
+        renamed.push_back(inputs[instruction.immediate]);
+        continue;
+      }
+      llvm::SmallVector<Register, 3> operands;
+      for (unsigned i = 0; i < operandCount(instruction.opcode); ++i)
+        operands.push_back(renamed[instruction.operands[i]]);
+      renamed.push_back(product.body.append(instruction.opcode, instruction.type, operands, instruction.immediate));
+    }
+    product.body.results = {renamed[next.body.results[0]]};
+    followers.push_back(&next);
+    value = write.value;
+  }
+  return value;
+}
+
+llvm::Expected<bool> CompilerState::sumByProduct(const Kernel &kernel, BlockExpression body,
+                                                 const std::vector<Operand> &operands, int64_t rows, int64_t columns) {
+  // Few rows go through the switch unit sooner.
+  constexpr int64_t fewRows = 32;
+  auto shift = graph::integerAttribute(kernel, termsOfSum);
+  const graph::Write &write = kernel.writes[0];
+  if (!shift || kernel.writes.size() != 1 || write.combiner != graph::Combiner::Sum || write.initial ||
+      (write.initialScalar && write.initialScalar->bits != 0) || body.instructions[body.results[0]].type != f32 ||
+      rows < fewRows || columns > machine.vectorBytes() || machine.f16Columns < machine.vectorBytes() ||
+      2 * rows > machine.words)
+    return false;
+  std::string reason;
+  BlockExpression halves = foldConstants(expand(halvesOf(body, *shift)));
+  auto stages = splitIntoStages(halves, machine, reason);
+  std::vector<Operand> given = operands;
+  if (!stages || stages->list.size() != 1) {
+    auto terms = stream(body, operands, rows, columns);
+    if (!terms)
+      return terms.takeError();
+    BlockExpression term;
+    term.inputs = {f32};
+    term.results = {term.append(BlockOpcode::Input, f32, {}, 0)};
+    halves = foldConstants(expand(halvesOf(std::move(term), *shift)));
+    given = {wholeOf(terms->front())};
+  } else {
+    halves = halvesOf(std::move(body), *shift);
+    given = mergeReads(halves, operands);
+    halves = foldConstants(expand(halves));
+  }
+  // Twice for planes that read them at the same time, if there is room.
+  RegionPointer both;
+  for (int64_t copies : {1, 0}) {
+    auto parts = streamStage(halves, given, rows, columns, copies, /*segments=*/false, &both);
+    if (!parts)
+      return parts.takeError();
+    if (!parts->empty())
+      break;
+    both = nullptr;
+  }
+  if (!both)
+    return false;
+
+  TapPlan plan;
+  plan.taps = {{TapPlan::Taps()}};
+  plan.resultColumns = machine.vectorBytes();
+  TapPlan::Batch &batch = plan.batches.emplace_back();
+  for (int64_t row = 0; row < rows; ++row)
+    batch.resultRows.push_back(static_cast<int32_t>(row));
+  for (int64_t half = 0; half < 2; ++half)
+    for (int64_t lane = 0; lane < columns; lane += machine.f16Rows) {
+      TapPlan::Pass &pass = batch.passes.emplace_back();
+      pass.lane = lane;
+      pass.height = std::min(machine.f16Rows, columns - lane);
+      for (int64_t row = 0; row < rows; ++row)
+        pass.rows.push_back(static_cast<int32_t>(half * rows + row));
+    }
+  TapProduct product;
+  product.plan = &plan;
+  product.lhs = both;
+  product.tilesAreThere = true;
+  product.tilesOf = [&](const TapPlan::Batch &, const TapPlan::Pass &pass, int64_t, int64_t, MatrixUnit unit) {
+    double weight = pass.rows[0] < rows ? std::ldexp(1.0, static_cast<int>(*shift)) : std::ldexp(1.0, -lowerShift);
+    return equalTile(weight, pass.height, unit.hemisphere);
+  };
+  product.body.inputs = {f32};
+  product.body.results = {product.body.append(BlockOpcode::Input, f32, {}, 0)};
+  product.operands.push_back({});
+  products = ElementType::f16;
+  auto finish = [&](TapProduct with, graph::ValueId value) -> llvm::Expected<bool> {
+    auto made = streamTaps(with);
+    if (!made || !*made)
+      return made ? llvm::Expected<bool>(false) : made.takeError();
+    (*made)->uniformLanes = machine.vectorBytes();
+    forms[value] = {nullptr, *made, 0};
+    return true;
+  };
+  TapProduct longer = product;
+  std::vector<const Kernel *> followers;
+  graph::ValueId last = followSum(kernel, longer, followers);
+  if (!followers.empty()) {
+    auto made = finish(std::move(longer), last);
+    if (!made || *made) {
+      llvm::append_range(done, followers);
+      return made;
+    }
+  }
+  return finish(std::move(product), write.value);
+}
+
+} // namespace quadrille::tsp
