@@ -47,6 +47,29 @@ int64_t elementAt(const Read &read, const Shape &shape, llvm::ArrayRef<int64_t> 
   return element;
 }
 
+// Of a product's second operand: the extent of its columns' loop, when that walks the last dimension that is in rows and
+// the tiles' rows lie in the lanes.
+std::optional<int64_t> columnsInRows(const graph::KernelGraph &graph, const Kernel &kernel,
+                                     const graph::Contraction &contraction) {
+  const Read &rhs = kernel.reads[contraction.rhs];
+  const Shape &shape = graph.values[rhs.value].shape;
+  bool rows = llvm::any_of(rhs.map.back().terms, [&](const auto &term) {
+    return llvm::is_contained(contraction.k, term.first) && kernel.loops[term.first].extent > 1;
+  });
+  rows &= llvm::none_of(rhs.map.back().terms,
+                        [&](const auto &term) { return llvm::is_contained(contraction.n, term.first); });
+  for (size_t d = shape.size() - 1; rows && d-- > 0;) {
+    if (shape[d] == 1)
+      continue;
+    const graph::DimensionAccess &access = rhs.map[d];
+    bool walks = access.offset == 0 && access.terms.size() == 1 && access.terms[0].second == 1 &&
+                 llvm::is_contained(contraction.n, access.terms[0].first) &&
+                 kernel.loops[access.terms[0].first].extent == shape[d];
+    return walks ? std::optional(shape[d]) : std::nullopt;
+  }
+  return std::nullopt;
+}
+
 } // namespace
 
 Instruction CompilerState::instructionOf(Opcode opcode, uint8_t small0, uint8_t small1, int64_t word0, int64_t word1) {
@@ -277,6 +300,23 @@ llvm::Error CompilerState::contract(const Kernel &kernel) {
       return region.takeError();
     computed = *region;
   }
+  // Tiles whose rows lie in the lanes of computed values: all of them are turned at once.
+  RegionPointer turned;
+  int64_t turnedColumns = 0;
+  if (computed && rhsValue.shape.size() >= 2 && packings[rhs.value] == plainPacking(rhsValue.shape))
+    if (auto columns = columnsInRows(graph, kernel, contraction); columns && computed->columns > plan->mostHeight()) {
+      TransposedRead read;
+      read.columns = turnedColumns = *columns;
+      for (int64_t outer = 0; outer < computed->rows; outer += turnedColumns)
+        for (int64_t column = 0; column < computed->columns; ++column) {
+          read.base.push_back(outer);
+          read.column.push_back(column);
+        }
+      auto made = transposed(computed, read);
+      if (!made)
+        return made.takeError();
+      turned = *made;
+    }
   product.tilesAreThere = !computed;
   std::map<std::tuple<const TapPlan::Batch *, const TapPlan::Pass *, int64_t, unsigned>, std::vector<WeightBlocks>>
       constants;
@@ -287,10 +327,18 @@ llvm::Error CompilerState::contract(const Kernel &kernel) {
       return known;
     std::vector<int64_t> elements = plan->elementsOf(batch, pass, firstColumn, width, options.vectorLanes);
     if (computed)
-      return routeWeights(computed, pass.height, width, [&](int64_t row, int64_t lane) -> ElementOrigin {
-        int64_t element = lane < width ? elements[row * width + lane] : -1;
-        return element < 0 ? ElementOrigin{} : ElementOrigin{0, element};
-      });
+      return routeWeights(turned ? turned : computed, pass.height, width,
+                          [&](int64_t row, int64_t lane) -> ElementOrigin {
+                            int64_t element = lane < width ? elements[row * width + lane] : -1;
+                            if (element < 0)
+                              return {};
+                            if (turned) {
+                              int64_t from = element / computed->columns, column = element % computed->columns;
+                              int64_t to = from / turnedColumns * computed->columns + column;
+                              element = to * turnedColumns + from % turnedColumns;
+                            }
+                            return {0, element};
+                          });
     auto made =
         constantTiles(rhs.value, floats ? factor : rhsValue.type, elements, pass.height, width, unit.hemisphere);
     if (made)

@@ -44,6 +44,14 @@ bool TapPlan::reaches(const Pass &pass, int64_t firstColumn, int64_t width, int6
   return false;
 }
 
+int64_t TapPlan::mostHeight() const {
+  int64_t most = 0;
+  for (const Batch &batch : batches)
+    for (const Pass &pass : batch.passes)
+      most = std::max(most, pass.height);
+  return most;
+}
+
 int64_t TapPlan::vectors(int64_t vectorLanes) const {
   int64_t count = 0;
   for (const Batch &batch : batches)
