@@ -336,7 +336,7 @@ llvm::Error CompilerState::map(const Kernel &kernel) {
     }
     int64_t rows = elementCount(graph.values[result].shape) / lanesOf(packing);
     auto made = stream(kernel.body, operands, rows, lanesOf(packing), isOutput[result] ? 0 : copiesOf[result],
-                       /*segments=*/!isOutput[result]);
+                       /*segments=*/!isOutput[result], result);
     if (!made)
       return made.takeError();
     regions[result] = made->front();
@@ -369,7 +369,7 @@ llvm::Error CompilerState::map(const Kernel &kernel) {
     return body.takeError();
   const graph::ValueId written = kernel.writes[0].value;
   auto results = stream(*body, operands, rowsOf(shape), columnsOf(shape), isOutput[written] ? 0 : copiesOf[written],
-                        /*segments=*/!isOutput[written]);
+                        /*segments=*/!isOutput[written], written);
   if (!results)
     return results.takeError();
   for (auto [write, region] : llvm::zip(kernel.writes, *results))
@@ -424,7 +424,8 @@ llvm::Expected<RegionPointer> CompilerState::copyOf(const RegionPointer &from, l
 
 llvm::Expected<std::vector<RegionPointer>> CompilerState::stream(const BlockExpression &body,
                                                                  const std::vector<Operand> &operands, int64_t rows,
-                                                                 int64_t columns, int64_t copies, bool segments) {
+                                                                 int64_t columns, int64_t copies, bool segments,
+                                                                 std::optional<graph::ValueId> value) {
   // What comes once is there at one time: to have it again later takes units, so stages are cut knowing that.
   BlockExpression merged = body;
   std::vector<Operand> kept = mergeReads(merged, operands);
@@ -444,8 +445,21 @@ llvm::Expected<std::vector<RegionPointer>> CompilerState::stream(const BlockExpr
     std::vector<Operand> given;
     for (const Stage::Input &from : stage.inputs)
       given.push_back(from.read ? kept[*from.read] : Operand{made[from.stage][from.result], all, nullptr});
+    // What a stage makes is read with what others have made, and with what all have.
     bool last = &stage == &stages->list.back();
-    auto results = streamStage(stage.body, std::move(given), rows, columns, last ? copies : 0, segments);
+    std::vector<const Region *> apart;
+    // Many single rows would fill all slices, with nothing left for what is put together from them.
+    bool many = rows >= machine.lanes;
+    if (many && last && value)
+      apart = companionsOf(*value);
+    if (many && !last) {
+      for (const Operand &operand : kept)
+        apart.push_back(operand.region.get());
+      for (const auto &results : made)
+        for (const RegionPointer &result : results)
+          apart.push_back(result.get());
+    }
+    auto results = streamStage(stage.body, std::move(given), rows, columns, last ? copies : 0, segments, apart);
     if (!results)
       return results.takeError();
     made.push_back(std::move(*results));
@@ -551,7 +565,8 @@ CompilerState::constantsOf(const Chain &chain, std::vector<const Region *> avoid
 
 llvm::Expected<std::vector<RegionPointer>> CompilerState::streamStage(BlockExpression body, std::vector<Operand> kept,
                                                                       int64_t rows, int64_t columns, int64_t copies,
-                                                                      bool segments, RegionPointer *joined) {
+                                                                      bool segments, llvm::ArrayRef<const Region *> apart,
+                                                                      RegionPointer *joined) {
   std::vector<const Region *> together;
   if (llvm::Error error = separate(kept, together))
     return std::move(error);
@@ -614,7 +629,13 @@ llvm::Expected<std::vector<RegionPointer>> CompilerState::streamStage(BlockExpre
       if (shape.slicesNeeded() > mostSlices)
         shape.segmentRows = 0;
       auto beside = results.empty() ? side : std::optional(results[0]->hemisphere);
-      auto region = allocate(shape, clear, beside);
+      std::vector<const Region *> wished = clear;
+      llvm::append_range(wished, apart);
+      llvm::Expected<RegionPointer> region = nullptr;
+      if (shape.segmentRows || shape.wordsNeeded() <= machine.words)
+        region = placement.allocate(shape, wished, beside);
+      if (!*region)
+        region = allocate(shape, clear, beside);
       if (!region && (shape.segmentRows || shape.spread)) {
         llvm::consumeError(region.takeError());
         noRoom.reset();

@@ -144,7 +144,7 @@ llvm::Expected<bool> CompilerState::sumByProduct(const Kernel &kernel, BlockExpr
   // Twice for planes that read them at the same time, if there is room.
   RegionPointer both;
   for (int64_t copies : {1, 0}) {
-    auto parts = streamStage(halves, given, rows, columns, copies, /*segments=*/false, &both);
+    auto parts = streamStage(halves, given, rows, columns, copies, /*segments=*/false, {}, &both);
     if (!parts)
       return parts.takeError();
     if (!parts->empty())
@@ -181,6 +181,7 @@ llvm::Expected<bool> CompilerState::sumByProduct(const Kernel &kernel, BlockExpr
   product.operands.push_back({});
   products = ElementType::f16;
   auto finish = [&](TapProduct with, graph::ValueId value) -> llvm::Expected<bool> {
+    with.value = value;
     auto made = streamTaps(with);
     if (!made || !*made)
       return made ? llvm::Expected<bool>(false) : made.takeError();

@@ -128,11 +128,15 @@ std::vector<Operand> CompilerState::readAgain(llvm::ArrayRef<Operand> operands, 
 std::vector<const Region *> CompilerState::companionsOf(graph::ValueId value) const {
   std::vector<const Region *> companions;
   auto add = [&](graph::ValueId other) {
-    if (other == value || !regions[other] || graph.values[other].role == graph::ValueRole::Constant)
+    if (other == value || graph.values[other].role == graph::ValueRole::Constant)
       return;
-    companions.push_back(regions[other].get());
-    for (const RegionPointer &copy : regions[other]->copies)
-      companions.push_back(copy.get());
+    for (const RegionPointer &region : {regions[other], forms[other].rowwise}) {
+      if (!region)
+        continue;
+      companions.push_back(region.get());
+      for (const RegionPointer &copy : region->copies)
+        companions.push_back(copy.get());
+    }
   };
   for (size_t number : uses.readers[value]) {
     if (number >= part.end)

@@ -248,14 +248,18 @@ private:
   // each row of the result as its packing has them.
   llvm::Expected<Operand> packedOperandOf(const graph::Kernel &kernel, const graph::Read &read);
   // The expression for every row; makes the regions of its results, with `copies` more of each. `segments`: they may
-  // lie in segments as their operands do, through which chains then go at the same time.
+  // lie in segments as their operands do, through which chains then go at the same time. `value`: what the result is,
+  // which then lies apart from what is read together with it.
   llvm::Expected<std::vector<RegionPointer>> stream(const BlockExpression &body, const std::vector<Operand> &operands,
                                                     int64_t rows, int64_t columns, int64_t copies = 0,
-                                                    bool segments = false);
-  // The same for an expression that is one chain; `joined`: its results, of one type, are parts of one region, a
+                                                    bool segments = false,
+                                                    std::optional<graph::ValueId> value = std::nullopt);
+  // The same for an expression that is one chain; `apart`: what the results do not share slices with, if there is room;
+  // `joined`: its results, of one type, are parts of one region, a
   // segment for each; nothing, without room for them.
   llvm::Expected<std::vector<RegionPointer>> streamStage(BlockExpression body, std::vector<Operand> kept, int64_t rows,
                                                          int64_t columns, int64_t copies, bool segments,
+                                                         llvm::ArrayRef<const Region *> apart,
                                                          RegionPointer *joined = nullptr);
   llvm::Expected<BlockExpression> withLoopNumbers(const graph::Kernel &kernel, llvm::ArrayRef<int64_t> point,
                                                   const Shape &shape, std::vector<Operand> &operands);
