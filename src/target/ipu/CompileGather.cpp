@@ -33,6 +33,7 @@ void CompilerState::pickRows(const graph::Kernel &kernel) {
   Layout layout;
   layout.type = type;
   layout.shape = partialShape;
+  layout.firstTile = firstTile();
   layout.order = Order::rowMajor(partialShape.size());
   layout.splits.push_back({rowParts, 1, columnParts});
   for (int64_t extent : shape)
@@ -48,7 +49,7 @@ void CompilerState::pickRows(const graph::Kernel &kernel) {
     all.push_back({0, extent});
   for (int64_t r = 0; r < rowParts; ++r)
     for (int64_t c = 0; c < columnParts; ++c) {
-      auto tile = static_cast<uint32_t>(r * columnParts + c);
+      uint32_t tile = firstTile() + static_cast<uint32_t>(r * columnParts + c);
       tableWanted.push_back({tile, {{r * rowBlock, (r + 1) * rowBlock}, {c * columnBlock, (c + 1) * columnBlock}}});
       indexWanted.push_back({tile, all});
     }
@@ -65,7 +66,7 @@ void CompilerState::pickRows(const graph::Kernel &kernel) {
   VertexSet set(*this);
   for (int64_t r = 0; r < rowParts; ++r)
     for (int64_t c = 0; c < columnParts; ++c)
-      set.add(Codelet::MultiSlice, static_cast<uint32_t>(r * columnParts + c),
+      set.add(Codelet::MultiSlice, firstTile() + static_cast<uint32_t>(r * columnParts + c),
               {{width}, {columnBlock}, {rowBlock}, {r * rowBlock}, {count}, {addressIn(tableBuffer, 0)},
                {addressIn(indexBuffer, 0)}, {addressIn(out, 0)}});
   set.execute("pick rows");

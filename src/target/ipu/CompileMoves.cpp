@@ -219,6 +219,7 @@ void CompilerState::placeLike(ValueId id, ValueId like, std::optional<size_t> jo
   Layout layout;
   layout.type = value.type;
   layout.shape = value.shape;
+  layout.firstTile = firstTile();
   layout.order = Order::rowMajor(value.shape.size());
   if (const auto &home = homes[like]) {
     layout.order = home->layout.order;

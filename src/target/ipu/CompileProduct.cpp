@@ -327,7 +327,7 @@ void CompilerState::product(const Kernel &kernel) {
   std::vector<LoopBox> boxes;
   std::vector<int64_t> at(rank);
   while (true) {
-    int64_t tile = 0;
+    int64_t tile = firstTile();
     LoopBox box;
     for (size_t l = 0; l < rank; ++l) {
       tile += at[l] * splits[l].tileStride;
@@ -428,6 +428,7 @@ void CompilerState::product(const Kernel &kernel) {
   Layout layout;
   layout.type = product.partials;
   layout.shape = shape;
+  layout.firstTile = firstTile();
   layout.splits.push_back({plan.inSplit.parts, 1, inStride});
   Builder out;
   out.arrangement.dimensions.resize(shape.size());
@@ -467,7 +468,7 @@ void CompilerState::product(const Kernel &kernel) {
   out.arrangement.elements = out.stride;
   out.arrangement.holes.clear();
   layout.arrangement = out.arrangement;
-  BufferId outBuffer = buffer(out.stride * layout.width(), 0, lastTile, result.name + " (sums)");
+  BufferId outBuffer = buffer(out.stride * layout.width(), firstTile(), lastTile, result.name + " (sums)");
 
   ElementType operands = precision.operands;
   auto typeNumber = [](ElementType t) {
@@ -622,7 +623,7 @@ BufferId CompilerState::operandOf(ValueId id, llvm::ArrayRef<Wanted> wanted, con
         fills.fill(each.tile, at, 0, widthOf(id), 0, arrangement.elements);
     return at;
   }
-  BufferId at = buffer(arrangement.elements * widthOf(id), 0, lastTile, nameOf(id) + " (for a product)");
+  BufferId at = buffer(arrangement.elements * widthOf(id), firstTile(), lastTile, nameOf(id) + " (for a product)");
   bringInto(id, wanted, at, arrangement, graph::Scalar{graph.values[id].type, 0});
   return at;
 }

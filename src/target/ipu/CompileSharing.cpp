@@ -184,6 +184,7 @@ bool sharesEvenly(const Task &task, const Write &write, const Sharing &sharing) 
 
 Sharing CompilerState::balanced(const Task &task, llvm::ArrayRef<unsigned> loops, int64_t tiles) const {
   Sharing sharing;
+  sharing.firstTile = firstTile();
   for (const graph::Loop &loop : task.loops)
     sharing.loops.push_back({1, std::max<int64_t>(loop.extent, 1), 0});
   llvm::SmallVector<int64_t, 6> grains = grainsOf(task);
@@ -338,12 +339,15 @@ Sharing CompilerState::share(const Task &task) {
       candidates.push_back(*like);
   // Parallel loops from the slowest to the fastest of the result.
   llvm::SmallVector<unsigned, 6> loops;
+  if (task.chunk)
+    loops.push_back(task.chunk->parts);
   const Write &write = task.writes[0];
   for (unsigned d : orderOf(task, write).dimensions) {
     llvm::SmallVector<std::pair<unsigned, int64_t>, 2> terms(write.map[d].terms.begin(), write.map[d].terms.end());
     llvm::sort(terms, [](auto a, auto b) { return a.second > b.second; });
     for (auto [loop, weight] : terms)
-      loops.push_back(loop);
+      if (!llvm::is_contained(loops, loop))
+        loops.push_back(loop);
   }
   for (int64_t tiles = machine.tiles; tiles > 0; tiles /= 4)
     candidates.push_back(balanced(task, loops, tiles));

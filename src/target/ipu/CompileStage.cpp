@@ -58,6 +58,7 @@ const Home &CompilerState::homeOf(ValueId id) {
   Layout layout;
   layout.type = value.type;
   layout.shape = value.shape;
+  layout.firstTile = firstTile();
   layout.order = Order::rowMajor(value.shape.size());
   llvm::SmallVector<int64_t, 6> grains = layout.grains();
   int64_t left = machine.tiles;

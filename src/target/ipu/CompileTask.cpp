@@ -139,8 +139,10 @@ std::optional<std::pair<Task, Task>> CompilerState::splitReduction(const Task &t
   Shape shape = {parts};
   llvm::append_range(shape, result.shape);
   ElementType type = result.type;
-  if (write.combiner == Combiner::Sum || write.combiner == Combiner::Product)
-    type = task.accumulate;
+  if (isFloat(type))
+    type = ElementType::f32;
+  else if (byteWidth(type) < byteWidth(ElementType::i32))
+    return std::nullopt; // parts of one element are no words
   graph::ValueId partial = temporary(type, shape, result.name);
   Task first = task;
   auto counter = static_cast<unsigned>(first.loops.size());

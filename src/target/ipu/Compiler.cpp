@@ -25,14 +25,17 @@ std::string whyNot(const KernelGraph &graph, const Kernel &kernel) {
 }
 
 CompilerState::CompilerState(const KernelGraph &graph, const Architecture &machine, const CycleModel &cycles,
-                             const Precision &precision, program::Program program)
-    : graph(graph), machine(machine), cycles(cycles), precision(precision), program(std::move(program)),
+                             const Precision &precision, program::Program program, llvm::ArrayRef<uint16_t> ipuOf)
+    : graph(graph), ipuOf(ipuOf), machine(machine), cycles(cycles), precision(precision), program(std::move(program)),
       homes(graph.values.size()), fills(*this), copies(*this) {}
 
-llvm::Expected<program::Program> CompilerState::run() {
+Compiled CompilerState::run() {
   size_t kernels = graph.kernels.size();
   for (size_t number = 0; number < kernels; ++number) {
     const Kernel kernel = graph.kernels[number];
+    current = number;
+    if (ipuOf[number] != ipu)
+      enter(number);
     node = kernel.nodes.empty() ? noNode : kernel.nodes.front();
     if (graph::isReshape(kernel))
       reshape(kernel);
@@ -50,9 +53,40 @@ llvm::Expected<program::Program> CompilerState::run() {
   return finish();
 }
 
+void CompilerState::enter(size_t kernel) {
+  ipu = ipuOf[kernel];
+  std::set<ValueId> wanted;
+  for (size_t number = kernel; number < graph.kernels.size() && ipuOf[number] == ipu; ++number)
+    for (ValueId id : graph::operandsOf(graph.kernels[number]))
+      if (homes[id] && graph.values[id].role != graph::ValueRole::Constant)
+        wanted.insert(id);
+  std::map<BufferId, BufferId> moved; // values under other shapes share theirs
+  for (ValueId id : wanted) {
+    Home &home = *homes[id];
+    Layout there = home.layout;
+    there.firstTile = firstTile() + home.layout.firstTile % static_cast<uint32_t>(machine.tiles);
+    auto [known, fresh] = moved.try_emplace(home.buffer, 0);
+    if (fresh) {
+      known->second = buffer(buffers[home.buffer].bytes, there.firstTile, there.lastTile(), nameOf(id));
+      // Whole words, as they lie.
+      there.forEachPart([&](uint32_t tile, const Box &box) {
+        uint32_t from = tile - there.firstTile + home.layout.firstTile;
+        for (Walk &walk : walksOf(box, home.layout.arrangement, box, there.arrangement, box)) {
+          if (walk.loops.empty())
+            walk.run = roundUp(walk.run, there.quantum());
+          addSending(from, tile, home.buffer, known->second, there.width(), walk);
+        }
+      });
+    }
+    home = Home{there, known->second};
+  }
+  flush();
+}
+
 BufferId CompilerState::buffer(int64_t bytes, uint32_t firstTile, uint32_t lastTile, std::string name) {
   buffers.push_back(
-      {roundUp(std::max<int64_t>(bytes, 1), bufferAlignment), firstTile, lastTile, -1, -1, false, std::move(name), -1});
+      {roundUp(std::max<int64_t>(bytes, 1), bufferAlignment), firstTile, lastTile, -1, -1, false, current,
+       std::move(name), -1});
   return static_cast<BufferId>(buffers.size() - 1);
 }
 
@@ -93,6 +127,7 @@ void CompilerState::execute(ComputeSet set) {
       if (parameter.kind == ParameterKind::Address || parameter.kind == ParameterKind::Addresses)
         for (int64_t value : values)
           use(static_cast<BufferId>(value >> 32));
+  kernelOf.push_back(current);
   steps.push_back({StepKind::Execute, static_cast<uint32_t>(code.computeSets.size()), node});
   code.computeSets.push_back(std::move(set));
 }
@@ -102,6 +137,7 @@ void CompilerState::exchange(std::vector<Sending> sent) {
     use(each.from);
     use(each.to);
   }
+  kernelOf.push_back(current);
   steps.push_back({StepKind::Exchange, static_cast<uint32_t>(sendings.size()), node});
   sendings.push_back(std::move(sent));
 }
@@ -165,12 +201,6 @@ void VertexSet::execute(const std::string &name) {
   }
   vertices.clear();
   state.execute(std::move(set));
-}
-
-llvm::Expected<program::Program> compileGraph(const KernelGraph &graph, const Architecture &machine,
-                                              const CycleModel &cycles, const Precision &precision,
-                                              program::Program program) {
-  return CompilerState(graph, machine, cycles, precision, std::move(program)).run();
 }
 
 } // namespace quadrille::ipu

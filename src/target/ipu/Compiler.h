@@ -18,6 +18,6 @@ std::string whyNot(const graph::KernelGraph &graph, const graph::Kernel &kernel)
 // outputs, in that order. Mismatch errors: it does not fit, with the worst tile, what fills it and what would help.
 llvm::Expected<program::Program> compileGraph(const graph::KernelGraph &graph, const Architecture &machine,
                                               const CycleModel &cycles, const Precision &precision,
-                                              program::Program program);
+                                              program::Program program, int64_t ipus);
 
 } // namespace quadrille::ipu

@@ -21,6 +21,7 @@ struct Buffer {
   uint32_t firstTile = 0, lastTile = 0;
   int64_t from = -1, to = -1; // steps
   bool always = false;        // holds a constant
+  size_t kernel = 0;          // for which it was made
   std::string name;           // of the value or node it is for, for reports
   int64_t address = -1;
 };
@@ -106,11 +107,27 @@ struct Sharing {
 // The part of each loop that a tile has.
 using LoopBox = Box;
 
+// What one kernel needs of the IPU that it runs on, on the tile that needs most.
+struct KernelNeeds {
+  int64_t constantBytes = 0, codeBytes = 0;
+  int64_t cycles = 0;
+};
+// A program with what its kernels need.
+struct Compiled {
+  program::Program program;
+  std::vector<KernelNeeds> needs; // by kernel
+  // Bytes of a tile that data takes, of that constants, and code; the name of the largest array.
+  int64_t dataBytes = 0, constantBytes = 0, codeBytes = 0, largestBytes = 0;
+  std::string largest;
+};
+
 class CompilerState {
 public:
+  // `ipuOf`: by kernel, ascending.
   CompilerState(const graph::KernelGraph &graph, const Architecture &machine, const CycleModel &cycles,
-                const Precision &precision, program::Program program);
-  llvm::Expected<program::Program> run();
+                const Precision &precision, program::Program program, llvm::ArrayRef<uint16_t> ipuOf);
+  // The program may not fit: `dataBytes` and `codeBytes` say.
+  Compiled run();
 
 private:
   // CompileTask.cpp: structured kernels that are no matrix products.
@@ -177,10 +194,14 @@ private:
                      uint32_t lastTile);
 
   // Finish.cpp
-  llvm::Expected<program::Program> finish();
+  Compiled finish();
   void addPlacement(Placement &placement, const Layout &layout, int64_t address) const;
   void addConstants();
-  llvm::Error tooLarge(int64_t peak, int64_t below, int64_t worst);
+
+  // Brings what kernels of the IPU that comes next read of earlier ones.
+  void enter(size_t kernel);
+  uint32_t firstTile() const { return static_cast<uint32_t>(ipu * machine.tiles); } // of the current IPU
+  void measure(Compiled &compiled) const;
 
   // The program under construction.
   BufferId buffer(int64_t bytes, uint32_t firstTile, uint32_t lastTile, std::string name);
@@ -194,6 +215,8 @@ private:
   int64_t widthOf(graph::ValueId value) const { return static_cast<int64_t>(byteWidth(graph.values[value].type)); }
 
   graph::KernelGraph graph; // temporaries are added to its values
+  std::vector<uint16_t> ipuOf;
+  int64_t ipu = 0;
   const Architecture &machine;
   const CycleModel &cycles;
   Precision precision;
@@ -205,6 +228,8 @@ private:
   std::vector<Buffer> buffers;
   std::vector<std::vector<Sending>> sendings; // by exchange
   std::vector<Step> steps;
+  size_t current = 0;             // kernel
+  std::vector<size_t> kernelOf;   // by step
   std::map<std::string, uint32_t> expressions;
   std::deque<Arrangement> arrangements; // that operands refer to
   uint32_t node = noNode;

@@ -1,13 +1,12 @@
 // From buffers to addresses, and from there to the program.
 #include "target/ipu/CompilerState.h"
+#include "target/ipu/Exchanges.h"
 #include "target/ipu/MemoryUse.h"
+#include "target/ipu/Steps.h"
 
-#include "base/Error.h"
 #include "target/Emit.h"
-#include "target/Refusal.h"
 
 #include "llvm/ADT/STLExtras.h"
-#include "llvm/ADT/Twine.h"
 
 #include <algorithm>
 #include <numeric>
@@ -118,7 +117,7 @@ void CompilerState::addPlacement(Placement &placement, const Layout &layout, int
     placement.parts.push_back(std::move(*part));
 }
 
-llvm::Expected<program::Program> CompilerState::finish() {
+Compiled CompilerState::finish() {
   auto last = static_cast<int64_t>(steps.size());
   // Inputs are there from the beginning, outputs until the end.
   for (ValueId id : graph.inputs)
@@ -174,20 +173,15 @@ llvm::Expected<program::Program> CompilerState::finish() {
     addVariable(static_cast<uint32_t>(graph.inputs.size() + number), id);
   addConstants();
   code.entries.push_back(std::move(steps));
-  program.chips = 1;
+  program.chips = ipuOf.empty() ? 1 : ipuOf.back() + 1;
 
   // Code lies below the data.
-  int64_t below = 0, worst = 0;
-  std::vector<TileUse> uses = memoryUse(program, code, machine);
-  for (auto [tile, use] : llvm::enumerate(uses))
-    if (use.code() > below) {
-      below = use.code();
-      worst = static_cast<int64_t>(tile);
-    }
-  below = roundUp(below, bufferAlignment);
-  int64_t usable = machine.memoryBytes - machine.tailBytes;
-  if (below > machine.executableBytes || below + peak > usable)
-    return tooLarge(peak, below, worst);
+  Compiled compiled;
+  compiled.dataBytes = peak;
+  for (const TileUse &use : memoryUse(program, code, machine))
+    compiled.codeBytes = std::max(compiled.codeBytes, use.code());
+  measure(compiled);
+  int64_t below = roundUp(compiled.codeBytes, bufferAlignment);
   for (ComputeSet &set : code.computeSets)
     for (Vertex &vertex : set.vertices)
       for (auto [parameter, values] : llvm::zip_equal(formOf(vertex.codelet)->parameters, vertex.values))
@@ -203,8 +197,43 @@ llvm::Expected<program::Program> CompilerState::finish() {
   for (Placement &placement : code.placements)
     for (Part &part : placement.parts)
       part.address += base;
-  program.setPayload(code.encode());
-  return std::move(program);
+  if (below + peak <= machine.memoryBytes - machine.tailBytes)
+    program.setPayload(code.encode());
+  compiled.program = std::move(program);
+  return compiled;
+}
+
+void CompilerState::measure(Compiled &compiled) const {
+  compiled.needs.resize(graph.kernels.size());
+  for (const Buffer &each : buffers) {
+    if (each.bytes > compiled.largestBytes) {
+      compiled.largestBytes = each.bytes;
+      compiled.largest = each.name;
+    }
+    if (each.always)
+      compiled.needs[each.kernel].constantBytes += each.bytes;
+  }
+  for (const KernelNeeds &each : compiled.needs)
+    compiled.constantBytes += each.constantBytes;
+  Steps times(code, 0, machine, cycles, program.chips);
+  llvm::cantFail(times.run([](const Step &) { return llvm::Error::success(); },
+                           [&](const StepTime &time) {
+                             compiled.needs[kernelOf[time.step]].cycles += time.end - time.begin;
+                           }));
+  // Of each kernel alone: its vertices and transfers on their busiest tile.
+  std::vector<std::map<uint32_t, int64_t>> bytes(graph.kernels.size());
+  for (auto [i, step] : llvm::enumerate(code.entries[0])) {
+    auto &here = bytes[kernelOf[i]];
+    if (step.kind == StepKind::Exchange)
+      for (auto [tile, words] : codeWordsOf(code.exchanges[step.index], machine))
+        here[tile] += words * machine.exchangeCodeWordBytes;
+    else if (step.kind == StepKind::Execute)
+      for (const Vertex &vertex : code.computeSets[step.index].vertices)
+        forEachTile(vertex.tiles, [&](uint32_t tile) { here[tile] += stateBytesOf(vertex, machine); });
+  }
+  for (auto [needs, byTile] : llvm::zip_equal(compiled.needs, bytes))
+    for (auto [tile, count] : byTile)
+      needs.codeBytes = std::max(needs.codeBytes, count);
 }
 
 void CompilerState::addConstants() {
@@ -259,21 +288,6 @@ void CompilerState::addConstants() {
     placement.variable = variableOf(id);
     code.placements.push_back(std::move(placement));
   }
-}
-
-llvm::Error CompilerState::tooLarge(int64_t peak, int64_t below, int64_t worst) {
-  int64_t constants = 0;
-  for (const Buffer &each : buffers)
-    if (each.always)
-      constants += each.bytes;
-  auto largest = llvm::max_element(buffers, [](const Buffer &a, const Buffer &b) { return a.bytes < b.bytes; });
-  return target::doesNotFitError("it does not fit one IPU: a tile needs " + llvm::Twine(peak) + " bytes of data (" +
-                                     llvm::Twine(constants) + " of weights and constants) and " + llvm::Twine(below) +
-                                     " of code (tile " + llvm::Twine(worst) + "), it has " +
-                                     llvm::Twine(machine.memoryBytes - machine.tailBytes) + ", of which " +
-                                     llvm::Twine(machine.executableBytes) + " can hold code; the largest array is " +
-                                     largest->name + " with " + llvm::Twine(largest->bytes) + " bytes",
-                                 {}, "a smaller batch or shorter sequence needs less");
 }
 
 } // namespace quadrille::ipu

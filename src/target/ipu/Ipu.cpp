@@ -11,15 +11,21 @@
 #include "target/ipu/Mutate.h"
 #include "target/ipu/Simulate.h"
 
+#include "llvm/ADT/STLExtras.h"
+#include "llvm/ADT/StringExtras.h"
+#include "llvm/ADT/Twine.h"
+
 namespace quadrille::target {
 
 namespace {
 
 class IpuPlan final : public Plan {
 public:
-  IpuPlan(graph::KernelGraph graph, ipu::Precision precision) : graph(std::move(graph)), precision(precision) {}
+  IpuPlan(graph::KernelGraph graph, ipu::Precision precision, int64_t ipus)
+      : graph(std::move(graph)), precision(precision), ipus(ipus) {}
   graph::KernelGraph graph; // as the machine is to execute it
   ipu::Precision precision;
+  int64_t ipus; // 0: the fewest on which it fits
 };
 
 llvm::Expected<ipu::Precision> precisionOf(llvm::StringRef name) {
@@ -49,8 +55,15 @@ public:
 
   llvm::Expected<std::unique_ptr<Plan>> plan(const graph::KernelGraph &graph, const machine::Machine &machine,
                                              const CompileOptions &options) const override {
-    if (options.chips > 1)
-      return unsupportedError("models are compiled for one IPU alone", {}, "leave out --chips");
+    auto architecture = ipu::Architecture::from(machine);
+    if (!architecture)
+      return architecture.takeError();
+    if (options.chips > 0 && !llvm::is_contained(architecture->ipuCounts, options.chips))
+      return unsupportedError("a program for " + machine.name() + " cannot have " + llvm::Twine(options.chips) +
+                                  " IPUs",
+                              {}, "--chips may be " + llvm::join(llvm::map_range(architecture->ipuCounts, [](int64_t n) {
+                                                                   return std::to_string(n);
+                                                                 }), ", "));
     auto precision = precisionOf(options.precision);
     if (!precision)
       return precision.takeError();
@@ -64,7 +77,7 @@ public:
       std::string node = kernel.nodes.empty() ? "" : made->nodes[kernel.nodes.front()].name;
       return unsupportedError("kernel '" + kernel.operation + "' is not supported: " + reason, {"", node});
     }
-    return std::make_unique<IpuPlan>(std::move(*made), *precision);
+    return std::make_unique<IpuPlan>(std::move(*made), *precision, options.chips);
   }
 
   llvm::Expected<program::Program> emit(const graph::KernelGraph &graph, const Plan &plan,
@@ -80,7 +93,7 @@ public:
     if (program.precision != "none")
       program.precision = nameOf(ipuPlan.precision.operands).str();
     return ipu::compileGraph(ipuPlan.graph, *machine, ipu::CycleModel(description), ipuPlan.precision,
-                             std::move(program));
+                             std::move(program), ipuPlan.ipus);
   }
 
   llvm::Expected<Verdict> check(const program::Program &program) const override {

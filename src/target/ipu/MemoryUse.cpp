@@ -39,6 +39,13 @@ private:
 
 } // namespace
 
+int64_t stateBytesOf(const Vertex &vertex, const Architecture &machine) {
+  int64_t fields = 0;
+  for (const Parameter &parameter : formOf(vertex.codelet)->parameters)
+    fields += parameter.kind == ParameterKind::Address || parameter.kind == ParameterKind::Addresses;
+  return machine.vertexStateBytes + fields * machine.vertexFieldBytes;
+}
+
 std::vector<TileUse> memoryUse(const program::Program &program, const Code &code, const Architecture &machine) {
   std::vector<TileUse> uses(static_cast<size_t>(program.chips * machine.tiles));
   std::vector<Used> data(uses.size());
@@ -49,10 +56,7 @@ std::vector<TileUse> memoryUse(const program::Program &program, const Code &code
     std::vector<bool> here(uses.size());
     for (const Vertex &vertex : set.vertices) {
       std::vector<Access> accesses = accessesOf(vertex, code.expressions);
-      int64_t fields = 0;
-      for (const Parameter &parameter : formOf(vertex.codelet)->parameters)
-        fields += parameter.kind == ParameterKind::Address || parameter.kind == ParameterKind::Addresses;
-      int64_t state = machine.vertexStateBytes + fields * machine.vertexFieldBytes;
+      int64_t state = stateBytesOf(vertex, machine);
       forEachTile(vertex.tiles, [&](uint32_t tile) {
         uses[tile].bytes[VertexState] += state;
         codelets[tile].insert(vertex.codelet);

@@ -25,4 +25,7 @@ struct TileUse {
 // be well-formed.
 std::vector<TileUse> memoryUse(const program::Program &program, const Code &code, const Architecture &machine);
 
+// The state of a vertex on its tile.
+int64_t stateBytesOf(const Vertex &vertex, const Architecture &machine);
+
 } // namespace quadrille::ipu

@@ -150,6 +150,17 @@ void Recorder::addFigures() {
   for (const auto &causes : byIpu)
     for (unsigned cause = 0; cause < causeCount; ++cause)
       sums[cause] += causes[cause];
+  // IPUs of a pipeline work on the next run as soon as they have done this one.
+  if (ipus > 1) {
+    int64_t busiest = 0;
+    for (const auto &causes : byIpu) {
+      int64_t busy = 0;
+      for (unsigned cause = 0; cause < causeCount; ++cause)
+        busy += cause == Idle ? 0 : causes[cause];
+      busiest = std::max(busiest, busy);
+    }
+    timeline.figures.interval = Cycles{busiest};
+  }
   if (timeline.cycles.value > 0)
     timeline.figures.limitedBy = causeNames[std::max_element(sums.begin(), sums.end()) - sums.begin()];
 }
