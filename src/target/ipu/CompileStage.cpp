@@ -157,113 +157,128 @@ CompilerState::Operand CompilerState::bring(ValueId id, llvm::ArrayRef<Wanted> w
   return operand;
 }
 
+namespace {
+
+int64_t runsOf(const Walk &walk) {
+  int64_t runs = 1;
+  for (const Walk::Loop &loop : walk.loops)
+    runs *= loop.extent;
+  return runs;
+}
+
+bool movesWords(const Walk &walk, int64_t width) {
+  auto isWord = [&](int64_t elements) { return elements * width % Layout::wordBytes == 0; };
+  return isWord(walk.run) && isWord(walk.from) && isWord(walk.to) &&
+         llvm::all_of(walk.loops, [&](const Walk::Loop &loop) { return isWord(loop.from) && isWord(loop.to); });
+}
+
+} // namespace
+
 void CompilerState::bringInto(ValueId id, llvm::ArrayRef<Wanted> wanted, BufferId buffer, const Arrangement &to,
                               std::optional<graph::Scalar> padding) {
   const Home home = homeOf(id);
-  int64_t width = home.layout.width();
-  Box whole = wholeOf(home.layout.shape);
-  for (const Wanted &each : wanted)
+  const Layout &layout = home.layout;
+  int64_t width = layout.width();
+  Box whole = wholeOf(layout.shape);
+  std::map<Box, std::vector<uint32_t>> tilesOf; // that want the same
+  for (const Wanted &each : wanted) {
+    tilesOf[each.box].push_back(each.tile);
     if (padding && (!contains(whole, each.box) || pointsOf(each.box) != to.elements))
       fills.fill(each.tile, buffer, 0, width, padding->bits, to.elements);
+  }
   // A value of one element has no rows that are whole words.
-  bool single = !home.layout.order.grouped && !home.layout.order.fastest(home.layout.shape);
+  bool single = !layout.order.grouped && !layout.order.fastest(layout.shape);
   auto wholeWords = [&](llvm::SmallVector<Walk, 2> &walks) {
     if (single)
-      walks.front().run = home.layout.quantum();
+      walks.front().run = layout.quantum();
   };
-  // What each tile gets from which, and how.
+  // What comes from which tile, and how. Beyond the value are the rests of words, which may be anything.
   struct Move {
-    uint32_t source, destination;
-    Box part, common, into;
-    llvm::SmallVector<Walk, 2> walks;
+    const Box *box;
+    llvm::ArrayRef<uint32_t> tiles;
+    uint32_t source;
+    Box part, common;
+    llvm::SmallVector<Walk, 2> walks; // of a transfer
   };
-  std::vector<Move> moves;
+  std::deque<Move> moves;
   int64_t direct = 0, words = 0; // fragments when elements go to their places, and words
   bool aligned = true;
-  for (const Wanted &each : wanted)
-    home.layout.forEachMeeting(each.box, [&](uint32_t tile, const Box &part, const Box &common) {
-      // Beyond the value are the rests of words, which may be anything.
-      Box inside = tile == each.tile || padding ? meet(common, whole) : common;
+  for (const auto &[box, tiles] : tilesOf)
+    layout.forEachMeeting(box, [&, &box = box, &tiles = tiles](uint32_t tile, const Box &part, const Box &common) {
+      Box inside = padding ? ipu::meet(common, whole) : common;
       if (isEmpty(inside))
         return;
-      Move move{tile, each.tile, part, inside, each.box, walksOf(inside, home.layout.arrangement, part, to, each.box)};
-      if (tile != each.tile && !padding)
+      Move move{&box, tiles, tile, part, inside, walksOf(inside, layout.arrangement, part, to, box)};
+      if (!padding)
         wholeWords(move.walks);
-      if (tile != each.tile)
+      if (tiles.size() > 1 || tiles.front() != tile)
         for (const Walk &walk : move.walks) {
-          int64_t runs = 1;
-          auto isWord = [&](int64_t elements) { return elements * width % Layout::wordBytes == 0; };
-          aligned &= isWord(walk.run) && isWord(walk.from) && isWord(walk.to);
-          for (const Walk::Loop &loop : walk.loops) {
-            runs *= loop.extent;
-            aligned &= isWord(loop.from) && isWord(loop.to);
-          }
-          direct += runs;
-          words += runs * walk.run * width / Layout::wordBytes;
+          aligned &= ipu::movesWords(walk, width);
+          direct += runsOf(walk);
+          words += runsOf(walk) * walk.run * width / Layout::wordBytes;
         }
       moves.push_back(std::move(move));
     });
+  auto copyHere = [&](uint32_t tile, const Box &part, const Box &common, const Box &box) {
+    Box inside = ipu::meet(common, whole);
+    if (!isEmpty(inside))
+      for (const Walk &walk : walksOf(inside, layout.arrangement, part, to, box))
+        copies.copy(tile, width, home.buffer, walk.from * width, buffer, walk.to * width, walk);
+  };
   // Otherwise what comes is put in its places here. Short runs cost more control than they carry.
   constexpr int64_t shortRun = 4; // words
-  bool rearranges = !aligned || (direct > 0 && words / direct < shortRun);
-  if (rearranges) {
-    const Order &order = home.layout.order;
-    auto grains = order.grains(home.layout.shape, home.layout.quantum());
+  if (!aligned || (direct > 0 && words / direct < shortRun)) {
+    llvm::SmallVector<int64_t, 6> grains = layout.grains();
     std::vector<Box> boxes;
     Reached reached;
-    for (const Wanted &each : wanted) {
-      boxes.push_back(rounded(meet(each.box, whole), grains));
-      reached.add(each.tile);
+    for (const auto &[box, tiles] : tilesOf) {
+      boxes.push_back(rounded(ipu::meet(box, whole), grains));
+      for (uint32_t tile : tiles)
+        reached.add(tile);
     }
     Arrangement between =
-        order.arrange(largestExtents(boxes, home.layout.shape.size()), home.layout.shape, home.layout.quantum());
+        layout.order.arrange(largestExtents(boxes, layout.shape.size()), layout.shape, layout.quantum());
+    std::deque<Move> first;
     int64_t runs = 0;
-    for (auto [each, box] : llvm::zip_equal(wanted, boxes))
-      home.layout.forEachMeeting(box, [&](uint32_t tile, const Box &part, const Box &common) {
-        if (tile != each.tile)
-          for (const Walk &walk : walksOf(common, home.layout.arrangement, part, between, box)) {
-            int64_t count = 1;
-            for (const Walk::Loop &loop : walk.loops)
-              count *= loop.extent;
-            runs += count;
-          }
+    for (auto [entry, box] : llvm::zip_equal(tilesOf, boxes))
+      layout.forEachMeeting(box, [&, &entry = entry, &box = box](uint32_t tile, const Box &part, const Box &common) {
+        Move move{&box, entry.second, tile, part, common, walksOf(common, layout.arrangement, part, between, box)};
+        wholeWords(move.walks);
+        if (entry.second.size() > 1 || entry.second.front() != tile)
+          for (const Walk &walk : move.walks)
+            runs += runsOf(walk);
+        first.push_back(std::move(move));
       });
-    if (aligned && runs * 2 > direct)
-      rearranges = false;
-    if (rearranges) {
+    if (!aligned || runs * 2 <= direct) {
       BufferId staging =
           this->buffer(between.elements * width, reached.first, reached.last, nameOf(id) + " (to be rearranged)");
-      std::vector<Wanted> first;
-      for (auto [each, box] : llvm::zip_equal(wanted, boxes))
-        first.push_back({each.tile, box});
-      // From other tiles only: what is here is copied from where it is.
-      for (auto [each, box] : llvm::zip_equal(wanted, boxes))
-        home.layout.forEachMeeting(box,
-                                   [&, &each = each, &box = box](uint32_t tile, const Box &part, const Box &common) {
-                                     Box inside = meet(meet(common, whole), each.box);
-                                     if (isEmpty(inside))
-                                       return;
-                                     bool here = tile == each.tile;
-                                     if (!here) {
-                                       auto walks = walksOf(common, home.layout.arrangement, part, between, box);
-                                       wholeWords(walks);
-                                       for (const Walk &walk : walks)
-                                         addSending(tile, each.tile, home.buffer, staging, width, walk);
-                                     }
-                                     const Arrangement &from = here ? home.layout.arrangement : between;
-                                     for (const Walk &walk : walksOf(inside, from, here ? part : box, to, each.box))
-                                       copies.copy(each.tile, width, here ? home.buffer : staging, walk.from * width,
-                                                   buffer, walk.to * width, walk);
-                                   });
+      // First what is here beside what comes, then all of it to its places at once.
+      for (const Move &move : first)
+        for (uint32_t tile : move.tiles)
+          if (tile == move.source) {
+            for (const Walk &walk : walksOf(ipu::meet(move.common, whole), layout.arrangement, move.part, between, *move.box))
+              copies.copy(tile, width, home.buffer, walk.from * width, staging, walk.to * width, walk);
+          } else {
+            for (const Walk &walk : move.walks)
+              addSending(move.source, tile, home.buffer, staging, width, walk);
+          }
+      for (auto [entry, box] : llvm::zip_equal(tilesOf, boxes)) {
+        Box inside = ipu::meet(entry.first, whole);
+        if (!isEmpty(inside))
+          for (const Walk &walk : walksOf(inside, between, box, to, entry.first))
+            for (uint32_t tile : entry.second)
+              rearrangements.copy(tile, width, staging, walk.from * width, buffer, walk.to * width, walk);
+      }
       return;
     }
   }
   for (const Move &move : moves)
-    for (const Walk &walk : move.walks)
-      if (move.source == move.destination)
-        copies.copy(move.destination, width, home.buffer, walk.from * width, buffer, walk.to * width, walk);
+    for (uint32_t tile : move.tiles)
+      if (tile == move.source)
+        copyHere(tile, move.part, move.common, *move.box);
       else
-        addSending(move.source, move.destination, home.buffer, buffer, width, walk);
+        for (const Walk &walk : move.walks)
+          addSending(move.source, tile, home.buffer, buffer, width, walk);
 }
 
 void CompilerState::addSending(uint32_t source, uint32_t destination, BufferId from, BufferId to, int64_t width,
@@ -311,7 +326,8 @@ void CompilerState::flush() {
     exchange(std::move(pending));
     pending.clear();
   }
-  copies.execute("arrange");
+  copies.execute("gather");
+  rearrangements.execute("arrange");
 }
 
 } // namespace quadrille::ipu

@@ -234,8 +234,8 @@ private:
   std::deque<Arrangement> arrangements; // that operands refer to
   uint32_t node = noNode;
 
-  // Of the next flush: what is filled before the exchange, and what is copied after it.
-  VertexSet fills, copies;
+  // Of the next flush: what is filled before the exchange, what is copied after it, and what is put in order then.
+  VertexSet fills, copies, rearrangements;
   std::vector<Sending> pending;
 };
 

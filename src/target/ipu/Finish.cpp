@@ -178,7 +178,7 @@ Compiled CompilerState::finish() {
   // Code lies below the data.
   Compiled compiled;
   compiled.dataBytes = peak;
-  for (const TileUse &use : memoryUse(program, code, machine))
+  for (const TileUse &use : codeUse(program, code, machine))
     compiled.codeBytes = std::max(compiled.codeBytes, use.code());
   measure(compiled);
   int64_t below = roundUp(compiled.codeBytes, bufferAlignment);
@@ -204,7 +204,7 @@ Compiled CompilerState::finish() {
 }
 
 void CompilerState::measure(Compiled &compiled) const {
-  compiled.needs.resize(graph.kernels.size());
+  compiled.needs.resize(std::max<size_t>(graph.kernels.size(), 1)); // one for outputs that are known
   for (const Buffer &each : buffers) {
     if (each.bytes > compiled.largestBytes) {
       compiled.largestBytes = each.bytes;
@@ -221,7 +221,7 @@ void CompilerState::measure(Compiled &compiled) const {
                              compiled.needs[kernelOf[time.step]].cycles += time.end - time.begin;
                            }));
   // Of each kernel alone: its vertices and transfers on their busiest tile.
-  std::vector<std::map<uint32_t, int64_t>> bytes(graph.kernels.size());
+  std::vector<std::map<uint32_t, int64_t>> bytes(compiled.needs.size());
   for (auto [i, step] : llvm::enumerate(code.entries[0])) {
     auto &here = bytes[kernelOf[i]];
     if (step.kind == StepKind::Exchange)

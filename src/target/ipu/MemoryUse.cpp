@@ -5,7 +5,9 @@
 #include "target/ipu/Vertices.h"
 
 #include "llvm/ADT/STLExtras.h"
+#include "llvm/ADT/bit.h"
 
+#include <optional>
 #include <set>
 
 namespace quadrille::ipu {
@@ -18,23 +20,35 @@ const char *nameOf(MemoryKind kind) {
 
 namespace {
 
-// Bytes of a tile that are used, as intervals.
+// Words of a tile that are used.
 class Used {
 public:
-  void add(int64_t begin, int64_t end) { intervals.emplace_back(begin, end); }
-  // How many, and the first.
-  std::pair<int64_t, int64_t> count() {
-    llvm::sort(intervals);
-    int64_t bytes = 0, end = 0;
-    for (auto [from, to] : intervals) {
-      bytes += std::max<int64_t>(0, to - std::max(from, end));
-      end = std::max(end, to);
+  void add(int64_t begin, int64_t end) {
+    auto last = static_cast<size_t>((end - 1) / wordBytes);
+    if (last / 64 >= words.size())
+      words.resize(last / 64 + 1);
+    for (auto at = static_cast<size_t>(begin / wordBytes); at <= last; at = (at / 64 + 1) * 64) {
+      uint64_t mask = ~uint64_t(0) << (at % 64);
+      if (last / 64 == at / 64 && last % 64 != 63)
+        mask &= (uint64_t(1) << (last % 64 + 1)) - 1;
+      words[at / 64] |= mask;
     }
-    return {bytes, intervals.empty() ? 0 : intervals.front().first};
+  }
+  // Bytes of them, and the first one's address.
+  std::pair<int64_t, int64_t> count() const {
+    int64_t bytes = 0;
+    std::optional<int64_t> first;
+    for (auto [i, word] : llvm::enumerate(words)) {
+      bytes += llvm::popcount(word) * wordBytes;
+      if (word != 0 && !first)
+        first = (static_cast<int64_t>(i) * 64 + llvm::countr_zero(word)) * wordBytes;
+    }
+    return {bytes, first.value_or(0)};
   }
 
 private:
-  std::vector<std::pair<int64_t, int64_t>> intervals;
+  static constexpr int64_t wordBytes = 4;
+  std::vector<uint64_t> words; // a bit each
 };
 
 } // namespace
@@ -46,7 +60,11 @@ int64_t stateBytesOf(const Vertex &vertex, const Architecture &machine) {
   return machine.vertexStateBytes + fields * machine.vertexFieldBytes;
 }
 
-std::vector<TileUse> memoryUse(const program::Program &program, const Code &code, const Architecture &machine) {
+namespace {
+
+// `withData`: what vertices, transfers and variables use, too.
+std::vector<TileUse> usesOf(const program::Program &program, const Code &code, const Architecture &machine,
+                            bool withData) {
   std::vector<TileUse> uses(static_cast<size_t>(program.chips * machine.tiles));
   std::vector<Used> data(uses.size());
   std::vector<std::set<uint16_t>> codelets(uses.size());
@@ -55,7 +73,9 @@ std::vector<TileUse> memoryUse(const program::Program &program, const Code &code
   for (const ComputeSet &set : code.computeSets) {
     std::vector<bool> here(uses.size());
     for (const Vertex &vertex : set.vertices) {
-      std::vector<Access> accesses = accessesOf(vertex, code.expressions);
+      std::vector<Access> accesses;
+      if (withData)
+        accesses = accessesOf(vertex, code.expressions);
       int64_t state = stateBytesOf(vertex, machine);
       forEachTile(vertex.tiles, [&](uint32_t tile) {
         uses[tile].bytes[VertexState] += state;
@@ -71,7 +91,8 @@ std::vector<TileUse> memoryUse(const program::Program &program, const Code &code
   for (const Exchange &exchange : code.exchanges) {
     for (auto [tile, words] : codeWordsOf(exchange, machine))
       uses[tile].bytes[ExchangeCode] += words * machine.exchangeCodeWordBytes;
-    for (const Transfer &each : exchange.transfers) {
+    for (size_t i = 0; withData && i < exchange.transfers.size(); ++i) {
+      const Transfer &each = exchange.transfers[i];
       auto add = [&](uint32_t tile, int64_t address, int64_t stride) {
         addAccess(tile, {false, address, each.bytes, 1, {each.rows}, {stride}});
       };
@@ -80,7 +101,8 @@ std::vector<TileUse> memoryUse(const program::Program &program, const Code &code
     }
   }
   for (const Placement &placement : code.placements)
-    for (const Part &part : placement.parts) {
+    for (size_t i = 0; withData && i < placement.parts.size(); ++i) {
+      const Part &part = placement.parts[i];
       int64_t span = spanOf(part, placement.type);
       forEachTile(part.tiles, [&](uint32_t tile) { data[tile].add(part.address, part.address + span); });
     }
@@ -90,10 +112,20 @@ std::vector<TileUse> memoryUse(const program::Program &program, const Code &code
     use.bytes[VertexCode] = static_cast<int64_t>(codelets[tile].size()) * machine.vertexCodeBytes;
     use.bytes[ControlCode] = steps[tile] * machine.controlCodeBytes;
     std::tie(use.bytes[Variables], use.lowestData) = data[tile].count();
-    if (use.code() + use.bytes[Variables] > 0)
+    if (!withData || use.code() + use.bytes[Variables] > 0)
       use.bytes[Stack] = machine.stackBytes;
   }
   return uses;
+}
+
+} // namespace
+
+std::vector<TileUse> memoryUse(const program::Program &program, const Code &code, const Architecture &machine) {
+  return usesOf(program, code, machine, true);
+}
+
+std::vector<TileUse> codeUse(const program::Program &program, const Code &code, const Architecture &machine) {
+  return usesOf(program, code, machine, false);
 }
 
 } // namespace quadrille::ipu

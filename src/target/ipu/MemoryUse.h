@@ -21,9 +21,11 @@ struct TileUse {
   int64_t total() const { return code() + bytes[Variables]; }
 };
 
-// By tile of the program. Variables counts the bytes that anything of the program touches, each once. The program must
+// By tile of the program. Variables counts the words that anything of the program touches, each once. The program must
 // be well-formed.
 std::vector<TileUse> memoryUse(const program::Program &program, const Code &code, const Architecture &machine);
+// The same without variables.
+std::vector<TileUse> codeUse(const program::Program &program, const Code &code, const Architecture &machine);
 
 // The state of a vertex on its tile.
 int64_t stateBytesOf(const Vertex &vertex, const Architecture &machine);
