@@ -258,7 +258,7 @@ private:
     made.joins = word == "join";
     made.rows = 1;
     for (auto [name, into] : {std::pair("from", &made.source), std::pair("at", &made.sourceAddress),
-                              std::pair("to", &made.destination), std::pair("into", &made.destinationAddress),
+                              std::pair("into", &made.destinationAddress),
                               std::pair("bytes", &made.bytes), std::pair("rows", &made.rows)}) {
       int64_t number = 0;
       auto given = values.find(name);
@@ -270,6 +270,14 @@ private:
         return error;
       *into = static_cast<uint32_t>(number);
     }
+    std::vector<TileRange> destinations;
+    if (!values.contains("to"))
+      return userError("'" + word + "' lacks the operand 'to'");
+    if (llvm::Error error = tiles(values["to"], destinations))
+      return error;
+    if (destinations.size() != 1)
+      return userError("'" + word + "' goes to one range of tiles; others join it");
+    made.destinations = destinations.front();
     if (auto given = values.find("strides"); given != values.end()) {
       std::vector<int64_t> strides;
       if (llvm::Error error = numbers(given->second, "strides", strides))

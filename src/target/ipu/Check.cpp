@@ -159,7 +159,9 @@ private:
         int64_t from = each.sourceAddress + int64_t(row) * each.sourceStride;
         int64_t to = each.destinationAddress + int64_t(row) * each.destinationStride;
         byTile[each.source].push_back({from, from + each.bytes, i, false});
-        byTile[each.destination].push_back({to, to + each.bytes, i, true});
+        forEachTile(each.destinations, [&, i = i, &each = each](uint32_t tile) {
+          byTile[tile].push_back({to, to + each.bytes, i, true});
+        });
       }
     for (auto &[tile, intervals] : byTile) {
       llvm::sort(intervals, [](const Interval &a, const Interval &b) {
@@ -229,7 +231,9 @@ private:
             int64_t from = each.sourceAddress + int64_t(row) * each.sourceStride;
             int64_t to = each.destinationAddress + int64_t(row) * each.destinationStride;
             if (writes)
-              sendWritten(written[each.source], from, written[each.destination], to, each.bytes);
+              forEachTile(each.destinations, [&, &each = each](uint32_t tile) {
+                sendWritten(written[each.source], from, written[tile], to, each.bytes);
+              });
             else
               requireWords(written[each.source], each.source, from, each.bytes, where + ", transfer " + llvm::Twine(k));
           }

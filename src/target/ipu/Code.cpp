@@ -188,8 +188,9 @@ llvm::Expected<Code> Code::decode(llvm::ArrayRef<std::byte> payload) {
         return invalid(shared);
       if (exchange->transfers())
         for (const fbs::Transfer *each : *exchange->transfers())
-          to.transfers.push_back({each->source(), each->destination(), each->source_address(),
-                                  each->destination_address(), each->rows(), each->bytes(), each->source_stride(),
+          to.transfers.push_back({each->source(),
+                                  {each->destinations().first(), each->destinations().count(), each->destinations().step()},
+                                  each->source_address(), each->destination_address(), each->rows(), each->bytes(), each->source_stride(),
                                   each->destination_stride(), each->joins()});
     }
   if (root->entries())
@@ -286,7 +287,9 @@ private:
     std::vector<fbs::Transfer> transfers;
     transfers.reserve(exchange.transfers.size());
     for (const Transfer &each : exchange.transfers)
-      transfers.emplace_back(each.source, each.destination, each.sourceAddress, each.destinationAddress, each.rows,
+      transfers.emplace_back(each.source,
+                             fbs::TileRange(each.destinations.first, each.destinations.count, each.destinations.step),
+                             each.sourceAddress, each.destinationAddress, each.rows,
                              each.bytes, each.sourceStride, each.destinationStride, each.joins);
     return fbs::CreateExchange(builder, name, builder.CreateVectorOfStructs(transfers));
   }

@@ -30,6 +30,9 @@ template <typename Function> void forEachTile(llvm::ArrayRef<TileRange> ranges, 
     for (uint32_t k = 0; k < range.count; ++k)
       function(range.tile(k));
 }
+template <typename Function> void forEachTile(const TileRange &range, Function &&function) {
+  forEachTile(llvm::ArrayRef(range), std::forward<Function>(function));
+}
 // "0..1471", "0..30/2,64": every second from 0 to 30, and 64.
 std::string print(llvm::ArrayRef<TileRange> ranges);
 
@@ -49,7 +52,8 @@ struct ComputeSet {
 };
 
 struct Transfer {
-  uint32_t source = 0, destination = 0; // tiles
+  uint32_t source = 0;    // tile
+  TileRange destinations; // all receive at the same address
   uint32_t sourceAddress = 0, destinationAddress = 0;
   uint32_t rows = 1, bytes = 0;
   int32_t sourceStride = 0, destinationStride = 0; // bytes

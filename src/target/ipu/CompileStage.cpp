@@ -186,6 +186,8 @@ void CompilerState::bringInto(ValueId id, llvm::ArrayRef<Wanted> wanted, BufferI
     if (padding && (!contains(whole, each.box) || pointsOf(each.box) != to.elements))
       fills.fill(each.tile, buffer, 0, width, padding->bits, to.elements);
   }
+  for (auto &[box, tiles] : tilesOf)
+    llvm::sort(tiles);
   // A value of one element has no rows that are whole words.
   bool single = !layout.order.grouped && !layout.order.fastest(layout.shape);
   auto wholeWords = [&](llvm::SmallVector<Walk, 2> &walks) {
@@ -219,6 +221,15 @@ void CompilerState::bringInto(ValueId id, llvm::ArrayRef<Wanted> wanted, BufferI
         }
       moves.push_back(std::move(move));
     });
+  auto sendToOthers = [&](const Move &move, BufferId into) {
+    llvm::SmallVector<uint32_t, 32> others;
+    for (uint32_t tile : move.tiles)
+      if (tile != move.source)
+        others.push_back(tile);
+    std::vector<TileRange> ranges = rangesOf(others);
+    for (const Walk &walk : move.walks)
+      addSending(move.source, ranges, home.buffer, into, width, walk);
+  };
   auto copyHere = [&](uint32_t tile, const Box &part, const Box &common, const Box &box) {
     Box inside = ipu::meet(common, whole);
     if (!isEmpty(inside))
@@ -253,15 +264,13 @@ void CompilerState::bringInto(ValueId id, llvm::ArrayRef<Wanted> wanted, BufferI
       BufferId staging =
           this->buffer(between.elements * width, reached.first, reached.last, nameOf(id) + " (to be rearranged)");
       // First what is here beside what comes, then all of it to its places at once.
-      for (const Move &move : first)
+      for (const Move &move : first) {
         for (uint32_t tile : move.tiles)
-          if (tile == move.source) {
+          if (tile == move.source)
             for (const Walk &walk : walksOf(ipu::meet(move.common, whole), layout.arrangement, move.part, between, *move.box))
               copies.copy(tile, width, home.buffer, walk.from * width, staging, walk.to * width, walk);
-          } else {
-            for (const Walk &walk : move.walks)
-              addSending(move.source, tile, home.buffer, staging, width, walk);
-          }
+        sendToOthers(move, staging);
+      }
       for (auto [entry, box] : llvm::zip_equal(tilesOf, boxes)) {
         Box inside = ipu::meet(entry.first, whole);
         if (!isEmpty(inside))
@@ -272,19 +281,17 @@ void CompilerState::bringInto(ValueId id, llvm::ArrayRef<Wanted> wanted, BufferI
       return;
     }
   }
-  for (const Move &move : moves)
-    for (uint32_t tile : move.tiles)
-      if (tile == move.source)
-        copyHere(tile, move.part, move.common, *move.box);
-      else
-        for (const Walk &walk : move.walks)
-          addSending(move.source, tile, home.buffer, buffer, width, walk);
+  for (const Move &move : moves) {
+    if (llvm::is_contained(move.tiles, move.source))
+      copyHere(move.source, move.part, move.common, *move.box);
+    sendToOthers(move, buffer);
+  }
 }
 
-void CompilerState::addSending(uint32_t source, uint32_t destination, BufferId from, BufferId to, int64_t width,
-                               const Walk &walk) {
+void CompilerState::addSending(uint32_t source, llvm::ArrayRef<TileRange> destinations, BufferId from,
+                               BufferId to, int64_t width, const Walk &walk) {
   // The two innermost levels are one transfer; one for every point of the others.
-  Sending sending{source, destination, from, to, 0, 0, 1, static_cast<uint32_t>(walk.run * width), 0, 0, false};
+  Sending sending{source, {}, from, to, 0, 0, 1, static_cast<uint32_t>(walk.run * width), 0, 0, false};
   llvm::ArrayRef<Walk::Loop> outer = walk.loops;
   if (!outer.empty()) {
     sending.rows = static_cast<uint32_t>(outer.back().extent);
@@ -301,7 +308,10 @@ void CompilerState::addSending(uint32_t source, uint32_t destination, BufferId f
     }
     sending.fromOffset = fromOffset * width;
     sending.toOffset = toOffset * width;
-    pending.push_back(sending);
+    for (const TileRange &range : destinations) {
+      sending.destinations = range;
+      pending.push_back(sending);
+    }
     size_t l = outer.size();
     while (l > 0 && ++at[l - 1] == outer[l - 1].extent)
       at[--l] = 0;
@@ -315,7 +325,7 @@ void CompilerState::flush() {
   if (!pending.empty()) {
     // What several tiles take from one send stands together.
     auto key = [](const Sending &s) {
-      return std::tuple(s.source, s.from, s.fromOffset, s.rows, s.bytes, s.fromStride, s.destination, s.toOffset);
+      return std::tuple(s.source, s.from, s.fromOffset, s.rows, s.bytes, s.fromStride, s.destinations.first, s.toOffset);
     };
     llvm::sort(pending, [&](const Sending &a, const Sending &b) { return key(a) < key(b); });
     for (size_t i = 1; i < pending.size(); ++i) {

@@ -74,7 +74,7 @@ void CompilerState::enter(size_t kernel) {
         for (Walk &walk : walksOf(box, home.layout.arrangement, box, there.arrangement, box)) {
           if (walk.loops.empty())
             walk.run = roundUp(walk.run, there.quantum());
-          addSending(from, tile, home.buffer, known->second, there.width(), walk);
+          addSending(from, TileRange{tile}, home.buffer, known->second, there.width(), walk);
         }
       });
     }

@@ -48,7 +48,8 @@ struct Resident {
 
 // A transfer between buffers.
 struct Sending {
-  uint32_t source, destination;
+  uint32_t source;
+  TileRange destinations;
   BufferId from, to;
   int64_t fromOffset, toOffset; // bytes
   uint32_t rows, bytes;
@@ -165,7 +166,8 @@ private:
                  std::optional<graph::Scalar> padding);
   // A constant's boxes as they are to lie; zero where they leave it.
   BufferId placeConstant(graph::ValueId value, llvm::ArrayRef<Wanted> wanted, const Arrangement &arrangement);
-  void addSending(uint32_t source, uint32_t destination, BufferId from, BufferId to, int64_t width, const Walk &walk);
+  void addSending(uint32_t source, llvm::ArrayRef<TileRange> destinations, BufferId from, BufferId to, int64_t width,
+                  const Walk &walk);
   void flush();
   // A home for a value that has none yet: an input, or a constant that is moved.
   const Home &homeOf(graph::ValueId value);

@@ -47,7 +47,7 @@ void printPlacement(const program::Program &program, const Placement &placement,
 
 void printTransfer(const Transfer &each, llvm::raw_ostream &os) {
   os << (each.joins ? "join" : "send") << " from=" << each.source << " at=" << each.sourceAddress
-     << " to=" << each.destination << " into=" << each.destinationAddress << " bytes=" << each.bytes;
+     << " to=" << print(each.destinations) << " into=" << each.destinationAddress << " bytes=" << each.bytes;
   if (each.rows != 1)
     os << " rows=" << each.rows;
   if (each.sourceStride != 0 || each.destinationStride != 0)

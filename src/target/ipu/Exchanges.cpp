@@ -37,20 +37,15 @@ llvm::DenseMap<uint32_t, Load> loadsOf(const Exchange &exchange, const Architect
     // Tiles that share a bus and take the same from it get it at the higher rate.
     llvm::DenseMap<int64_t, int64_t> onBus;
     for (const Transfer &each : receivers)
-      if (each.destination != each.source)
-        ++onBus[each.destination / machine.tilesPerBus];
-    bool leaves = false;
-    for (const Transfer &each : receivers) {
-      if (each.destination == each.source)
-        continue; // which the checker refuses
-      leaves = true;
-      Load &load = loads[each.destination];
-      bool shared = onBus[each.destination / machine.tilesPerBus] == machine.tilesPerBus;
-      load.received += static_cast<double>(bytes) / (shared ? machine.sharedFactor : 1);
-      load.fragments += fragmentsOf(each);
-    }
-    if (leaves)
-      loads[send.source].sent += bytes;
+      forEachTile(each.destinations, [&](uint32_t tile) { ++onBus[tile / machine.tilesPerBus]; });
+    for (const Transfer &each : receivers)
+      forEachTile(each.destinations, [&](uint32_t tile) {
+        Load &load = loads[tile];
+        bool shared = onBus[tile / machine.tilesPerBus] == machine.tilesPerBus;
+        load.received += static_cast<double>(bytes) / (shared ? machine.sharedFactor : 1);
+        load.fragments += fragmentsOf(each);
+      });
+    loads[send.source].sent += bytes;
   });
   return loads;
 }
@@ -64,8 +59,10 @@ std::map<int64_t, ExchangeTime> timesOf(const Exchange &exchange, const Architec
     int64_t from = machine.ipuOf(send.source);
     llvm::SmallVector<int64_t, 4> others;
     for (const Transfer &each : receivers)
-      if (int64_t to = machine.ipuOf(each.destination); to != from && !llvm::is_contained(others, to))
-        others.push_back(to);
+      forEachTile(each.destinations, [&](uint32_t tile) {
+        if (int64_t to = machine.ipuOf(tile); to != from && !llvm::is_contained(others, to))
+          others.push_back(to);
+      });
     for (int64_t to : others)
       between[{from, to}] += int64_t(send.rows) * send.bytes;
   });

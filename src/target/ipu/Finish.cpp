@@ -147,7 +147,7 @@ Compiled CompilerState::finish() {
     Exchange &to = code.exchanges.emplace_back();
     to.transfers.reserve(sent.size());
     for (const Sending &each : sent)
-      to.transfers.push_back({each.source, each.destination,
+      to.transfers.push_back({each.source, each.destinations,
                               static_cast<uint32_t>(buffers[each.from].address + each.fromOffset),
                               static_cast<uint32_t>(buffers[each.to].address + each.toOffset), each.rows, each.bytes,
                               each.rows > 1 ? each.fromStride : 0, each.rows > 1 ? each.toStride : 0, each.joins});

@@ -42,7 +42,8 @@ public:
           return "exchange " + std::to_string(i) + " '" + exchange.name + "', transfer " + std::to_string(k);
         };
         number(transfer.source, "source", 0, tiles - 1, where);
-        number(transfer.destination, "destination", 0, tiles - 1, where);
+        number(transfer.destinations.first, "first destination", 0, tiles - 1, where);
+        number(transfer.destinations.count, "count of destinations", 1, tiles, where);
         number(transfer.sourceAddress, "source address", 0, memoryBytes - 1, where);
         number(transfer.destinationAddress, "destination address", 0, memoryBytes - 1, where);
         number(transfer.rows, "rows", 1, 64, where);

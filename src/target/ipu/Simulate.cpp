@@ -176,9 +176,11 @@ private:
   void exchange(const Exchange &exchange) {
     for (const Transfer &each : exchange.transfers) {
       const std::byte *from = memory->of(each.source) + each.sourceAddress;
-      std::byte *to = memory->of(each.destination) + each.destinationAddress;
-      for (uint32_t row = 0; row < each.rows; ++row, from += each.sourceStride, to += each.destinationStride)
-        std::memcpy(to, from, each.bytes);
+      forEachTile(each.destinations, [&](uint32_t tile) {
+        std::byte *to = memory->of(tile) + each.destinationAddress;
+        for (int64_t row = 0; row < each.rows; ++row)
+          std::memcpy(to + row * each.destinationStride, from + row * each.sourceStride, each.bytes);
+      });
     }
   }
 
