@@ -365,6 +365,19 @@ def test_images_for_channels_apart_keep_their_digits(tmp_path, machine):
     np.testing.assert_array_equal(y[0], np.einsum("oc,chw->ohw", w[:, :, 0, 0] * v[:, :, 0, 0], x[0]))
 
 
+@pytest.mark.parametrize("machine", ["unit-tsp", "groqcard"])
+def test_images_for_channels_apart_may_be_twice_what_f16_has(tmp_path, machine):
+    """Up to 131,008: what is beyond f16's largest number, 65,504, is in the other part. It was not a number."""
+    x = np.full((1, 2, 8, 8), 2 * 65504 - 128, np.float32)
+    x[0, 0] = 2 * 65504 - 64 * np.arange(64).reshape(8, 8)
+    x[0, :, 4:] *= -1
+    w = np.array([[1, -1], [2, -2], [-1, 1]], np.float32).reshape(3, 2, 1, 1) / 64
+    v = np.array([1, 2, 4], np.float32).reshape(3, 1, 1, 1)
+    nodes = [helper.make_node("Conv", ["x", "w"], ["p"]), helper.make_node("Conv", ["p", "v"], ["y"], group=3)]
+    y, _ = run(tmp_path, machine, nodes, x, (1, 3, 8, 8), [("w", w), ("v", v)])
+    np.testing.assert_array_equal(y[0], np.einsum("oc,chw->ohw", w[:, :, 0, 0] * v[:, :, 0, 0], x[0]))
+
+
 # The patches of a vision transformer: places become one dimension, and channels come last; a dimension of one besides.
 @pytest.mark.parametrize("machine", ["unit-tsp", "groqcard"])
 def test_patches_of_an_image(tmp_path, machine):

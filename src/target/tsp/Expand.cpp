@@ -253,6 +253,14 @@ private:
           whole = isWhole(instruction.operands[0]) ? operand(0) : truncate(wide, operand(0));
         return emit(BlockOpcode::Convert, t, {emit(BlockOpcode::RoundEven, wide, {*whole})});
       }
+      if (instruction.opcode == BlockOpcode::ConvertSaturating && fromFloats && floats &&
+          bitWidth(t) < bitWidth(operandType(0))) {
+        // The unit's conversion makes infinities of what is too large. Constants of the narrow type take fewer streams.
+        double most = doubleFromBits(t, bitsFromDouble(t, INFINITY, /*saturate=*/true));
+        Register narrow = emit(BlockOpcode::Convert, t, {operand(0)});
+        Register least = emit(BlockOpcode::Maximum, t, {narrow, constant(t, -most)});
+        return emit(BlockOpcode::Minimum, t, {least, constant(t, most)});
+      }
       if (t == ElementType::f32)
         if (std::optional<Register> difference = differenceInFloat(at(instruction.operands[0])))
           return *difference;

@@ -140,6 +140,19 @@ TEST(TspExpand, ArgumentsOfFunctionsAreMultiplied) {
   EXPECT_GT(expand(body).operationsPerElement(), 30u);
 }
 
+// The unit's own conversion to f16 makes infinities of what is too large.
+TEST(TspExpand, SaturationOfFloatsIsWritten) {
+  BlockExpression saturating = unary(BlockOpcode::ConvertSaturating);
+  saturating.instructions[1].type = ElementType::f16;
+  saturating.results = {saturating.append(BlockOpcode::Convert, ElementType::f32, {1})};
+  BlockExpression expanded = expand(saturating);
+  for (const BlockInstruction &instruction : expanded.instructions)
+    EXPECT_NE(instruction.opcode, BlockOpcode::ConvertSaturating);
+  EXPECT_EQ(evaluate(expanded, {{1, -2049, 65504, 65519, 65520, -65536, 1e30F, INFINITY, -INFINITY}}),
+            (std::vector<float>{1, -2048, 65504, 65504, 65504, -65504, 65504, 65504, -65504}));
+  EXPECT_TRUE(std::isnan(evaluate(expanded, {{NAN}})[0]));
+}
+
 // Of all arguments in [low, high] at equal steps.
 template <typename Right> double farthest(BlockOpcode opcode, double low, double high, const Right &right) {
   std::vector<float> values;

@@ -104,7 +104,7 @@ KernelGraph splitProducts(const KernelGraph &graph, llvm::ArrayRef<int64_t> part
       continue;
     }
     const graph::Write &whole = kernel.writes[0];
-    size_t axis = *dimensionAlong(whole.map, *loop);
+    size_t axis = *dimensionAlong(whole.map, *loop); // each loop that does not reduce indexes the result (Write)
     Kernel join;
     join.kind = graph::KernelKind::Move;
     join.operation = "concat";

@@ -70,7 +70,9 @@ void splitInputs(KernelGraph &graph) {
       part.writes = {{made, own, Combiner::None, {}, {}}};
       part.body.inputs = {ElementType::f32};
       Register whole = part.body.append(BlockOpcode::Input, ElementType::f32, {}, 0);
-      Register half = part.body.append(BlockOpcode::Convert, ElementType::f16, {whole});
+      // What is beyond f16's largest value is left to the other part, which has as much again; were it infinite here,
+      // the parts' sum would be no number.
+      Register half = part.body.append(BlockOpcode::ConvertSaturating, ElementType::f16, {whole});
       Register wide = part.body.append(BlockOpcode::Convert, ElementType::f32, {half});
       part.body.results = {rounded ? wide : part.body.append(BlockOpcode::Subtract, ElementType::f32, {whole, wide})};
       part.numeric = defaultNumeric(graph, part);
