@@ -252,7 +252,7 @@ llvm::Error loadReferenceGraph(Compilation &compilation) {
 }
 
 llvm::ArrayRef<llvm::StringLiteral> precisions() {
-  static constexpr llvm::StringLiteral known[] = {"f32", "f16", "bf16", "cb16", "i8"};
+  static constexpr llvm::StringLiteral known[] = {"f32", "f16", "f16.f16", "bf16", "cb16", "i8"};
   return known;
 }
 

@@ -39,7 +39,7 @@ void addModelOptions(CLI::App *app, ModelArguments &model, const std::string &wh
   if (machines == Machines::One)
     app->add_option("--machine,-m", model.machine, "machine name or YAML file (see `quadrille machines`)");
   if (machines != Machines::None) {
-    app->add_option("--precision", model.precision, "arithmetic of the contractions; default: the machine's")
+    app->add_option("--precision", model.precision, "arithmetic of the contractions, f16.f16 with sums in f16; default: the machine's")
         ->check(CLI::IsMember(std::vector<std::string>(precisions().begin(), precisions().end())));
     app->add_option("--chips", model.chips, "number of chips; default: as many as needed")->check(positiveCount);
   }

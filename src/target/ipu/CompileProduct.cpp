@@ -7,6 +7,7 @@
 #include "llvm/ADT/STLExtras.h"
 
 #include <algorithm>
+#include <limits>
 #include <numeric>
 
 namespace quadrille::ipu {
@@ -41,8 +42,9 @@ struct CompilerState::Product {
   std::vector<Shared> outOuter;                         // n but for the channels
   std::optional<Shared> in, out;                        // channels
   int64_t inChannels, outChannels;                      // of a block
-  ElementType partials;
+  ElementType operands, partials;
   AmpTypes types;
+  int64_t mostProducts; // that a tile may sum
   bool nx1() const { return !fields.empty(); }
 };
 
@@ -63,8 +65,16 @@ CompilerState::Product CompilerState::productOf(const Kernel &kernel) {
   product.roles = *graph::inferContraction(graph, kernel);
   // Sums of one channel each lie apart, where halves of words cannot be sent.
   auto isLong = [&](unsigned loop) { return kernel.loops[loop].extent > 1; };
+  product.operands = precision.operands;
   product.partials = llvm::any_of(product.roles.n, isLong) ? precision.partials : ElementType::f32;
-  product.types = ampTypes(precision.operands, product.partials);
+  product.mostProducts = std::numeric_limits<int64_t>::max();
+  if (std::optional<int64_t> largest = graph::integerAttribute(kernel, "largest_product")) {
+    constexpr int64_t exactInF32 = int64_t(1) << 24;
+    product.operands = ElementType::f16;
+    product.partials = ElementType::f32;
+    product.mostProducts = exactInF32 / *largest;
+  }
+  product.types = ampTypes(product.operands, product.partials);
   auto shared = [&](unsigned loop) { return Shared{loop, kernel.loops[loop].extent}; };
   for (unsigned loop : product.roles.batch)
     product.groups.push_back(shared(loop));
@@ -209,7 +219,7 @@ std::optional<CompilerState::ProductPlan> CompilerState::planProduct(const Produ
     plan.inSplit.parts = plan.inBlocks = ceilDivide(product.in->units(), plan.inSplit.block);
   }
 
-  int64_t width = static_cast<int64_t>(byteWidth(precision.operands));
+  int64_t width = static_cast<int64_t>(byteWidth(product.operands));
   int64_t partialWidth = static_cast<int64_t>(byteWidth(product.partials));
   int64_t groups = blockOf(plan.groupSplits), positions = blockOf(plan.positionSplits);
   int64_t inBlocks = unitsOf(product.outer) * ceilDivide(plan.inSplit.block, plan.rounds);
@@ -224,6 +234,8 @@ std::optional<CompilerState::ProductPlan> CompilerState::planProduct(const Produ
     taps *= extent;
     inputs *= (split.block - 1) * window.stride + (extent - 1) * window.dilation + 1;
   }
+  if (unitsOf(product.outer) * plan.inSplit.block * product.inChannels * taps > product.mostProducts)
+    return std::nullopt;
   Blocks blocks{groups, inBlocks, outBlocks, ceilDivide(product.outChannels, cycles.ampUnits(product.types))};
   auto compute = static_cast<double>(
       product.nx1() ? cycles.ampNx1(product.types, blocks, positions, outField, kernelExtents,
@@ -470,7 +482,7 @@ void CompilerState::product(const Kernel &kernel) {
   layout.arrangement = out.arrangement;
   BufferId outBuffer = buffer(out.stride * layout.width(), firstTile(), lastTile, result.name + " (sums)");
 
-  ElementType operands = precision.operands;
+  ElementType operands = product.operands;
   auto typeNumber = [](ElementType t) {
     return static_cast<int64_t>(llvm::find(tileTypes(), t) - tileTypes().begin());
   };
@@ -581,25 +593,30 @@ void CompilerState::product(const Kernel &kernel) {
         loop = renamed.at(loop);
   task.body.inputs = {product.partials};
   Register sum = task.body.append(BlockOpcode::Input, product.partials);
+  // Exact sums of integers are integers again.
+  ElementType arithmetic = ElementType::f32;
+  if (isInteger(result.type)) {
+    arithmetic = task.accumulate = result.type;
+    sum = task.body.append(BlockOpcode::Convert, arithmetic, {sum});
+  }
   if (several) {
     task.body.results = {sum};
   } else {
-    ElementType f32 = ElementType::f32;
-    auto widened = [&](Register value, ElementType type) {
-      return type == f32 ? value : task.body.append(BlockOpcode::Convert, f32, {value});
+    auto widened = [&](Register value) {
+      return task.body.instructions[value].type == arithmetic ? value
+                                                              : task.body.append(BlockOpcode::Convert, arithmetic, {value});
     };
     if (starts) {
       Register start;
       if (to.initial) {
         ElementType type = graph.values[to.initial->value].type;
         task.body.inputs.push_back(type);
-        start = widened(task.body.append(BlockOpcode::Input, type, {}, 1), type);
+        start = widened(task.body.append(BlockOpcode::Input, type, {}, 1));
         task.reads.push_back(*to.initial);
       } else {
-        start = widened(task.body.append(BlockOpcode::Constant, to.initialScalar->type, {}, to.initialScalar->bits),
-                        to.initialScalar->type);
+        start = widened(task.body.append(BlockOpcode::Constant, to.initialScalar->type, {}, to.initialScalar->bits));
       }
-      sum = task.body.append(BlockOpcode::Add, f32, {widened(sum, product.partials), start});
+      sum = task.body.append(BlockOpcode::Add, arithmetic, {widened(sum), start});
     }
     task.body.results = {sum};
     ElementType made = task.body.instructions[sum].type;

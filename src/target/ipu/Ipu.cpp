@@ -31,9 +31,11 @@ public:
 llvm::Expected<ipu::Precision> precisionOf(llvm::StringRef name) {
   if (name.empty() || name == "f16")
     return ipu::Precision{ElementType::f16, ElementType::f32};
+  if (name == "f16.f16")
+    return ipu::Precision{ElementType::f16, ElementType::f16};
   if (name == "f32")
     return ipu::Precision{ElementType::f32, ElementType::f32};
-  return unsupportedError("the matrix units do not multiply " + name, {}, "--precision may be f16 or f32");
+  return unsupportedError("the matrix units do not multiply " + name, {}, "--precision may be f16, f16.f16 or f32");
 }
 
 class Ipu final : public Target {

@@ -48,7 +48,7 @@ bool isMatrixProduct(const KernelGraph &graph, const Kernel &kernel) {
           (access.terms.size() > 1 || access.offset != 0 || (!access.terms.empty() && access.terms[0].second != 1)))
         return false;
   }
-  if (!isFloat(graph.values[kernel.writes[0].value].type))
+  if (!isFloat(graph.values[kernel.writes[0].value].type) && !kernel.attributes.contains("largest_product"))
     return false;
   auto isLong = [&](unsigned loop) { return kernel.loops[loop].extent > 1; };
   return !contraction->isConvolution() || llvm::any_of(contraction->k, isLong) || llvm::any_of(contraction->n, isLong);
@@ -106,6 +106,112 @@ void wrapIndices(KernelGraph &graph) {
   graph.kernels = std::move(rewriter.kernels);
 }
 
+// Contractions of 8-bit integers as contractions of halves, which hold differences of two of them exactly; products are
+// exact too, and so are sums in f32 as long as they stay below 2^24, which the planner sees to.
+class IntegerProducts {
+public:
+  explicit IntegerProducts(KernelGraph &graph) : graph(graph), rewriter(graph) {}
+
+  void run() {
+    std::vector<Kernel> kernels = std::move(graph.kernels);
+    graph.kernels.clear();
+    for (Kernel &kernel : kernels) {
+      rewriter.replaced = &kernel;
+      rewrite(kernel);
+      rewriter.kernels.push_back(std::move(kernel));
+    }
+    graph.kernels = std::move(rewriter.kernels);
+  }
+
+private:
+  bool isByte(ElementType type) const { return isInteger(type) && bitWidth(type) == 8; }
+  // The zero point of an operand, if it is known and one number.
+  std::optional<int64_t> known(const Kernel &kernel, std::optional<unsigned> read, int64_t constant) const {
+    if (!read)
+      return constant;
+    const Value &value = graph.values[kernel.reads[*read].value];
+    if (value.role != ValueRole::Constant || !value.data.valid() || elementCount(value.shape) != 1)
+      return std::nullopt;
+    return valuesOf<int64_t>(convert(value.data, ElementType::i64))[0];
+  }
+  void rewrite(Kernel &kernel) {
+    if (kernel.kind != KernelKind::Contract || graph.values[kernel.writes[0].value].type != ElementType::i32)
+      return;
+    auto contraction = inferContraction(graph, kernel);
+    if (!contraction || !onlyWindowsLeave(graph, kernel, *contraction))
+      return;
+    const Read lhs = kernel.reads[contraction->lhs], rhs = kernel.reads[contraction->rhs];
+    auto isLong = [&](unsigned loop) { return kernel.loops[loop].extent > 1; };
+    if (!isByte(graph.values[lhs.value].type) || !isByte(graph.values[rhs.value].type) ||
+        (contraction->isConvolution() && llvm::none_of(contraction->k, isLong) && llvm::none_of(contraction->n, isLong)))
+      return;
+    auto lhsZero = known(kernel, contraction->lhsZeroPoint, contraction->lhsZeroConstant);
+    if (lhs.padding && !lhsZero)
+      return;
+    auto left = factor(kernel, lhs, contraction->lhsZeroPoint, lhsZero);
+    auto right = factor(kernel, rhs, contraction->rhsZeroPoint,
+                        known(kernel, contraction->rhsZeroPoint, contraction->rhsZeroConstant));
+    if (!left || !right)
+      return;
+    kernel.reads = {*left, *right};
+    if (lhs.padding) {
+      double padding = doubleFromBits(lhs.padding->type, lhs.padding->bits) - static_cast<double>(*lhsZero);
+      kernel.reads[0].padding = Scalar{ElementType::f16, bitsFromDouble(ElementType::f16, padding)};
+    }
+    kernel.attributes["largest_product"] = largest(lhs, lhsZero) * largest(rhs, std::nullopt);
+    BodyBuilder body;
+    Register a = body.emit(BlockOpcode::Convert, ElementType::f32, {body.input(ElementType::f16)});
+    Register b = body.emit(BlockOpcode::Convert, ElementType::f32, {body.input(ElementType::f16)});
+    body.body.results = {body.emit(BlockOpcode::Multiply, ElementType::f32, {a, b})};
+    kernel.body = std::move(body.body);
+  }
+  // Of an operand less its zero point, in magnitude.
+  int64_t largest(const Read &read, std::optional<int64_t> zero) const {
+    bool isSigned = kindOf(graph.values[read.value].type) == ElementKind::Signed;
+    return zero == 0 ? (isSigned ? 128 : 255) : 255;
+  }
+  // The operand less its zero point as halves, indexed as the operand was.
+  std::optional<Read> factor(const Kernel &kernel, const Read &read, std::optional<unsigned> zeroRead,
+                             std::optional<int64_t> zero) {
+    if (zero == 0 && graph.values[read.value].role == ValueRole::Constant) {
+      Value copy = graph.values[read.value]; // the same data, which is widened when it is loaded
+      copy.name += ":product";
+      copy.type = ElementType::f16;
+      graph.values.push_back(std::move(copy));
+      return Read{static_cast<ValueId>(graph.values.size() - 1), read.map, std::nullopt};
+    }
+    const Shape shape = rewriter.shapeOf(read.value);
+    BodyBuilder body;
+    std::vector<Read> reads = {{read.value, loopIndices(0, shape.size()), std::nullopt}};
+    ElementType i32 = ElementType::i32;
+    Register element = body.emit(BlockOpcode::Convert, i32, {body.input(rewriter.typeOf(read.value))});
+    if (zero) {
+      if (*zero != 0)
+        element = body.emit(BlockOpcode::Subtract, i32, {element, body.constant(i32, static_cast<double>(*zero))});
+    } else {
+      // In terms of the operand's dimensions.
+      Read zeros = kernel.reads[*zeroRead];
+      for (DimensionAccess &access : zeros.map)
+        for (auto &[loop, coefficient] : access.terms) {
+          auto dimension = llvm::find_if(read.map, [&, loop = loop](const DimensionAccess &of) {
+            return of.offset == 0 && of.terms.size() == 1 && of.terms[0] == std::pair<unsigned, int64_t>(loop, 1);
+          });
+          if (dimension == read.map.end())
+            return std::nullopt;
+          loop = static_cast<unsigned>(dimension - read.map.begin());
+        }
+      reads.push_back(zeros);
+      Register point = body.emit(BlockOpcode::Convert, i32, {body.input(rewriter.typeOf(zeros.value))});
+      element = body.emit(BlockOpcode::Subtract, i32, {element, point});
+    }
+    body.body.results = {body.emit(BlockOpcode::Convert, ElementType::f16, {element})};
+    return Read{rewriter.map(shape, std::move(reads), std::move(body.body)), read.map, std::nullopt};
+  }
+
+  KernelGraph &graph;
+  KernelRewriter rewriter;
+};
+
 // Gives what contractions read the type in which they multiply it; what only moves elements has them in one type.
 class Narrower {
 public:
@@ -124,7 +230,7 @@ public:
       auto contraction = *inferContraction(graph, kernel);
       for (unsigned r : {contraction.lhs, contraction.rhs}) {
         ValueId id = kernel.reads[r].value;
-        if (graph.values[id].type == operands)
+        if (graph.values[id].type == operands || kernel.attributes.contains("largest_product"))
           continue;
         if (graph.values[id].role != ValueRole::Constant) {
           wanted.insert(id);
@@ -200,6 +306,7 @@ llvm::Expected<KernelGraph> machineGraph(const KernelGraph &original, const Prec
       return target::unsupportedError("value '" + value.name + "': the machine has no type " + nameOf(value.type));
   readLoopIndices(graph);
   shareConstants(graph);
+  IntegerProducts(graph).run();
   dropUnused(graph);
   absorbMoves(graph, isMatrixProduct);
   // Longer ones are no faster, and hold more operands at once.

@@ -90,11 +90,13 @@ private:
             find("entry point '" + llvm::Twine(entry.name) + "'",
                  "'" + program.variables[variable].name + "' has no placement");
   }
-  // 64-bit integers are held in 32 bits, those of less than 8 in 8; floats may be narrowed, or be held as their bits.
+  // 64-bit integers are held in 32 bits, those of less than 8 in 8, those of 8 as halves too, which hold them exactly;
+  // floats may be narrowed, or be held as their bits.
   static bool holds(ElementType here, ElementType given) {
     return here == given || (isFloat(here) && isFloat(given)) ||
            (here == ElementType::i32 && given == ElementType::i64) ||
            (here == ElementType::u32 && given == ElementType::u64) || isBits(here, given) ||
+           (here == ElementType::f16 && isInteger(given) && bitWidth(given) <= 8) ||
            (bitWidth(here) == 8 && isInteger(given) && bitWidth(given) < 8 && kindOf(here) == kindOf(given));
   }
 
