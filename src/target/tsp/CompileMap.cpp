@@ -563,10 +563,9 @@ CompilerState::constantsOf(const Chain &chain, std::vector<const Region *> avoid
   return constants;
 }
 
-llvm::Expected<std::vector<RegionPointer>> CompilerState::streamStage(BlockExpression body, std::vector<Operand> kept,
-                                                                      int64_t rows, int64_t columns, int64_t copies,
-                                                                      bool segments, llvm::ArrayRef<const Region *> apart,
-                                                                      RegionPointer *joined) {
+llvm::Expected<std::vector<RegionPointer>>
+CompilerState::streamStage(BlockExpression body, std::vector<Operand> kept, int64_t rows, int64_t columns,
+                           int64_t copies, bool segments, llvm::ArrayRef<const Region *> apart, RegionPointer *joined) {
   std::vector<const Region *> together;
   if (llvm::Error error = separate(kept, together))
     return std::move(error);
@@ -588,6 +587,13 @@ llvm::Expected<std::vector<RegionPointer>> CompilerState::streamStage(BlockExpre
   constexpr int64_t fewRows = 256, mostSlices = 16; // vectors that are not worth more slices
   if (rows * pieces < fewRows || !segments)
     parts = pieces = 1;
+  // A slice that is written is not read: what comes next begins with one half of the rows while the other is made.
+  constexpr int64_t shortPass = 64, longPass = 512;
+  int64_t bytes = 0;
+  for (Register result : body.results)
+    bytes += static_cast<int64_t>(byteWidth(body.instructions[result].type));
+  if (parts == 1 && segments && rows >= shortPass && rows <= longPass && 2 * bytes <= machine.slices / 4)
+    parts = 2;
   int64_t segmentRows = parts > 1 ? (rows + parts - 1) / parts : 0;
   // Of bytes each plane reads a copy of its own, unless several planes find their part in segments.
   if (parts == 1 && copies > 0 && rows >= fewRows && segments && columns <= widest &&
@@ -711,6 +717,7 @@ llvm::Expected<std::vector<RegionPointer>> CompilerState::streamStage(BlockExpre
     // Where operands and results happen to lie no units reach them: they move to where whyNot has asked.
     results.clear();
     together.clear();
+    segmentRows = 0;
     for (Operand &operand : kept) {
       // In as few slices as can be.
       if (operand.region->hemisphere != west ||

@@ -47,8 +47,8 @@ int64_t elementAt(const Read &read, const Shape &shape, llvm::ArrayRef<int64_t> 
   return element;
 }
 
-// Of a product's second operand: the extent of its columns' loop, when that walks the last dimension that is in rows and
-// the tiles' rows lie in the lanes.
+// Of a product's second operand: the extent of its columns' loop, when that walks the last dimension that is in rows
+// and the tiles' rows lie in the lanes.
 std::optional<int64_t> columnsInRows(const graph::KernelGraph &graph, const Kernel &kernel,
                                      const graph::Contraction &contraction) {
   const Read &rhs = kernel.reads[contraction.rhs];

@@ -48,7 +48,7 @@ llvm::Expected<RegionPointer> CompilerState::spreadElements(const RegionPointer 
   Register own = body.append(BlockOpcode::Input, ElementType::boolean, {}, 1);
   Register zero = body.append(BlockOpcode::Constant, matrix->type, {}, 0);
   body.results = {body.append(BlockOpcode::Select, matrix->type, {own, value, zero})};
-  auto alone = stream(body, {elements, lanes}, rows, columns);
+  auto alone = stream(body, {elements, lanes}, rows, columns, 0, /*segments=*/true);
   if (!alone)
     return alone.takeError();
   Region &from = *alone->front();
@@ -313,7 +313,7 @@ llvm::Expected<RegionPointer> CompilerState::choosePart(llvm::ArrayRef<TablePart
     left = std::move(joined);
   }
   body.results = {left[0].second};
-  auto made = stream(body, operands, indices->rows, columns);
+  auto made = stream(body, operands, indices->rows, columns, 0, /*segments=*/true);
   if (!made)
     return made.takeError();
   return made->front();

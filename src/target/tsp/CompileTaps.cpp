@@ -281,6 +281,12 @@ llvm::Expected<RegionPointer> CompilerState::streamTaps(TapProduct &product) {
     noRoom.reset();
     result = allocate(shape, avoid);
   }
+  if (!result && shape.segmentRows && shape.wordsNeeded() * shape.segments() <= machine.words) { // in fewer slices
+    llvm::consumeError(result.takeError());
+    noRoom.reset();
+    shape.segmentRows = 0;
+    result = allocate(shape, avoid);
+  }
   if (!result)
     return result.takeError();
   if (!product.isOutput)

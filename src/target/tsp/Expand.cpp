@@ -393,8 +393,11 @@ BlockExpression expand(const BlockExpression &expression) {
 
 // Whether a part is one chain.
 static bool fits(const Part &part, const Architecture &machine, std::string &reason) {
-  constexpr size_t mostResults = 4; // that leave one stage, and streams that they take
-  if (part.results.size() > mostResults || part.body.inputs.size() > mostResults)
+  constexpr size_t mostResults = 4, mostBytes = 16; // that leave one stage; of what comes to it
+  size_t bytes = 0;
+  for (ElementType type : part.body.inputs)
+    bytes += byteWidth(type);
+  if (part.results.size() > mostResults || bytes > mostBytes)
     return false;
   // More than there are units need no search.
   auto needsUnit = [](const BlockInstruction &instruction) { return operandCount(instruction.opcode) > 0; };
