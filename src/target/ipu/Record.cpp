@@ -1,5 +1,8 @@
 #include "target/ipu/Record.h"
 
+#include "target/ipu/Liveness.h"
+#include "target/ipu/Vertices.h"
+
 #include "llvm/ADT/STLExtras.h"
 
 #include <algorithm>
@@ -11,7 +14,8 @@ using timeline::Category;
 Recorder::Recorder(const program::Program &program, const Code &code, size_t entry, const Architecture &machine,
                    const Steps &steps)
     : program(program), code(code), list(code.entries[entry]), entry(entry), machine(machine), steps(steps),
-      chargedUntil(static_cast<size_t>(program.chips)), byIpu(static_cast<size_t>(program.chips)), totals(list.size()) {
+      chargedUntil(static_cast<size_t>(program.chips)), byIpu(static_cast<size_t>(program.chips)), totals(list.size()),
+      begins(list.size(), -1) {
   timeline.machine = machine.machineName;
   timeline.clockHertz = machine.clockHertz;
   timeline.assumedFigures = machine.assumedFigures;
@@ -49,7 +53,8 @@ void Recorder::add(const StepTime &time) {
   const Step &step = list[time.step];
   timeline::KernelId kernel = kernelOf(step.node);
   Total &total = totals[time.step];
-  ++total.executions;
+  if (++total.executions == 1)
+    begins[time.step] = time.begin;
   int64_t &until = chargedUntil[static_cast<size_t>(time.ipu)];
   if (step.kind == StepKind::Execute) {
     total.cycles += time.end - time.begin;
@@ -138,8 +143,57 @@ void Recorder::addMemory() {
   auto [sum, most] = addRow("all", [](const TileUse &use) { return use.total(); });
   table.note = "a tile has " + std::to_string(machine.memoryBytes) + " bytes";
   timeline.tables.push_back(std::move(table));
+  auto fullest = llvm::max_element(uses, [](const TileUse &a, const TileUse &b) { return a.total() < b.total(); });
+  addLiveness(static_cast<uint32_t>(fullest - uses.begin()));
   timeline.figures.memoryBytes = static_cast<double>(machine.memoryBytes * static_cast<int64_t>(uses.size()));
   timeline.figures.memoryPeakBytes = sum;
+}
+
+void Recorder::addLiveness(uint32_t tile) {
+  if (list.empty())
+    return;
+  Liveness liveness = livenessOf(tile, program, code, entry);
+  timeline::Counter counter{"live bytes of tile " + std::to_string(tile), "bytes", std::nullopt, {}};
+  for (auto [step, bytes] : llvm::enumerate(liveness.temporary))
+    if (begins[step] >= 0 && (counter.samples.empty() || counter.samples.back().at.value < begins[step]))
+      counter.samples.push_back({Cycles{begins[step]}, static_cast<double>(liveness.alwaysLive + bytes)});
+  timeline.counters.push_back(std::move(counter));
+  size_t peak = liveness.peakStep();
+  std::string node = list[peak].node == noNode ? "" : program.nodes[list[peak].node].name;
+  timeline.tables.push_back({"liveness of the fullest tile",
+                             {"tile", "always live bytes", "others at once", "at step", "node"},
+                             {{std::to_string(tile), std::to_string(liveness.alwaysLive),
+                               std::to_string(liveness.temporary[peak]), std::to_string(peak), node}},
+                             "data alone; code stands above"});
+}
+
+void Recorder::addWork() {
+  double perCycle = static_cast<double>(machine.tiles);
+  for (auto [i, total] : llvm::enumerate(totals)) {
+    const Step &step = list[i];
+    timeline::KernelId kernel = kernelOf(step.node);
+    if (total.executions == 0 || kernel == timeline::noKernel)
+      continue;
+    auto times = static_cast<double>(total.executions);
+    timeline::KernelRecord &record = timeline.kernels[kernel];
+    if (step.kind == StepKind::Exchange) {
+      for (const auto &[ipu, time] : steps.exchangeTimeOf(step.index))
+        record.bytes += times * static_cast<double>(time.bytesReceived);
+      continue;
+    }
+    for (const Vertex &vertex : code.computeSets[step.index].vertices) {
+      VertexWork work = workOf(vertex, code.expressions);
+      double vertices = times * static_cast<double>(tileCount(vertex.tiles));
+      record.flops += vertices * work.operations;
+      if (work.products == 0)
+        continue;
+      bool f16 = typeOf(vertex, "type") == ElementType::f16;
+      double products = !f16                                             ? machine.productsF32F32
+                        : typeOf(vertex, "partials") == ElementType::f32 ? machine.productsF16F32
+                                                                         : machine.productsF16F16;
+      peakCycles[kernel] += vertices * work.products / products / perCycle;
+    }
+  }
 }
 
 void Recorder::addFigures() {
@@ -182,8 +236,9 @@ timeline::Timeline Recorder::finish() {
   };
   for (const auto &causes : byIpu)
     attribution.devices.push_back(cyclesOf(causes));
+  addWork();
   for (const auto &[kernel, causes] : charged)
-    attribution.kernels.push_back({kernel, cyclesOf(causes), 0});
+    attribution.kernels.push_back({kernel, cyclesOf(causes), peakCycles.contains(kernel) ? peakCycles[kernel] : 0});
   addSteps();
   addMemory();
   addFigures();

@@ -32,6 +32,8 @@ private:
   std::string nameOfStep(const Step &step) const;
   void addSteps();
   void addMemory();
+  void addLiveness(uint32_t tile);
+  void addWork();
   void addFigures();
 
   const program::Program &program;
@@ -47,6 +49,8 @@ private:
   std::map<timeline::KernelId, std::array<int64_t, causeCount>> charged;
   std::vector<std::array<int64_t, causeCount>> byIpu;
   std::vector<Total> totals; // by step
+  std::vector<int64_t> begins; // by step: when it was executed first
+  std::map<timeline::KernelId, double> peakCycles; // that a kernel's multiplications take at one IPU's peak
 };
 
 } // namespace quadrille::ipu

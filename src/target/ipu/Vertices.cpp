@@ -268,4 +268,28 @@ std::vector<Access> accessesOf(const Vertex &vertex, llvm::ArrayRef<BlockExpress
   return result;
 }
 
+VertexWork workOf(const Vertex &vertex, llvm::ArrayRef<BlockExpression> expressions) {
+  auto number = [&](llvm::StringRef name) { return static_cast<double>(valueOf(vertex, name)); };
+  auto points = [&](llvm::StringRef name) { return static_cast<double>(*pointsOf(valuesOf(vertex, name))); };
+  switch (vertex.kind()) {
+  case Codelet::Map:
+    return {0, points("extents") * expressions[static_cast<size_t>(valueOf(vertex, "expression"))].operationsPerElement()};
+  case Codelet::Reduce:
+    return {0, points("extents") * points("reduced")};
+  case Codelet::Copy:
+  case Codelet::Fill:
+  case Codelet::MultiSlice:
+    return {};
+  case Codelet::ConvPartial1x1Out:
+  case Codelet::ConvPartialnx1: {
+    bool one = vertex.kind() == Codelet::ConvPartial1x1Out;
+    double products = number("groups") * number("in_blocks") * number("in_channels") * number("out_blocks") *
+                      number("out_channels") *
+                      (one ? number("positions") : number("batch") * points("out_field") * points("kernel"));
+    return {products, 2 * products};
+  }
+  }
+  return {};
+}
+
 } // namespace quadrille::ipu

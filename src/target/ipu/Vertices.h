@@ -37,6 +37,13 @@ std::string parameterProblem(const Vertex &vertex, llvm::ArrayRef<BlockExpressio
 // What follows may be asked of vertices without a parameterProblem.
 std::vector<Access> accessesOf(const Vertex &vertex, llvm::ArrayRef<BlockExpression> expressions);
 
+// What a vertex computes: multiply-accumulates of the matrix unit, and arithmetic operations, of which each of those is
+// two. Elements that only fill up blocks count.
+struct VertexWork {
+  double products = 0, operations = 0;
+};
+VertexWork workOf(const Vertex &vertex, llvm::ArrayRef<BlockExpression> expressions);
+
 // A vertex made ready to be executed on many tiles.
 class VertexFunction {
 public:
