@@ -19,30 +19,32 @@ public:
     temporary = alone.dataBytes - alone.constantBytes;
   }
 
-  // Kernels of `ipus` stages, so that the longest takes as few cycles as can be; nothing where they do not fit.
-  std::optional<std::vector<uint16_t>> assign(int64_t ipus) const {
+  // Kernels of `ipus` stages, so that the longest takes as few cycles as can be; nothing where they do not fit in the
+  // given share of a tile.
+  std::optional<std::vector<uint16_t>> assign(int64_t ipus, double share = 1) {
+    executable = static_cast<int64_t>(share * static_cast<double>(machine.executableBytes));
+    usable = static_cast<int64_t>(share * static_cast<double>(machine.memoryBytes - machine.tailBytes));
     int64_t low = 0, high = 0;
     for (const KernelNeeds &each : needs)
       high += each.cycles;
-    if (!assign(ipus, high))
+    if (!assignWithin(ipus, high))
       return std::nullopt;
     while (low + 1 < high) {
       int64_t middle = low + (high - low) / 2;
-      (assign(ipus, middle) ? high : low) = middle;
+      (assignWithin(ipus, middle) ? high : low) = middle;
     }
-    return assign(ipus, high);
+    return assignWithin(ipus, high);
   }
 
 private:
-  std::optional<std::vector<uint16_t>> assign(int64_t ipus, int64_t mostCycles) const {
+  std::optional<std::vector<uint16_t>> assignWithin(int64_t ipus, int64_t mostCycles) const {
     std::vector<uint16_t> result;
     int64_t constants = 0, code = 0, cycles = 0;
     int64_t stage = 0;
     for (const KernelNeeds &each : needs) {
       auto fits = [&] {
         int64_t all = code + each.codeBytes;
-        return all <= machine.executableBytes &&
-               constants + each.constantBytes + temporary + all <= machine.memoryBytes - machine.tailBytes &&
+        return all <= executable && constants + each.constantBytes + temporary + all <= usable &&
                cycles + each.cycles <= mostCycles;
       };
       if (!fits() && constants + code + cycles > 0) {
@@ -61,7 +63,7 @@ private:
 
   const std::vector<KernelNeeds> &needs;
   const Architecture &machine;
-  int64_t temporary = 0;
+  int64_t temporary = 0, executable = 0, usable = 0;
 };
 
 bool fits(const Compiled &compiled, const Architecture &machine) {
@@ -69,15 +71,46 @@ bool fits(const Compiled &compiled, const Architecture &machine) {
          roundUp(compiled.codeBytes, bufferAlignment) + compiled.dataBytes <= machine.memoryBytes - machine.tailBytes;
 }
 
-llvm::Error tooLarge(const Compiled &compiled, const Architecture &machine, int64_t ipus) {
+// "node_Conv_1 (12,345 bytes)": those that need most.
+std::string largestNodes(const Compiled &compiled, const graph::KernelGraph &graph) {
+  constexpr size_t few = 3;
+  std::map<uint32_t, int64_t> bytes;
+  for (auto [needs, kernel] : llvm::zip(compiled.needs, graph.kernels))
+    if (!kernel.nodes.empty())
+      bytes[kernel.nodes.front()] += needs.constantBytes + needs.codeBytes;
+  std::vector<std::pair<int64_t, uint32_t>> order;
+  for (auto [node, count] : bytes)
+    order.emplace_back(count, node);
+  llvm::sort(order, std::greater<>());
+  std::string text;
+  for (auto [count, node] : llvm::ArrayRef(order).take_front(few))
+    text += (text.empty() ? "" : ", ") + graph.nodes[node].name + " (" + std::to_string(count) + ")";
+  return text;
+}
+
+llvm::Error tooLarge(const Compiled &compiled, const graph::KernelGraph &graph, const Architecture &machine,
+                     int64_t ipus) {
+  // The fewest that would do, if not this machine's.
+  constexpr int64_t mostIpus = 1024;
+  Stages stages(compiled, machine);
+  std::string remedy = "a smaller batch or a shorter sequence needs less; one kernel alone is too large for an IPU";
+  for (int64_t count = 1; count <= mostIpus; count *= 2)
+    if (stages.assign(count)) {
+      remedy = "about " + std::to_string(count) +
+               " IPUs would do, this machine's programs have at most " + std::to_string(machine.ipuCounts.back()) +
+               "; a smaller batch or a shorter sequence needs less";
+      break;
+    }
   return target::doesNotFitError(
       "it does not fit " + (ipus == 1 ? std::string("one IPU") : std::to_string(ipus) + " IPUs") +
-          ": on one, a tile needs " + llvm::Twine(compiled.dataBytes) + " bytes of data (" + llvm::Twine(compiled.constantBytes) +
-          " of weights and constants) and " + llvm::Twine(compiled.codeBytes) + " of code, it has " +
-          llvm::Twine(machine.memoryBytes - machine.tailBytes) + ", of which " + llvm::Twine(machine.executableBytes) +
-          " can hold code; the largest array is " + compiled.largest + " with " + llvm::Twine(compiled.largestBytes) +
-          " bytes",
-      {}, "a smaller batch, a shorter sequence or more IPUs may help");
+          ": if it ran on one, the fullest tile would need " + llvm::Twine(compiled.constantBytes) +
+          " bytes that are always live (weights and constants), " +
+          llvm::Twine(compiled.dataBytes - compiled.constantBytes) + " for values and " + llvm::Twine(compiled.codeBytes) +
+          " for code; a tile has " + llvm::Twine(machine.memoryBytes - machine.tailBytes) + ", of which " +
+          llvm::Twine(machine.executableBytes) + " can hold code. The largest array is " + compiled.largest + " (" +
+          llvm::Twine(compiled.largestBytes) + " bytes), the nodes with most always live bytes are " +
+          largestNodes(compiled, graph),
+      {}, remedy);
 }
 
 } // namespace
@@ -88,23 +121,36 @@ llvm::Expected<program::Program> compileGraph(const graph::KernelGraph &graph, c
   auto compile = [&](llvm::ArrayRef<uint16_t> ipuOf) {
     return CompilerState(graph, machine, cycles, precision, program, ipuOf).run();
   };
-  Compiled alone = compile(std::vector<uint16_t>(graph.kernels.size(), 0));
+  std::vector<uint16_t> one(graph.kernels.size(), 0);
+  Compiled alone = compile(one);
   if (ipus <= 1 && fits(alone, machine))
     return std::move(alone.program);
+  // Contractions in more rounds need less memory at once, as long as there is room for their code.
+  if (ipus <= 1 && alone.codeBytes <= machine.executableBytes) {
+    constexpr double smaller = 0.25;
+    Architecture frugal = machine;
+    frugal.planProportion *= smaller;
+    Compiled less = CompilerState(graph, frugal, cycles, precision, program, one).run();
+    if (fits(less, machine))
+      return std::move(less.program);
+  }
   Stages stages(alone, machine);
   for (int64_t count : machine.ipuCounts) {
     if (count == 1 || (ipus > 0 && count != ipus))
       continue;
-    auto ipuOf = stages.assign(count);
-    if (!ipuOf)
-      continue;
-    Compiled compiled = compile(*ipuOf);
-    if (!fits(compiled, machine))
-      continue;
-    compiled.program.chips = count;
-    return std::move(compiled.program);
+    // What stages hand on takes code and room that a program for one IPU does not have.
+    for (double share : {1.0, 0.85}) {
+      auto ipuOf = stages.assign(count, share);
+      if (!ipuOf)
+        break;
+      Compiled compiled = compile(*ipuOf);
+      if (!fits(compiled, machine))
+        continue;
+      compiled.program.chips = count;
+      return std::move(compiled.program);
+    }
   }
-  return tooLarge(alone, machine, ipus > 0 ? ipus : 1);
+  return tooLarge(alone, graph, machine, ipus > 0 ? ipus : machine.ipuCounts.back());
 }
 
 } // namespace quadrille::ipu
