@@ -469,6 +469,32 @@ def test_normalizations_keep_their_digits(tmp_path, machine, columns):
     np.testing.assert_allclose(y, wide / wide.sum(-1, keepdims=True), rtol=1e-5, atol=1e-30)
 
 
+# A product divides a softmax's sums out behind it. Rows without a number stay without, or become zeros where the model
+# says so, whatever else the product reads.
+@pytest.mark.parametrize("machine", ["unit-tsp", "groqcard"])
+@pytest.mark.parametrize("cleaned", [False, True])
+def test_products_of_a_softmax(tmp_path, machine, cleaned):
+    random = np.random.default_rng(12)
+    x = random.standard_normal((2, 48, 40)).astype(np.float32) * 4
+    x[0, 3] = -np.inf
+    x[1, 5, :39] = -np.inf
+    x[1, 7, 2] = np.nan
+    v = random.standard_normal((2, 40, 24)).astype(np.float32)
+    v[1, 0, 0] = np.nan
+    nodes = [helper.make_node("Softmax", ["x"], ["p"], axis=-1)]
+    if cleaned:
+        nodes += [helper.make_node("IsNaN", ["p"], ["none"]), helper.make_node("Where", ["none", "zero", "p"], ["q"])]
+    nodes.append(helper.make_node("MatMul", ["q" if cleaned else "p", "v"], ["y"]))
+    y, _ = run(tmp_path, machine, nodes, x, (2, 48, 24), [("v", v), ("zero", np.float32(0))])
+    with np.errstate(invalid="ignore"):
+        p = np.exp(x - x.max(-1, keepdims=True))
+        p /= p.sum(-1, keepdims=True)
+        right = p @ v
+    if cleaned:
+        right[np.isnan(p).any(-1)] = 0
+    np.testing.assert_allclose(y, right, rtol=2e-3, atol=2e-3)
+
+
 def test_sorting_against_numpy(tmp_path):
     x = np.random.default_rng(5).integers(-9, 9, (4, 30)).astype(np.float32)
     y, _ = run(tmp_path, "unit-tsp", [helper.make_node("TopK", ["x", "k"], ["y", "places"], axis=1, largest=0)], x, x.shape,

@@ -418,7 +418,8 @@ const Kernel *CompilerState::followerOf(const Kernel &kernel) const {
   if (found - graph.kernels.begin() >= static_cast<ptrdiff_t>(part.end) || !graph::isElementwise(*found))
     return nullptr;
   for (const Read &read : found->reads) {
-    bool there = regions[read.value] || graph.values[read.value].role == graph::ValueRole::Constant;
+    bool there = regions[read.value] || forms[read.value].rowwise || forms[read.value].packed ||
+                 graph.values[read.value].role == graph::ValueRole::Constant;
     if (read.value == result
             ? !graph::readsOwnElement(graph, *found, read) || packings[result] != packings[found->writes[0].value]
             : !there)

@@ -21,6 +21,14 @@ constexpr ElementType f32 = ElementType::f32, f16 = ElementType::f16;
 constexpr double largestHalf = 65504;
 // What is left is taken so many times, which keeps small terms from being subnormal.
 constexpr int lowerShift = 10;
+
+// Whether the body only widens an f16.
+bool isHalf(const BlockExpression &body) {
+  const BlockInstruction &result = body.instructions[body.results[0]];
+  return result.opcode == BlockOpcode::Convert && result.type == f32 &&
+         body.instructions[result.operands[0]].opcode == BlockOpcode::Input &&
+         body.instructions[result.operands[0]].type == f16;
+}
 } // namespace
 
 // The upper part in multiples of 2^shift, and what is left. Of terms beyond 2^17 that is more than f16 holds: they have
@@ -112,19 +120,11 @@ graph::ValueId CompilerState::followSum(const Kernel &kernel, TapProduct &produc
   return value;
 }
 
-llvm::Expected<bool> CompilerState::sumByProduct(const Kernel &kernel, BlockExpression body,
-                                                 const std::vector<Operand> &operands, int64_t rows, int64_t columns) {
-  // Few rows go through the switch unit sooner.
-  constexpr int64_t fewRows = 32;
-  auto shift = graph::integerAttribute(kernel, termsOfSum);
-  const graph::Write &write = kernel.writes[0];
-  if (!shift || kernel.writes.size() != 1 || write.combiner != graph::Combiner::Sum || write.initial ||
-      (write.initialScalar && write.initialScalar->bits != 0) || body.instructions[body.results[0]].type != f32 ||
-      rows < fewRows || columns > machine.vectorBytes() || machine.f16Columns < machine.vectorBytes() ||
-      2 * rows > machine.words)
-    return false;
+// Both parts of all terms, those of the upper one first; null: there is no room.
+llvm::Expected<RegionPointer> CompilerState::cutTerms(BlockExpression body, const std::vector<Operand> &operands,
+                                                      int64_t shift, int64_t rows, int64_t columns) {
   std::string reason;
-  BlockExpression halves = foldConstants(expand(halvesOf(body, *shift)));
+  BlockExpression halves = foldConstants(expand(halvesOf(body, shift)));
   auto stages = splitIntoStages(halves, machine, reason);
   std::vector<Operand> given = operands;
   if (!stages || stages->list.size() != 1) {
@@ -134,10 +134,10 @@ llvm::Expected<bool> CompilerState::sumByProduct(const Kernel &kernel, BlockExpr
     BlockExpression term;
     term.inputs = {f32};
     term.results = {term.append(BlockOpcode::Input, f32, {}, 0)};
-    halves = foldConstants(expand(halvesOf(std::move(term), *shift)));
+    halves = foldConstants(expand(halvesOf(std::move(term), shift)));
     given = {wholeOf(terms->front())};
   } else {
-    halves = halvesOf(std::move(body), *shift);
+    halves = halvesOf(std::move(body), shift);
     given = mergeReads(halves, operands);
     halves = foldConstants(expand(halves));
   }
@@ -151,8 +151,28 @@ llvm::Expected<bool> CompilerState::sumByProduct(const Kernel &kernel, BlockExpr
       break;
     both = nullptr;
   }
-  if (!both)
+  return both;
+}
+
+llvm::Expected<bool> CompilerState::sumByProduct(const Kernel &kernel, BlockExpression body,
+                                                 const std::vector<Operand> &operands, int64_t rows, int64_t columns) {
+  // Few rows go through the switch unit sooner.
+  constexpr int64_t fewRows = 32;
+  auto shift = graph::integerAttribute(kernel, termsOfSum);
+  const graph::Write &write = kernel.writes[0];
+  if (!shift || kernel.writes.size() != 1 || write.combiner != graph::Combiner::Sum || write.initial ||
+      (write.initialScalar && write.initialScalar->bits != 0) || body.instructions[body.results[0]].type != f32 ||
+      rows < fewRows || columns > machine.vectorBytes() || machine.f16Columns < machine.vectorBytes() ||
+      2 * rows > machine.words)
     return false;
+  // Terms of f16 are multiplied as they are.
+  bool already = *shift == 0 && operands.size() == 1 && isHalf(body) && operands[0].region->type == f16 &&
+                 operands[0].region->pieces == 1 && operands[0].region->columns == columns &&
+                 operands[0].rows == wholeOf(operands[0].region).rows;
+  auto terms = already ? llvm::Expected<RegionPointer>(operands[0].region)
+                       : cutTerms(std::move(body), operands, *shift, rows, columns);
+  if (!terms || !*terms)
+    return terms ? llvm::Expected<bool>(false) : terms.takeError();
 
   TapPlan plan;
   plan.taps = {{TapPlan::Taps()}};
@@ -160,7 +180,7 @@ llvm::Expected<bool> CompilerState::sumByProduct(const Kernel &kernel, BlockExpr
   TapPlan::Batch &batch = plan.batches.emplace_back();
   for (int64_t row = 0; row < rows; ++row)
     batch.resultRows.push_back(static_cast<int32_t>(row));
-  for (int64_t half = 0; half < 2; ++half)
+  for (int64_t half = 0; half < (already ? 1 : 2); ++half)
     for (int64_t lane = 0; lane < columns; lane += machine.f16Rows) {
       TapPlan::Pass &pass = batch.passes.emplace_back();
       pass.lane = lane;
@@ -170,7 +190,7 @@ llvm::Expected<bool> CompilerState::sumByProduct(const Kernel &kernel, BlockExpr
     }
   TapProduct product;
   product.plan = &plan;
-  product.lhs = both;
+  product.lhs = *terms;
   product.tilesAreThere = true;
   product.tilesOf = [&](const TapPlan::Batch &, const TapPlan::Pass &pass, int64_t, int64_t, MatrixUnit unit) {
     double weight = pass.rows[0] < rows ? std::ldexp(1.0, static_cast<int>(*shift)) : std::ldexp(1.0, -lowerShift);

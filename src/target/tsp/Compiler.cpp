@@ -10,6 +10,7 @@
 #include "target/Refusal.h"
 #include "target/tsp/ByteFunctions.h"
 #include "target/tsp/CompilerState.h"
+#include "target/tsp/DivideLater.h"
 #include "target/tsp/Lower.h"
 #include "target/tsp/Orient.h"
 #include "target/tsp/Pack.h"
@@ -49,6 +50,7 @@ llvm::Expected<MachineGraph> machineGraph(const KernelGraph &original, const Arc
   multiplyPartsApart(graph);
   graph::dropUnused(graph);
   graph::absorbMoves(graph, isMatrixProduct);
+  divideAfterProducts(graph);
   graph::fuseBetweenBytes(graph, sumOfBytes);
   // Longer ones seldom find units.
   graph::fuseElementwise(graph, static_cast<size_t>(machine.alus) / 2);

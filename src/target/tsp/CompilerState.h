@@ -365,6 +365,8 @@ private:
   // CompileSums.cpp
   // A body whose result is a term of a sum, as one that cuts it into two of f16.
   static BlockExpression halvesOf(BlockExpression body, int64_t shift);
+  llvm::Expected<RegionPointer> cutTerms(BlockExpression body, const std::vector<Operand> &operands, int64_t shift,
+                                         int64_t rows, int64_t columns);
   llvm::Expected<std::vector<WeightBlocks>> equalTile(double weight, int64_t height, unsigned hemisphere);
   graph::ValueId followSum(const graph::Kernel &kernel, TapProduct &product,
                            std::vector<const graph::Kernel *> &followers);
