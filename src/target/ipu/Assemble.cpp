@@ -258,8 +258,8 @@ private:
     made.joins = word == "join";
     made.rows = 1;
     for (auto [name, into] : {std::pair("from", &made.source), std::pair("at", &made.sourceAddress),
-                              std::pair("into", &made.destinationAddress),
-                              std::pair("bytes", &made.bytes), std::pair("rows", &made.rows)}) {
+                              std::pair("into", &made.destinationAddress), std::pair("bytes", &made.bytes),
+                              std::pair("rows", &made.rows)}) {
       int64_t number = 0;
       auto given = values.find(name);
       if (given == values.end() && into == &made.rows)

@@ -188,10 +188,16 @@ llvm::Expected<Code> Code::decode(llvm::ArrayRef<std::byte> payload) {
         return invalid(shared);
       if (exchange->transfers())
         for (const fbs::Transfer *each : *exchange->transfers())
-          to.transfers.push_back({each->source(),
-                                  {each->destinations().first(), each->destinations().count(), each->destinations().step()},
-                                  each->source_address(), each->destination_address(), each->rows(), each->bytes(), each->source_stride(),
-                                  each->destination_stride(), each->joins()});
+          to.transfers.push_back(
+              {each->source(),
+               {each->destinations().first(), each->destinations().count(), each->destinations().step()},
+               each->source_address(),
+               each->destination_address(),
+               each->rows(),
+               each->bytes(),
+               each->source_stride(),
+               each->destination_stride(),
+               each->joins()});
     }
   if (root->entries())
     for (const fbs::Entry *entry : *root->entries()) {
@@ -289,8 +295,8 @@ private:
     for (const Transfer &each : exchange.transfers)
       transfers.emplace_back(each.source,
                              fbs::TileRange(each.destinations.first, each.destinations.count, each.destinations.step),
-                             each.sourceAddress, each.destinationAddress, each.rows,
-                             each.bytes, each.sourceStride, each.destinationStride, each.joins);
+                             each.sourceAddress, each.destinationAddress, each.rows, each.bytes, each.sourceStride,
+                             each.destinationStride, each.joins);
     return fbs::CreateExchange(builder, name, builder.CreateVectorOfStructs(transfers));
   }
   flatbuffers::Offset<fbs::Entry> add(const std::vector<Step> &steps) {

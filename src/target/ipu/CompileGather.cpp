@@ -67,8 +67,14 @@ void CompilerState::pickRows(const graph::Kernel &kernel) {
   for (int64_t r = 0; r < rowParts; ++r)
     for (int64_t c = 0; c < columnParts; ++c)
       set.add(Codelet::MultiSlice, firstTile() + static_cast<uint32_t>(r * columnParts + c),
-              {{width}, {columnBlock}, {rowBlock}, {r * rowBlock}, {count}, {addressIn(tableBuffer, 0)},
-               {addressIn(indexBuffer, 0)}, {addressIn(out, 0)}});
+              {{width},
+               {columnBlock},
+               {rowBlock},
+               {r * rowBlock},
+               {count},
+               {addressIn(tableBuffer, 0)},
+               {addressIn(indexBuffer, 0)},
+               {addressIn(out, 0)}});
   set.execute("pick rows");
 
   // All but one of the parts are zeros, which change nothing of the sum but the sign of a zero.

@@ -603,8 +603,9 @@ void CompilerState::product(const Kernel &kernel) {
     task.body.results = {sum};
   } else {
     auto widened = [&](Register value) {
-      return task.body.instructions[value].type == arithmetic ? value
-                                                              : task.body.append(BlockOpcode::Convert, arithmetic, {value});
+      return task.body.instructions[value].type == arithmetic
+                 ? value
+                 : task.body.append(BlockOpcode::Convert, arithmetic, {value});
     };
     if (starts) {
       Register start;

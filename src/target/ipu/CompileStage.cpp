@@ -267,7 +267,8 @@ void CompilerState::bringInto(ValueId id, llvm::ArrayRef<Wanted> wanted, BufferI
       for (const Move &move : first) {
         for (uint32_t tile : move.tiles)
           if (tile == move.source)
-            for (const Walk &walk : walksOf(ipu::meet(move.common, whole), layout.arrangement, move.part, between, *move.box))
+            for (const Walk &walk :
+                 walksOf(ipu::meet(move.common, whole), layout.arrangement, move.part, between, *move.box))
               copies.copy(tile, width, home.buffer, walk.from * width, staging, walk.to * width, walk);
         sendToOthers(move, staging);
       }
@@ -288,8 +289,8 @@ void CompilerState::bringInto(ValueId id, llvm::ArrayRef<Wanted> wanted, BufferI
   }
 }
 
-void CompilerState::addSending(uint32_t source, llvm::ArrayRef<TileRange> destinations, BufferId from,
-                               BufferId to, int64_t width, const Walk &walk) {
+void CompilerState::addSending(uint32_t source, llvm::ArrayRef<TileRange> destinations, BufferId from, BufferId to,
+                               int64_t width, const Walk &walk) {
   // The two innermost levels are one transfer; one for every point of the others.
   Sending sending{source, {}, from, to, 0, 0, 1, static_cast<uint32_t>(walk.run * width), 0, 0, false};
   llvm::ArrayRef<Walk::Loop> outer = walk.loops;
@@ -325,7 +326,8 @@ void CompilerState::flush() {
   if (!pending.empty()) {
     // What several tiles take from one send stands together.
     auto key = [](const Sending &s) {
-      return std::tuple(s.source, s.from, s.fromOffset, s.rows, s.bytes, s.fromStride, s.destinations.first, s.toOffset);
+      return std::tuple(s.source, s.from, s.fromOffset, s.rows, s.bytes, s.fromStride, s.destinations.first,
+                        s.toOffset);
     };
     llvm::sort(pending, [&](const Sending &a, const Sending &b) { return key(a) < key(b); });
     for (size_t i = 1; i < pending.size(); ++i) {

@@ -84,9 +84,8 @@ void CompilerState::enter(size_t kernel) {
 }
 
 BufferId CompilerState::buffer(int64_t bytes, uint32_t firstTile, uint32_t lastTile, std::string name) {
-  buffers.push_back(
-      {roundUp(std::max<int64_t>(bytes, 1), bufferAlignment), firstTile, lastTile, -1, -1, false, current,
-       std::move(name), -1});
+  buffers.push_back({roundUp(std::max<int64_t>(bytes, 1), bufferAlignment), firstTile, lastTile, -1, -1, false, current,
+                     std::move(name), -1});
   return static_cast<BufferId>(buffers.size() - 1);
 }
 
@@ -173,7 +172,10 @@ void VertexSet::fill(uint32_t tile, BufferId buffer, int64_t offset, int64_t byt
   int64_t each = roundUp(ceilDivide(count, parts), bufferAlignment);
   for (int64_t at = 0; at < count; at += each)
     add(Codelet::Fill, tile,
-        {{bytes}, {static_cast<int64_t>(value)}, {std::min(each, count - at)}, {addressIn(buffer, offset + at * bytes)}});
+        {{bytes},
+         {static_cast<int64_t>(value)},
+         {std::min(each, count - at)},
+         {addressIn(buffer, offset + at * bytes)}});
 }
 
 void VertexSet::copy(uint32_t tile, int64_t width, BufferId from, int64_t fromOffset, BufferId to, int64_t toOffset,

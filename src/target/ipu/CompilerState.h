@@ -230,8 +230,8 @@ private:
   std::vector<Buffer> buffers;
   std::vector<std::vector<Sending>> sendings; // by exchange
   std::vector<Step> steps;
-  size_t current = 0;             // kernel
-  std::vector<size_t> kernelOf;   // by step
+  size_t current = 0;           // kernel
+  std::vector<size_t> kernelOf; // by step
   std::map<std::string, uint32_t> expressions;
   std::deque<Arrangement> arrangements; // that operands refer to
   uint32_t node = noNode;

@@ -227,6 +227,10 @@ int64_t CycleModel::copy(int64_t bytes) const {
   return k(copying, 0) + static_cast<int64_t>(std::ceil(static_cast<double>(bytes) / copyBytesPerCycle));
 }
 
+int64_t CycleModel::dotProduct(int64_t count) const {
+  return k(dotProducts, 0) + ceilDivide(count, k(dotProducts, 1));
+}
+
 int64_t CycleModel::zeroPartials(ElementType type, int64_t elements, int64_t groups) const {
   return workerCount * groups * (ceilDivide(ceilDivide(elements, workerCount), vector(type)) + k(zeroing, 0));
 }

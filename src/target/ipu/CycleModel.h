@@ -67,7 +67,8 @@ public:
   int64_t reduceContiguous(ElementType type, int64_t outputs, int64_t partials) const;
   int64_t outerProduct(ElementType type, int64_t width, int64_t groups, int64_t channels) const;
 
-  int64_t copy(int64_t bytes) const; // local, of six workers
+  int64_t dotProduct(int64_t count) const; // worker cycles
+  int64_t copy(int64_t bytes) const;       // local, of six workers
   int64_t zeroPartials(ElementType type, int64_t elements, int64_t groups) const;
   // A += k B.
   int64_t scaledAdd(ElementType type, int64_t count, bool differentElements) const;

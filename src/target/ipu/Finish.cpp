@@ -216,10 +216,9 @@ void CompilerState::measure(Compiled &compiled) const {
   for (const KernelNeeds &each : compiled.needs)
     compiled.constantBytes += each.constantBytes;
   Steps times(code, 0, machine, cycles, program.chips);
-  llvm::cantFail(times.run([](const Step &) { return llvm::Error::success(); },
-                           [&](const StepTime &time) {
-                             compiled.needs[kernelOf[time.step]].cycles += time.end - time.begin;
-                           }));
+  llvm::cantFail(
+      times.run([](const Step &) { return llvm::Error::success(); },
+                [&](const StepTime &time) { compiled.needs[kernelOf[time.step]].cycles += time.end - time.begin; }));
   // Of each kernel alone: its vertices and transfers on their busiest tile.
   std::vector<std::map<uint32_t, int64_t>> bytes(compiled.needs.size());
   for (auto [i, step] : llvm::enumerate(code.entries[0])) {

@@ -61,11 +61,10 @@ public:
     if (!architecture)
       return architecture.takeError();
     if (options.chips > 0 && !llvm::is_contained(architecture->ipuCounts, options.chips))
-      return unsupportedError("a program for " + machine.name() + " cannot have " + llvm::Twine(options.chips) +
-                                  " IPUs",
-                              {}, "--chips may be " + llvm::join(llvm::map_range(architecture->ipuCounts, [](int64_t n) {
-                                                                   return std::to_string(n);
-                                                                 }), ", "));
+      return unsupportedError(
+          "a program for " + machine.name() + " cannot have " + llvm::Twine(options.chips) + " IPUs", {},
+          "--chips may be " +
+              llvm::join(llvm::map_range(architecture->ipuCounts, [](int64_t n) { return std::to_string(n); }), ", "));
     auto precision = precisionOf(options.precision);
     if (!precision)
       return precision.takeError();

@@ -65,7 +65,8 @@ private:
     if (word.written < 0 || changes.size() < 2)
       return;
     changes[static_cast<size_t>(word.written)] += wordBytes;
-    changes[static_cast<size_t>(std::min<int64_t>(word.read + 1, static_cast<int64_t>(changes.size()) - 1))] -= wordBytes;
+    changes[static_cast<size_t>(std::min<int64_t>(word.read + 1, static_cast<int64_t>(changes.size()) - 1))] -=
+        wordBytes;
   }
 
   std::vector<Word> words;
@@ -130,9 +131,8 @@ Liveness livenessOf(uint32_t tile, const program::Program &program, const Code &
   }
   for (const Placement &placement : code.placements)
     if (llvm::is_contained(ports.outputs, placement.variable))
-      forEachHere(placement, [&](int64_t begin, int64_t end) {
-        words.read(begin, end, static_cast<int64_t>(steps.size()) - 1);
-      });
+      forEachHere(placement,
+                  [&](int64_t begin, int64_t end) { words.read(begin, end, static_cast<int64_t>(steps.size()) - 1); });
   Liveness result = words.finish();
   result.tile = tile;
   return result;

@@ -10,8 +10,9 @@ namespace quadrille::ipu {
 
 struct Liveness {
   uint32_t tile = 0;
-  int64_t alwaysLive = 0;          // bytes that hold weights, states or nothing that any step writes
-  std::vector<int64_t> temporary; // by step: other bytes that have been written, and that a later step or the host reads
+  int64_t alwaysLive = 0; // bytes that hold weights, states or nothing that any step writes
+  std::vector<int64_t>
+      temporary; // by step: other bytes that have been written, and that a later step or the host reads
   // The step with most temporary bytes.
   size_t peakStep() const;
 };

@@ -143,7 +143,8 @@ private:
     const Read lhs = kernel.reads[contraction->lhs], rhs = kernel.reads[contraction->rhs];
     auto isLong = [&](unsigned loop) { return kernel.loops[loop].extent > 1; };
     if (!isByte(graph.values[lhs.value].type) || !isByte(graph.values[rhs.value].type) ||
-        (contraction->isConvolution() && llvm::none_of(contraction->k, isLong) && llvm::none_of(contraction->n, isLong)))
+        (contraction->isConvolution() && llvm::none_of(contraction->k, isLong) &&
+         llvm::none_of(contraction->n, isLong)))
       return;
     auto lhsZero = known(kernel, contraction->lhsZeroPoint, contraction->lhsZeroConstant);
     if (lhs.padding && !lhsZero)

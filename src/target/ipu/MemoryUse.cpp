@@ -97,7 +97,8 @@ std::vector<TileUse> usesOf(const program::Program &program, const Code &code, c
         addAccess(tile, {false, address, each.bytes, 1, {each.rows}, {stride}});
       };
       add(each.source, each.sourceAddress, each.sourceStride);
-      forEachTile(each.destinations, [&](uint32_t tile) { add(tile, each.destinationAddress, each.destinationStride); });
+      forEachTile(each.destinations,
+                  [&](uint32_t tile) { add(tile, each.destinationAddress, each.destinationStride); });
     }
   }
   for (const Placement &placement : code.placements)

@@ -48,8 +48,8 @@ private:
   std::vector<int64_t> chargedUntil;                    // by IPU
   std::map<timeline::KernelId, std::array<int64_t, causeCount>> charged;
   std::vector<std::array<int64_t, causeCount>> byIpu;
-  std::vector<Total> totals; // by step
-  std::vector<int64_t> begins; // by step: when it was executed first
+  std::vector<Total> totals;                       // by step
+  std::vector<int64_t> begins;                     // by step: when it was executed first
   std::map<timeline::KernelId, double> peakCycles; // that a kernel's multiplications take at one IPU's peak
 };
 

@@ -96,20 +96,19 @@ llvm::Error tooLarge(const Compiled &compiled, const graph::KernelGraph &graph, 
   std::string remedy = "a smaller batch or a shorter sequence needs less; one kernel alone is too large for an IPU";
   for (int64_t count = 1; count <= mostIpus; count *= 2)
     if (stages.assign(count)) {
-      remedy = "about " + std::to_string(count) +
-               " IPUs would do, this machine's programs have at most " + std::to_string(machine.ipuCounts.back()) +
-               "; a smaller batch or a shorter sequence needs less";
+      remedy = "about " + std::to_string(count) + " IPUs would do, this machine's programs have at most " +
+               std::to_string(machine.ipuCounts.back()) + "; a smaller batch or a shorter sequence needs less";
       break;
     }
   return target::doesNotFitError(
       "it does not fit " + (ipus == 1 ? std::string("one IPU") : std::to_string(ipus) + " IPUs") +
           ": if it ran on one, the fullest tile would need " + llvm::Twine(compiled.constantBytes) +
           " bytes that are always live (weights and constants), " +
-          llvm::Twine(compiled.dataBytes - compiled.constantBytes) + " for values and " + llvm::Twine(compiled.codeBytes) +
-          " for code; a tile has " + llvm::Twine(machine.memoryBytes - machine.tailBytes) + ", of which " +
-          llvm::Twine(machine.executableBytes) + " can hold code. The largest array is " + compiled.largest + " (" +
-          llvm::Twine(compiled.largestBytes) + " bytes), the nodes with most always live bytes are " +
-          largestNodes(compiled, graph),
+          llvm::Twine(compiled.dataBytes - compiled.constantBytes) + " for values and " +
+          llvm::Twine(compiled.codeBytes) + " for code; a tile has " +
+          llvm::Twine(machine.memoryBytes - machine.tailBytes) + ", of which " + llvm::Twine(machine.executableBytes) +
+          " can hold code. The largest array is " + compiled.largest + " (" + llvm::Twine(compiled.largestBytes) +
+          " bytes), the nodes with most always live bytes are " + largestNodes(compiled, graph),
       {}, remedy);
 }
 

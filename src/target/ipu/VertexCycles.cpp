@@ -184,6 +184,8 @@ int64_t cyclesOf(const Vertex &vertex, llvm::ArrayRef<BlockExpression> expressio
     return cycles.copy(number("bytes") * productOf(valuesOf(vertex, "extents")));
   case Codelet::Fill:
     return cycles.fill(number("bytes"), number("count"));
+  case Codelet::DotProduct:
+    return cycles.dotProduct(number("count"));
   case Codelet::MultiSlice: {
     // Rows are copied in words, whatever their elements.
     constexpr int64_t wordBytes = 4;

@@ -201,6 +201,27 @@ private:
   int64_t row, rows, first, count, in, indices, out;
 };
 
+class DotProductFunction final : public VertexFunction {
+public:
+  explicit DotProductFunction(const Vertex &vertex)
+      : type(typeOf(vertex, "type")), count(valueOf(vertex, "count")), a(valueOf(vertex, "a")), b(valueOf(vertex, "b")),
+        out(valueOf(vertex, "out")) {}
+
+  void execute(std::byte *memory) const override {
+    std::vector<float> left(static_cast<size_t>(count)), right(left.size());
+    widenToF32(type, memory + a, left.data(), left.size());
+    widenToF32(type, memory + b, right.data(), right.size());
+    float sum = 0;
+    for (auto [x, y] : llvm::zip_equal(left, right))
+      sum += x * y;
+    std::memcpy(memory + out, &sum, sizeof(sum));
+  }
+
+private:
+  ElementType type;
+  int64_t count, a, b, out;
+};
+
 // Sums over blocks of input channels and kernel positions, one after the other.
 class ConvolutionFunction final : public VertexFunction {
 public:
@@ -316,6 +337,8 @@ std::unique_ptr<VertexFunction> VertexFunction::make(const Vertex &vertex,
     return std::make_unique<CopyFunction>(vertex);
   case Codelet::Fill:
     return std::make_unique<FillFunction>(vertex);
+  case Codelet::DotProduct:
+    return std::make_unique<DotProductFunction>(vertex);
   case Codelet::MultiSlice:
     return std::make_unique<MultiSliceFunction>(vertex);
   case Codelet::ConvPartial1x1Out:

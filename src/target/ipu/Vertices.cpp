@@ -140,9 +140,12 @@ std::string lengthProblem(const Vertex &vertex, llvm::ArrayRef<BlockExpression> 
   }
   case Codelet::MultiSlice: {
     auto number = [&](llvm::StringRef name) { return valueOf(vertex, name); };
-    return first({pointsOf({number("bytes"), number("elements"), number("rows")}) ? "" : "the rows have too many elements",
-                  pointsOf({number("bytes"), number("elements"), number("count")}) ? "" : "too many rows are picked"});
+    return first(
+        {pointsOf({number("bytes"), number("elements"), number("rows")}) ? "" : "the rows have too many elements",
+         pointsOf({number("bytes"), number("elements"), number("count")}) ? "" : "too many rows are picked"});
   }
+  case Codelet::DotProduct:
+    return isFloat(typeOf(vertex, "type")) ? "" : "type: products are of floats";
   case Codelet::Fill:
   case Codelet::ConvPartial1x1Out:
     return "";
@@ -238,6 +241,14 @@ std::vector<Access> accessesOf(const Vertex &vertex, llvm::ArrayRef<BlockExpress
   case Codelet::Fill:
     result.push_back(dense(true, number("out"), number("bytes") * number("count"), number("bytes")));
     return result;
+  case Codelet::DotProduct: {
+    auto width = static_cast<int64_t>(byteWidth(typeOf(vertex, "type")));
+    auto sum = static_cast<int64_t>(byteWidth(ElementType::f32));
+    for (const char *operand : {"a", "b"})
+      result.push_back(dense(false, number(operand), number("count") * width, width));
+    result.push_back(dense(true, number("out"), sum, sum));
+    return result;
+  }
   case Codelet::MultiSlice: {
     int64_t row = number("bytes") * number("elements");
     constexpr int64_t indexBytes = 4;
@@ -273,9 +284,12 @@ VertexWork workOf(const Vertex &vertex, llvm::ArrayRef<BlockExpression> expressi
   auto points = [&](llvm::StringRef name) { return static_cast<double>(*pointsOf(valuesOf(vertex, name))); };
   switch (vertex.kind()) {
   case Codelet::Map:
-    return {0, points("extents") * expressions[static_cast<size_t>(valueOf(vertex, "expression"))].operationsPerElement()};
+    return {0,
+            points("extents") * expressions[static_cast<size_t>(valueOf(vertex, "expression"))].operationsPerElement()};
   case Codelet::Reduce:
     return {0, points("extents") * points("reduced")};
+  case Codelet::DotProduct:
+    return {0, 2 * number("count")};
   case Codelet::Copy:
   case Codelet::Fill:
   case Codelet::MultiSlice:
