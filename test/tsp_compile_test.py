@@ -72,6 +72,18 @@ def test_what_few_lanes_give_reaches_all(tmp_path, machine):
 
 
 # The numerator waits for its own denominator: units pass it on, more than one chain has on some machines.
+def test_tiles_follow_each_other(tmp_path):
+    """Half of 768 rows for each of the card's two units of f16, through 20 tiles of 160 rows: 7,680 cycles. Between two
+    tiles are a few cycles; before the first and behind the last about 150, and the one unit writes its 384 sums behind
+    the other. Were a tile installed only when all products of the one before it are added, it would be 300 more."""
+    x = np.random.default_rng(1).integers(-4, 4, (768, 3200)).astype(np.float16)
+    w = np.random.default_rng(2).integers(-4, 4, (3200, 320)).astype(np.float16)
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"])]
+    y, cycles = run(tmp_path, "groqcard", nodes, x, (768, 320), [("w", w)])
+    np.testing.assert_array_equal(y, (x.astype(np.float32) @ w.astype(np.float32)).astype(np.float16))
+    assert cycles < 20 * (384 + 5) + 150 + 384
+
+
 @pytest.mark.parametrize("machine", ["unit-tsp", "groqcard"])
 def test_a_value_needed_twice_at_different_times(tmp_path, machine):
     x = np.random.default_rng(3).uniform(-4, 4, (3, 40)).astype(np.float32)

@@ -129,10 +129,11 @@ void CompilerState::load(MatrixUnit unit, llvm::ArrayRef<WeightBlocks> tiles, si
   PlaneState &state = planes[{unit.hemisphere, index}];
   Group group;
   group.from = state.loadable;
-  group.steps.push_back({{UnitKind::Matrix, static_cast<uint8_t>(unit.hemisphere), static_cast<uint16_t>(index), 0},
-                         instructionOf(Opcode::LoadWeights, 0, 0, 0, blocks > 1 ? lines : 0),
-                         0,
-                         blocks});
+  group.steps.push_back(
+      {{UnitKind::Matrix, static_cast<uint8_t>(unit.hemisphere), static_cast<uint16_t>(index), loadPort},
+       instructionOf(Opcode::LoadWeights, 0, 0, 0, blocks > 1 ? lines : 0),
+       0,
+       blocks});
   for (int64_t line = 0; line < lines; ++line)
     read(group, *tile.region, line, 0, {tile.region.get(), 0, tile.first, 1, blocks},
          streamOf(machine.outward(unit.hemisphere), machine.installFirstStream[index] + line),
@@ -153,14 +154,23 @@ void CompilerState::use(MatrixUnit unit, llvm::ArrayRef<WeightBlocks> tiles, Pro
     // Lanes beyond the rows hold anything, also NaN: they take no part.
     Instruction instruction = instructionOf(Opcode::InstallWeights, static_cast<uint8_t>(type), 0, tile.rows);
     instruction.word[2] = static_cast<int32_t>(lane);
-    Group one;
-    one.steps = {{{UnitKind::Matrix, static_cast<uint8_t>(unit.hemisphere), static_cast<uint16_t>(index), 1},
-                  instruction,
-                  0,
-                  1}};
-    state.installed =
-        timetable.earliest(one.steps, std::max({state.loaded, last + 1 - machine.install, state.installed}));
-    place(one, state.installed);
+    // The queue of the sums is busy until the last products have been added: that of the loads, which are done, is free
+    // earlier.
+    int64_t from = std::max({state.loaded, last + 1 - machine.install, state.installed});
+    Group chosen;
+    for (uint8_t port : {sumPort, loadPort}) {
+      Group one;
+      one.steps = {{{UnitKind::Matrix, static_cast<uint8_t>(unit.hemisphere), static_cast<uint16_t>(index), port},
+                    instruction,
+                    0,
+                    1}};
+      int64_t start = timetable.earliest(one.steps, from);
+      if (port == sumPort || start < state.installed) {
+        state.installed = start;
+        chosen = std::move(one);
+      }
+    }
+    place(chosen, state.installed);
     // One install may be under way for each further set of weights that a plane holds.
     state.loadable = std::max(state.loadable, state.installed + machine.install + 1);
   }
@@ -191,11 +201,13 @@ void CompilerState::multiply(MatrixUnit unit, const ProductRun &run) {
     read(group, *run.from, run.fromPiece, run.fromByte, {run.from, 0, run.fromRow, run.fromStep, run.count},
          streamOf(out, stream), machine.matrixInputCoordinate(), 0);
     group.steps.push_back(
-        {plane(2), instructionOf(Opcode::Activate, static_cast<uint8_t>(ProductType::U8), streamOf(out, stream).byte()),
-         0, run.count});
+        {plane(activationPort),
+         instructionOf(Opcode::Activate, static_cast<uint8_t>(ProductType::U8), streamOf(out, stream).byte()), 0,
+         run.count});
     bool sums = mode != AccumulateMode::Pass;
     group.steps.push_back(
-        {plane(1), instructionOf(Opcode::Accumulate, run.mode, 0, sums ? run.sum : 0, sums && run.count > 1 ? 1 : 0),
+        {plane(sumPort),
+         instructionOf(Opcode::Accumulate, run.mode, 0, sums ? run.sum : 0, sums && run.count > 1 ? 1 : 0),
          machine.multiply, run.count});
     if (emits)
       write(group, *run.to, run.toPiece, run.toByte, {run.to, 0, run.toRow, 1, run.count},

@@ -562,7 +562,7 @@ llvm::Error CompilerState::streamPass(const TapProduct &product, MatrixUnit unit
             read(group, *run.region, run.region->pieces == 1 ? 0 : pass.piece, byte, run, streamOf(out, stream + byte),
                  machine.matrixInputCoordinate(), 0);
         group.steps.push_back(
-            {plane(2),
+            {plane(activationPort),
              instructionOf(Opcode::Activate, static_cast<uint8_t>(product.lhsType), streamOf(out, stream).byte()), 0,
              count});
         for (const SumRun &run : sumRuns) {
@@ -572,7 +572,7 @@ llvm::Error CompilerState::streamPass(const TapProduct &product, MatrixUnit unit
           // A sum is begun before it goes on.
           if (run.begun)
             group.from = std::max(group.from, states.front()->lastActivation + 1);
-          group.steps.push_back({plane(1),
+          group.steps.push_back({plane(sumPort),
                                  instructionOf(Opcode::Accumulate, static_cast<uint8_t>(mode), 0, single ? 0 : run.sum,
                                                !single && run.count > 1 ? 1 : 0),
                                  machine.multiply + run.offset, run.count});

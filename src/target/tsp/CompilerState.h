@@ -490,6 +490,8 @@ private:
   llvm::Error finishProduct(const graph::Kernel &kernel, llvm::ArrayRef<unsigned> batch,
                             llvm::ArrayRef<unsigned> rowLoops, llvm::ArrayRef<unsigned> columnLoops, RegionPointer sums,
                             const graph::Value &value);
+  // Which of a plane's queues dispatches what; installs any that is free.
+  static constexpr uint8_t loadPort = 0, sumPort = 1, activationPort = 2;
   // Installs a tile; `tiles` of it are loaded, one plane of bytes after the other. `lane`: of the first row.
   void install(MatrixUnit unit, llvm::ArrayRef<WeightBlocks> tiles, ProductType type, int64_t lane = 0);
   // The two parts of it: plane `number` of the unit loads its tile; all of them begin to use theirs.
