@@ -12,7 +12,8 @@ namespace quadrille::tsp {
 
 using graph::Kernel;
 
-llvm::Expected<RegionPointer> CompilerState::unpackRows(const RegionPointer &packed, int64_t rows, int64_t superlanes) {
+llvm::Expected<RegionPointer> CompilerState::unpackRows(const RegionPointer &packed, int64_t rows, int64_t superlanes,
+                                                        llvm::ArrayRef<const Region *> apart) {
   int64_t lanes = machine.lanes, bytes = packed->bytes();
   if (!laneChoices) {
     Tensor choices = Tensor::uninitialized(ElementType::u8, {lanes, machine.vectorBytes()});
@@ -32,7 +33,11 @@ llvm::Expected<RegionPointer> CompilerState::unpackRows(const RegionPointer &pac
   }
   Region shape = Region::of(packed->type, rows, 1, machine.vectorBytes());
   shape.uniformLanes = superlanes * lanes;
-  auto to = allocate(shape, {source.get(), laneChoices.get()});
+  std::vector<const Region *> wished(apart.begin(), apart.end());
+  wished.insert(wished.end(), {source.get(), laneChoices.get()});
+  llvm::Expected<RegionPointer> to = rows <= machine.words ? placement.allocate(shape, wished) : nullptr;
+  if (!*to)
+    to = allocate(shape, {source.get(), laneChoices.get()});
   if (!to)
     return to.takeError();
   constexpr int64_t runs = 4;
@@ -86,7 +91,7 @@ llvm::Expected<RegionPointer> CompilerState::rowwiseOf(graph::ValueId id, int64_
     if (columns > known.superlanes * machine.lanes)
       if (llvm::Error error = widen(known))
         return std::move(error);
-    auto unpacked = unpackRows(known.packed, rows, known.superlanes);
+    auto unpacked = unpackRows(known.packed, rows, known.superlanes, companionsOf(id));
     if (unpacked)
       known.rowwise = *unpacked;
     return unpacked;

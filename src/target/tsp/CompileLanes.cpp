@@ -245,21 +245,22 @@ RegionPointer CompilerState::pieceOf(const RegionPointer &whole, int64_t piece) 
   return made;
 }
 
-RegionPointer CompilerState::segmentOf(const RegionPointer &whole, int64_t segment) {
+RegionPointer CompilerState::segmentsOf(const RegionPointer &whole, int64_t first, int64_t count) {
   Region part = *whole;
   part.copies.clear();
-  int64_t first = segment * whole->rowsOfSegment(), slices = (whole->spread ? whole->pieces : 1) * whole->bytes();
   if (whole->segmentRows) {
-    part.slices.assign(whole->slices.begin() + segment * slices, whole->slices.begin() + (segment + 1) * slices);
-    part.rows = std::min(whole->segmentRows, whole->rows - first);
-    part.segmentRows = 0;
+    int64_t row = first * whole->segmentRows, slices = (whole->spread ? whole->pieces : 1) * whole->bytes();
+    part.slices.assign(whole->slices.begin() + first * slices, whole->slices.begin() + (first + count) * slices);
+    part.rows = std::min(count * whole->segmentRows, whole->rows - row);
+    if (count == 1)
+      part.segmentRows = 0;
     if (!part.rowReady.empty())
-      part.rowReady.assign(whole->rowReady.begin() + first, whole->rowReady.begin() + first + part.rows);
+      part.rowReady.assign(whole->rowReady.begin() + row, whole->rowReady.begin() + row + part.rows);
   }
   part.hemisphere = part.slices[0].hemisphere;
   RegionPointer made = partOf(whole, std::move(part));
   for (const RegionPointer &copy : whole->copies)
-    made->copies.push_back(segmentOf(copy, segment));
+    made->copies.push_back(segmentsOf(copy, first, count));
   return made;
 }
 

@@ -594,6 +594,8 @@ CompilerState::streamStage(BlockExpression body, std::vector<Operand> kept, int6
     bytes += static_cast<int64_t>(byteWidth(body.instructions[result].type));
   if (parts == 1 && segments && rows >= shortPass && rows <= longPass && 2 * bytes <= machine.slices / 4)
     parts = 2;
+  if (joined)
+    parts = rows % 2 == 0 ? std::min<int64_t>(parts, 2) : 1;
   int64_t segmentRows = parts > 1 ? (rows + parts - 1) / parts : 0;
   // Of bytes each plane reads a copy of its own, unless several planes find their part in segments.
   if (parts == 1 && copies > 0 && rows >= fewRows && segments && columns <= widest &&
@@ -612,20 +614,29 @@ CompilerState::streamStage(BlockExpression body, std::vector<Operand> kept, int6
     if (joined) {
       auto count = static_cast<int64_t>(body.results.size());
       Region shape = Region::of(body.instructions[body.results[0]].type, count * rows, columns, widest);
-      shape.segmentRows = rows;
+      shape.segmentRows = segmentRows ? segmentRows : rows;
       auto region = allocate(shape, clear, side);
+      if (!region && segmentRows) {
+        llvm::consumeError(region.takeError());
+        noRoom.reset();
+        segmentRows = 0;
+        shape.segmentRows = rows;
+        region = allocate(shape, clear, side);
+      }
       if (!region) {
         reason = report(region.takeError()).message;
         noRoom.reset();
         return llvm::Error::success();
       }
-      addCopies(*region, clear, copies);
+      if (!segmentRows) // whoever reads different rows finds them in different slices
+        addCopies(*region, clear, copies);
       *joined = *region;
       for (const RegionPointer &copy : (*region)->copies)
         clear.push_back(copy.get());
       clear.push_back(region->get());
-      for (int64_t segment = 0; segment < count; ++segment)
-        results.push_back(segmentOf(*region, segment));
+      int64_t each = rows / shape.segmentRows;
+      for (int64_t number = 0; number < count; ++number)
+        results.push_back(segmentsOf(*region, number * each, each));
     }
     for (Register result : joined ? llvm::ArrayRef<Register>() : llvm::ArrayRef(body.results)) {
       Region shape = Region::of(body.instructions[result].type, rows, columns, widest);

@@ -159,7 +159,7 @@ llvm::Expected<std::vector<CompilerState::TablePart>> CompilerState::tableParts(
   std::vector<TablePart> parts;
   auto addSegments = [&](int64_t base, const RegionPointer &whole) {
     for (int64_t segment = 0; segment < whole->segments(); ++segment)
-      parts.push_back({base + segment * whole->rowsOfSegment(), segmentOf(whole, segment), nullptr, nullptr});
+      parts.push_back({base + segment * whole->rowsOfSegment(), segmentsOf(whole, segment, 1), nullptr, nullptr});
   };
   if (regions[table] || data.role != graph::ValueRole::Constant || extent <= most) {
     auto whole = regionOf(table);

@@ -144,7 +144,7 @@ llvm::Expected<RegionPointer> CompilerState::cutTerms(BlockExpression body, cons
   // Twice for planes that read them at the same time, if there is room.
   RegionPointer both;
   for (int64_t copies : {1, 0}) {
-    auto parts = streamStage(halves, given, rows, columns, copies, /*segments=*/false, {}, &both);
+    auto parts = streamStage(halves, given, rows, columns, copies, /*segments=*/true, {}, &both);
     if (!parts)
       return parts.takeError();
     if (!parts->empty())

@@ -255,8 +255,8 @@ private:
                                                     bool segments = false,
                                                     std::optional<graph::ValueId> value = std::nullopt);
   // The same for an expression that is one chain; `apart`: what the results do not share slices with, if there is room;
-  // `joined`: its results, of one type, are parts of one region, a
-  // segment for each; nothing, without room for them.
+  // `joined`: its results, of one type, are parts of one region,
+  // segments of their own; nothing, without room for them.
   llvm::Expected<std::vector<RegionPointer>> streamStage(BlockExpression body, std::vector<Operand> kept, int64_t rows,
                                                          int64_t columns, int64_t copies, bool segments,
                                                          llvm::ArrayRef<const Region *> apart,
@@ -352,7 +352,7 @@ private:
   // Memory of a region as another one, which keeps it.
   static RegionPointer partOf(const RegionPointer &whole, Region part);
   static RegionPointer pieceOf(const RegionPointer &whole, int64_t piece);
-  static RegionPointer segmentOf(const RegionPointer &whole, int64_t segment);
+  static RegionPointer segmentsOf(const RegionPointer &whole, int64_t first, int64_t count);
   // What the expression gives for each of several pieces, combined: vectors whose lanes are to be combined.
   llvm::Expected<std::vector<RegionPointer>> combinePieces(const graph::Kernel &kernel, BlockExpression body,
                                                            std::vector<Operand> operands, int64_t rows,
@@ -376,8 +376,9 @@ private:
                                     const std::vector<Operand> &operands, int64_t rows, int64_t columns);
 
   // CompileForms.cpp
-  // Elements of the packed form in rows of their own.
-  llvm::Expected<RegionPointer> unpackRows(const RegionPointer &packed, int64_t rows, int64_t superlanes);
+  // Elements of the packed form in rows of their own, in other slices than `apart`, if there is room.
+  llvm::Expected<RegionPointer> unpackRows(const RegionPointer &packed, int64_t rows, int64_t superlanes,
+                                           llvm::ArrayRef<const Region *> apart);
   llvm::Error widen(LaneForms &known); // the packed form, to all superlanes
   // What is gathered from a piece, of one segment, to a piece.
   struct GatheredRows {
