@@ -172,11 +172,19 @@ llvm::Expected<std::vector<CompilerState::TablePart>> CompilerState::tableParts(
     int64_t rows = std::min(most, extent - base);
     size_t width = byteWidth(data.type) * static_cast<size_t>(columns);
     Tensor part;
-    if (data.data.valid())
-      part =
-          Tensor::borrow(data.type, {rows, columns},
-                         data.data.bytes().slice(static_cast<size_t>(base) * width, static_cast<size_t>(rows) * width),
-                         std::make_shared<Tensor>(data.data));
+    llvm::ArrayRef<std::byte> bytes;
+    if (data.data.valid()) {
+      bytes = data.data.bytes().slice(static_cast<size_t>(base) * width, static_cast<size_t>(rows) * width);
+      part = Tensor::borrow(data.type, {rows, columns}, bytes, std::make_shared<Tensor>(data.data));
+    }
+    // The last part is as long as the others, where that saves numbers of its own for it.
+    if (rows < most && llvm::isPowerOf2_64(static_cast<uint64_t>(most))) {
+      if (part.valid()) {
+        part = Tensor::zeros(data.type, {most, columns});
+        std::memcpy(part.mutableBytes(), bytes.data(), bytes.size());
+      }
+      rows = most;
+    }
     // Those that are gathered from at the same time lie in slices of their own, where there is room.
     std::vector<const Region *> others = {&indices}, clear = others;
     size_t together = machine.hemispheres * gatheredTogether(data.type);
