@@ -507,6 +507,19 @@ def test_products_of_a_softmax(tmp_path, machine, cleaned):
     np.testing.assert_allclose(y, right, rtol=2e-3, atol=2e-3)
 
 
+# Heads that become one dimension before a product: it sums over heads and what each of them has.
+@pytest.mark.parametrize("machine", ["unit-tsp", "groqcard"])
+@pytest.mark.parametrize("heads", [(4, 32), (3, 2, 20)])
+def test_product_of_merged_heads(tmp_path, machine, heads):
+    random = np.random.default_rng(13)
+    x = random.integers(-4, 5, (2, 24, *heads)).astype(np.float32)
+    depth = int(np.prod(heads))
+    w = random.integers(-2, 3, (depth, 40)).astype(np.float32)
+    nodes = [helper.make_node("Reshape", ["x", "merged"], ["m"]), helper.make_node("MatMul", ["m", "w"], ["y"])]
+    y, _ = run(tmp_path, machine, nodes, x, (2, 24, 40), [("w", w), ("merged", np.array([2, 24, depth]))])
+    np.testing.assert_array_equal(y, x.reshape(2, 24, depth) @ w)
+
+
 def test_sorting_against_numpy(tmp_path):
     x = np.random.default_rng(5).integers(-9, 9, (4, 30)).astype(np.float32)
     y, _ = run(tmp_path, "unit-tsp", [helper.make_node("TopK", ["x", "k"], ["y", "places"], axis=1, largest=0)], x, x.shape,

@@ -51,6 +51,7 @@ llvm::Expected<MachineGraph> machineGraph(const KernelGraph &original, const Arc
   graph::dropUnused(graph);
   graph::absorbMoves(graph, isMatrixProduct);
   divideAfterProducts(graph);
+  sumBeforeMerging(graph);
   graph::fuseBetweenBytes(graph, sumOfBytes);
   // Longer ones seldom find units.
   graph::fuseElementwise(graph, static_cast<size_t>(machine.alus) / 2);

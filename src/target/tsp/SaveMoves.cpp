@@ -1,6 +1,7 @@
 #include "target/tsp/SaveMoves.h"
 
 #include "graph/Contraction.h"
+#include "graph/DropUnused.h"
 #include "graph/KernelQueries.h"
 #include "numerics/Convert.h"
 #include "target/tsp/Lower.h"
@@ -8,6 +9,7 @@
 #include "llvm/ADT/STLExtras.h"
 
 #include <cstring>
+#include <map>
 
 namespace quadrille::tsp {
 
@@ -118,6 +120,70 @@ void computeBeforeMoving(KernelGraph &graph) {
       here = earlier;
     }
   }
+}
+
+void sumBeforeMerging(KernelGraph &graph) {
+  Uses uses(graph);
+  for (Kernel &kernel : graph.kernels) {
+    auto contraction = isMatrixProduct(graph, kernel) ? inferContraction(graph, kernel) : std::nullopt;
+    if (!contraction || contraction->isConvolution())
+      continue;
+    const Read lhs = kernel.reads[contraction->lhs];
+    std::optional<size_t> producer = uses.producers[lhs.value];
+    if (!producer || !isReshape(graph.kernels[*producer]) || lhs.padding || uses.readers[lhs.value].size() != 1)
+      continue;
+    ValueId from = graph.kernels[*producer].reads[0].value;
+    const Shape &shape = graph.values[from].shape;
+    auto groups = mergedDimensions(shape, graph.values[lhs.value].shape);
+    if (!groups)
+      continue;
+    // The last dimension is merged from those that are summed up one after the other; others are what they were.
+    const std::vector<size_t> &parts = groups->back();
+    std::optional<unsigned> depth = loopOf(lhs.map.back());
+    if (parts.size() < 2 || !depth || !llvm::is_contained(contraction->k, *depth) ||
+        kernel.loops[*depth].extent != graph.values[lhs.value].shape.back() ||
+        llvm::any_of(llvm::drop_end(*groups), [](const auto &group) { return group.size() > 1; }))
+      continue;
+    Kernel split = kernel;
+    std::map<size_t, unsigned> loops; // by dimension
+    std::vector<std::pair<unsigned, int64_t>> strides;
+    int64_t stride = 1;
+    for (size_t dimension : llvm::reverse(parts)) {
+      unsigned loop = *depth;
+      if (dimension != parts.back()) {
+        loop = static_cast<unsigned>(split.loops.size());
+        split.loops.push_back({shape[dimension], /*reduction=*/true});
+      }
+      split.loops[loop].extent = shape[dimension];
+      loops[dimension] = loop;
+      strides.emplace_back(loop, stride);
+      stride *= shape[dimension];
+    }
+    for (Read &read : split.reads)
+      for (DimensionAccess &access : read.map) {
+        DimensionAccess made{access.offset, {}};
+        for (auto [loop, coefficient] : access.terms)
+          if (loop == *depth)
+            for (auto [part, apart] : strides)
+              made.terms.emplace_back(part, coefficient * apart);
+          else
+            made.terms.emplace_back(loop, coefficient);
+        llvm::sort(made.terms);
+        access = std::move(made);
+      }
+    AccessMap map(shape.size());
+    for (auto [d, group] : llvm::enumerate(*groups))
+      if (d + 1 < groups->size() && !group.empty())
+        map[group[0]] = lhs.map[d];
+    for (auto [dimension, loop] : loops)
+      map[dimension] = {0, {{loop, 1}}};
+    split.reads[contraction->lhs] = {from, map, std::nullopt};
+    if (!isMatrixProduct(graph, split))
+      continue;
+    addNodes(split, graph.kernels[*producer].nodes);
+    kernel = std::move(split);
+  }
+  dropUnused(graph);
 }
 
 void transposeBeforeMerging(KernelGraph &graph) {

@@ -14,6 +14,10 @@ std::optional<std::vector<std::vector<size_t>>> mergedDimensions(llvm::ArrayRef<
 // elements can then compute it too, and what reads them may find them without a move.
 void computeBeforeMoving(graph::KernelGraph &graph);
 
+// A product whose first operand has been put together from neighbouring dimensions, as heads are, sums over each of them
+// instead.
+void sumBeforeMerging(graph::KernelGraph &graph);
+
 // A transposition that alone reads a reshape by which dimensions become one comes before it: what makes the elements
 // can then write them in the order that is wanted, and the reshape behind seldom moves any.
 void transposeBeforeMerging(graph::KernelGraph &graph);
