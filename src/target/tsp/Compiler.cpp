@@ -50,7 +50,10 @@ llvm::Expected<MachineGraph> machineGraph(const KernelGraph &original, const Arc
   multiplyPartsApart(graph);
   graph::dropUnused(graph);
   graph::absorbMoves(graph, isMatrixProduct);
-  divideAfterProducts(graph);
+  // Values that leave little of a chip for others.
+  constexpr int64_t mostOfChip = 12;
+  int64_t mostBytes = machine.dataWords() * machine.vectorBytes() / mostOfChip;
+  divideAfterProducts(graph, mostBytes);
   sumBeforeMerging(graph);
   graph::fuseBetweenBytes(graph, sumOfBytes);
   // Longer ones seldom find units.
@@ -58,9 +61,7 @@ llvm::Expected<MachineGraph> machineGraph(const KernelGraph &original, const Arc
   splitColumns(graph);
   splitInputs(graph);
   poolByProducts(graph, machine.vectorBytes());
-  // Values that leave little of a chip for others.
-  constexpr int64_t mostOfChip = 12;
-  splitChains(graph, machine.dataWords() * machine.vectorBytes() / mostOfChip);
+  splitChains(graph, mostBytes);
   narrowProductOperands(graph);
   result.ends = orientValues(graph);
   result.packings = choosePackings(graph, machine);
