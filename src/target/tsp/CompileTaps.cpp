@@ -249,8 +249,13 @@ llvm::Expected<RegionPointer> CompilerState::streamTaps(TapProduct &product) {
       shape.segmentRows = (rows + segments - 1) / segments;
   if (shape.segmentRows && shape.wordsNeeded() > machine.words)
     shape.segmentRows = 0; // as many as it needs
-  if (product.isOutput)
+  if (product.isOutput) {
     shape.spread = false;
+    // It lies as the host finds it.
+    if (product.value && rows * plan.resultColumns == elementCount(graph.values[*product.value].shape) &&
+        plan.resultColumns == lanesOf(packings[*product.value]))
+      shape.segmentRows = segmentRowsOf(*product.value);
+  }
   std::vector<const Region *> avoid = {product.lhs.get()};
   for (const RegionPointer &copy : product.lhs->copies)
     avoid.push_back(copy.get());
@@ -356,6 +361,11 @@ llvm::Expected<RegionPointer> CompilerState::streamTaps(TapProduct &product) {
     auto of = static_cast<size_t>(place % each * machine.hemispheres + place / each);
     for (int64_t item = number * itemCount / unitCount; item < (number + 1) * itemCount / unitCount; ++item)
       blocks[of].push_back(std::move(items[item]));
+    // Units that have whole pieces of the result would all stream the same rows at the same time, which lie in the same
+    // slices: each begins with others.
+    int64_t perPiece = itemCount / sides;
+    if (plan.batches.size() == 1 && !blocks[of].empty() && static_cast<int64_t>(blocks[of].size()) % perPiece == 0)
+      std::rotate(blocks[of].begin(), blocks[of].begin() + number * perPiece / unitCount, blocks[of].end());
   }
   ++matrixTurn;
   if (llvm::Error error = readApart(product, units, **result))
