@@ -343,8 +343,8 @@ llvm::Expected<RegionPointer> CompilerState::constantRegion(const std::string &n
 }
 
 RegionPointer CompilerState::weightCopy(const RegionPointer &of, llvm::ArrayRef<const Region *> avoid) {
-  // Rows that many vectors meet, as a bias: other weights are moved when they are needed.
-  if (!of->weight || of->rows != 1)
+  // Rows that many vectors meet, as a bias: other weights, and what is a piece of one, are moved when they are needed.
+  if (!of->weight || of->rows != 1 || program.variables[*of->weight].shape != Shape{1, of->columns})
     return nullptr;
   Region shape = Region::of(of->type, of->rows, of->columns, of->width);
   RegionPointer copy = placement.allocate(shape, avoid, std::nullopt, false, /*initial=*/true);
