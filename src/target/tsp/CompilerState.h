@@ -247,6 +247,10 @@ private:
   // The same for all loops at once, of a kernel without reductions or of what a product starts from, with a row for
   // each row of the result as its packing has them.
   llvm::Expected<Operand> packedOperandOf(const graph::Kernel &kernel, const graph::Read &read);
+  llvm::Expected<BlockExpression> withLoopNumbers(const graph::Kernel &kernel, llvm::ArrayRef<int64_t> point,
+                                                  const Shape &shape, std::vector<Operand> &operands);
+
+  // CompileStream.cpp
   // The expression for every row; makes the regions of its results, with `copies` more of each. `segments`: they may
   // lie in segments as their operands do, through which chains then go at the same time. `value`: what the result is,
   // which then lies apart from what is read together with it.
@@ -255,14 +259,11 @@ private:
                                                     bool segments = false,
                                                     std::optional<graph::ValueId> value = std::nullopt);
   // The same for an expression that is one chain; `apart`: what the results do not share slices with, if there is room;
-  // `joined`: its results, of one type, are parts of one region,
-  // segments of their own; nothing, without room for them.
+  // `joined`: its results, of one type, are parts of one region, segments of their own; nothing, without room for them.
   llvm::Expected<std::vector<RegionPointer>> streamStage(BlockExpression body, std::vector<Operand> kept, int64_t rows,
                                                          int64_t columns, int64_t copies, bool segments,
                                                          llvm::ArrayRef<const Region *> apart,
                                                          RegionPointer *joined = nullptr);
-  llvm::Expected<BlockExpression> withLoopNumbers(const graph::Kernel &kernel, llvm::ArrayRef<int64_t> point,
-                                                  const Shape &shape, std::vector<Operand> &operands);
   llvm::Expected<RegionPointer> copyOf(const RegionPointer &from, llvm::ArrayRef<const Region *> avoid,
                                        std::optional<unsigned> hemisphere, int64_t segmentRows = 0);
   // Adds a chain for rows [row, row + count) of the results, which begins `shift` cycles after the group.
