@@ -44,7 +44,7 @@ void CompilerState::addGather(Group &group, Region &region, int64_t piece, int64
   setValue(gather.instruction, Member::Small2, numbers.byte());
   group.from = std::max(group.from, region.ready - cycle);
   group.touches.push_back({group.steps.size(), &region, 0, 0});
-  group.steps.push_back(std::move(gather));
+  group.steps.push_back(gather);
 }
 
 void CompilerState::addNumbers(Group &group, const Region &region, int64_t row, int64_t step, Source stream,

@@ -163,7 +163,7 @@ void forEachInOrder(std::vector<IssueRun> runs, const Queues &queues,
     if (count < cycles.count) {
       now.rest = now.rest.part(count, cycles.count - count);
       now.moment.cycle = now.rest.cycles.first;
-      begun.push(std::move(now));
+      begun.push(now);
     }
   }
 }

@@ -147,7 +147,7 @@ std::vector<Group> groupsOf(const KernelGraph &graph) {
   }
   std::vector<std::vector<size_t>> products(graph.values.size());
   for (auto [k, kernel] : llvm::enumerate(graph.kernels)) {
-    auto fix = [&] {
+    auto fix = [&, &kernel = kernel] {
       for (ValueId operand : graph::operandsOf(kernel))
         packs[operand] = false;
       for (const graph::Write &write : kernel.writes)

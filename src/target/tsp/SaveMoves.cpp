@@ -434,7 +434,7 @@ void splitColumns(KernelGraph &graph) {
     addNodes(product, move.nodes);
     graph.kernels[*from] = std::move(product);
     gone[number] = true;
-    uses.producers[move.writes[0].value] = *from;
+    uses.producers[move.writes[0].value] = from;
   }
   size_t kept = 0;
   for (size_t number = 0; number < gone.size(); ++number)

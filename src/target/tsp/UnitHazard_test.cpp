@@ -1,7 +1,7 @@
 // Every hazard of the vector and switch units, of links, gathers, scatters and queues by a program that has it, as in
 // Hazard_test.cpp; and what the digest must tell apart.
 #include "target/tsp/Digest.h"
-#include "target/tsp/RandomProgram.h"
+#include "target/tsp/RandomMachine.h"
 
 #include "gtest/gtest.h"
 
