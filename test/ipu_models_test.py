@@ -1,0 +1,131 @@
+"""Models compiled for Graphcore's IPU: values right, and the same program, values and cycles whoever asks."""
+
+import json
+import os
+import pathlib
+import subprocess
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+QUADRILLE = os.environ.get("QUADRILLE", str(ROOT / "build/bin/quadrille"))
+
+# Options, and the largest relative L2 against the reference: 0 where all arithmetic is exact or the model's own.
+MODELS = {
+    "models/mnist_pytorch/pytorch.onnx": ([], 1e-3),
+    "models/squeezenet_fp16/SqueezeNet_fp16.onnx": ([], 1e-2),
+    "test/zoo/tiny_resnet_dynamo.onnx": (["--batch", 1], 1e-2),
+    "test/zoo/tiny_resnet_int8.onnx": (["--batch", 1], 0),
+    "test/zoo/tiny_transformer_torchscript.onnx": (["--batch", 1], 1e-2),
+}
+
+
+def command(*arguments, code=0):
+    done = subprocess.run([QUADRILLE, *map(str, arguments)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == code, (done.returncode, done.stderr)
+    return done.stdout if code == 0 else done.stderr
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_model_agrees_whatever_the_number_of_threads(model, tmp_path):
+    options, tolerance = MODELS[model]
+    made = {}
+    for threads in (1, 2):
+        program, values = tmp_path / f"{threads}.qdl", tmp_path / f"{threads}.npz"
+        compiled = json.loads(command("--threads", threads, "compile", ROOT / model, "--machine", "bow-ipu", *options, "-o",
+                                      program, "--json"))
+        ran = json.loads(command("--threads", threads, "run", program, "--random", 1, "--check", "--output", values, "--json"))
+        assert ran["relative_l2"] <= tolerance
+        assert ran["cycles"] == compiled["cycles"] > 0
+        made[threads] = program.read_bytes(), values.read_bytes(), ran["cycles"]
+    assert made[1] == made[2]
+    assert json.loads(command("profile", program, "--json"))["cycles"] == ran["cycles"]
+    assert command("check", program) == f"{program}: legal\n"
+
+
+# Stages on IPUs of their own give what one IPU gives; a run follows the one before in less time than it takes.
+def test_stages_on_several_ipus(tmp_path):
+    model = ROOT / "test/zoo/tiny_transformer_torchscript.onnx"
+    outputs = []
+    for chips in (1, 2, 4):
+        program = tmp_path / f"{chips}.qdl"
+        command("compile", model, "--machine", "bow-pod16", "--batch", 1, "--chips", chips, "-o", program)
+        ran = json.loads(command("run", program, "--random", 1, "--check", "--output", tmp_path / "y.npz", "--json"))
+        outputs.append(np.load(tmp_path / "y.npz"))
+        outputs[-1] = [outputs[-1][name] for name in outputs[-1].files]
+        figures = json.loads(command("profile", program, "--json"))
+        interval = figures["figures"]["interval_cycles"]
+        assert (interval is None) == (chips == 1)
+        assert interval is None or interval < figures["cycles"] == ran["cycles"] <= chips * interval
+    for other in outputs[1:]:
+        for a, b in zip(outputs[0], other):
+            np.testing.assert_array_equal(a, b)
+
+
+def save(path, nodes, inputs, outputs, constants=()):
+    graph = helper.make_graph(nodes, "model",
+                              [helper.make_tensor_value_info(name, kind, shape) for name, kind, shape in inputs],
+                              [helper.make_tensor_value_info(name, kind, shape) for name, kind, shape in outputs],
+                              [numpy_helper.from_array(value, name) for name, value in constants])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
+
+
+FLOAT = onnx.TensorProto.FLOAT
+
+
+# Weights read at every second place, so that no matrix unit takes them: products and sums, the channels in parts.
+def test_sums_in_parts(tmp_path):
+    random = np.random.default_rng(3)
+    weights = random.standard_normal((32, 1, 4, 4)).astype(np.float32)
+    save(tmp_path / "m.onnx", [helper.make_node("ConvTranspose", ["x", "w"], ["y"], strides=[2, 2], pads=[1, 1, 1, 1])],
+         [("x", FLOAT, (1, 32, 14, 14))], [("y", FLOAT, (1, 1, 28, 28))], [("w", weights)])
+    ran = json.loads(command("run", tmp_path / "m.onnx", "--machine", "bow-ipu", "--random", 1, "--check", "--json"))
+    assert ran["relative_l2"] < 1e-6
+
+
+# Sums of products that f32 cannot hold exactly in one go: 1,100 of up to 255 x 128.
+def test_integer_products_are_exact(tmp_path):
+    random = np.random.default_rng(4)
+    weights = random.integers(100, 128, (1100, 24)).astype(np.int8)
+    x = random.integers(200, 256, (40, 1100)).astype(np.uint8)
+    save(tmp_path / "m.onnx", [helper.make_node("MatMulInteger", ["x", "w"], ["y"])],
+         [("x", onnx.TensorProto.UINT8, x.shape)], [("y", onnx.TensorProto.INT32, (40, 24))], [("w", weights)])
+    np.savez(tmp_path / "x.npz", x=x)
+    command("run", tmp_path / "m.onnx", "--machine", "bow-ipu", "--input", tmp_path / "x.npz", "--output", tmp_path / "y.npz")
+    np.testing.assert_array_equal(np.load(tmp_path / "y.npz")["y"], x.astype(np.int64) @ weights.astype(np.int64))
+
+
+@pytest.mark.parametrize("precision, tolerance", [("f32", 1e-6), ("f16", 1e-3), ("f16.f16", 1e-2)])
+def test_precisions(tmp_path, precision, tolerance):
+    weights = np.random.default_rng(5).standard_normal((300, 200)).astype(np.float32)
+    save(tmp_path / "m.onnx", [helper.make_node("MatMul", ["x", "w"], ["y"])], [("x", FLOAT, (70, 300))],
+         [("y", FLOAT, (70, 200))], [("w", weights)])
+    ran = json.loads(command("run", tmp_path / "m.onnx", "--machine", "bow-ipu", "--precision", precision, "--random", 1,
+                             "--check", "--json"))
+    assert ran["relative_l2"] < tolerance
+
+
+# Rows of a table larger than a tile's memory, indices from both ends.
+def test_rows_picked_from_many_tiles(tmp_path):
+    table = np.random.default_rng(6).standard_normal((5000, 72)).astype(np.float32)
+    indices = np.array([[0, 4999, -1, 17], [-5000, 2500, 2499, 3]])
+    save(tmp_path / "m.onnx", [helper.make_node("Gather", ["t", "x"], ["y"])], [("x", onnx.TensorProto.INT64, (2, 4))],
+         [("y", FLOAT, (2, 4, 72))], [("t", table)])
+    np.savez(tmp_path / "x.npz", x=indices)
+    command("run", tmp_path / "m.onnx", "--machine", "bow-ipu", "--input", tmp_path / "x.npz", "--output", tmp_path / "y.npz")
+    np.testing.assert_array_equal(np.load(tmp_path / "y.npz")["y"], table[indices])
+
+
+def test_what_does_not_fit_says_what_would(tmp_path):
+    weights = np.random.default_rng(7).standard_normal((3000, 3000)).astype(np.float32)
+    save(tmp_path / "m.onnx", [helper.make_node("MatMul", ["x", "w"], ["y"], name="product")], [("x", FLOAT, (4, 3000))],
+         [("y", FLOAT, (4, 3000))], [("w", weights)])
+    error = command("compile", tmp_path / "m.onnx", "--machine", "unit-ipu", "-o", tmp_path / "m.qdl", code=1)
+    for part in ("does not fit", "always live", "for code", "product", "smaller batch"):
+        assert part in error
+    assert not (tmp_path / "m.qdl").exists()
+    error = command("compile", tmp_path / "m.onnx", "--machine", "bow-pod16", "--chips", 3, "-o", tmp_path / "m.qdl", code=1)
+    assert "cannot have 3 IPUs" in error and "1, 2, 4, 8, 16" in error
