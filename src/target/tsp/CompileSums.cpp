@@ -120,6 +120,63 @@ graph::ValueId CompilerState::followSum(const Kernel &kernel, TapProduct &produc
   return value;
 }
 
+// The elementwise kernel that alone reads such a value, in all lanes of each row, and nothing that is not there: the
+// product's body does what it does. Null: there is none.
+llvm::Expected<const Kernel *> CompilerState::followInRows(graph::ValueId value, TapProduct &product, int64_t rows) {
+  const Kernel *none = nullptr;
+  if (readers[value] != 1 || isOutput[value] || uses.readers[value][0] >= part.end)
+    return none;
+  const Kernel &next = graph.kernels[uses.readers[value][0]];
+  if (!graph::isElementwise(next) || llvm::any_of(next.body.instructions, [](const BlockInstruction &instruction) {
+        return instruction.opcode == BlockOpcode::LoopIndex;
+      }))
+    return none;
+  const graph::Write &write = next.writes[0];
+  const Shape &shape = graph.values[write.value].shape;
+  if (columnsOf(shape) > machine.vectorBytes() || columnsOf(shape) < 2 || rowsOf(shape) != rows ||
+      packings[write.value] != plainPacking(shape))
+    return none;
+  std::vector<Register> inputs;
+  std::vector<int64_t> origin(next.loops.size());
+  for (const graph::Read &read : next.reads) {
+    if (read.value == value) {
+      // The element of each row.
+      Shape strides = rowMajorStrides(graph.values[value].shape), written = rowMajorStrides(shape);
+      bool own = !read.padding && graph::baseOf(read.map, strides) == 0;
+      for (unsigned loop = 0; loop < next.loops.size(); ++loop)
+        own &= next.loops[loop].extent == 1 || graph::strideAlong(read.map, strides, loop) ==
+                                                   graph::strideAlong(write.map, written, loop) / columnsOf(shape);
+      if (!own)
+        return none;
+      inputs.push_back(product.body.results[0]);
+      continue;
+    }
+    bool there = regions[read.value] || graph.values[read.value].role == graph::ValueRole::Constant;
+    auto operand = there ? operandOf(next, read, origin, shape, /*mayMove=*/false) : llvm::Expected<Operand>(Operand());
+    if (!operand)
+      return operand.takeError();
+    if (!operand->region)
+      return none;
+    ElementType type = operand->region->type;
+    inputs.push_back(product.body.append(BlockOpcode::Input, type, {}, product.body.inputs.size()));
+    product.body.inputs.push_back(type);
+    product.operands.push_back(std::move(*operand));
+  }
+  std::vector<Register> renamed;
+  for (const BlockInstruction &instruction : next.body.instructions) {
+    if (instruction.opcode == BlockOpcode::Input) {
+      renamed.push_back(inputs[instruction.immediate]);
+      continue;
+    }
+    llvm::SmallVector<Register, 3> operands;
+    for (unsigned i = 0; i < operandCount(instruction.opcode); ++i)
+      operands.push_back(renamed[instruction.operands[i]]);
+    renamed.push_back(product.body.append(instruction.opcode, instruction.type, operands, instruction.immediate));
+  }
+  product.body.results = {renamed[next.body.results[0]]};
+  return &next;
+}
+
 // Both parts of all terms, those of the upper one first; null: there is no room.
 llvm::Expected<RegionPointer> CompilerState::cutTerms(BlockExpression body, const std::vector<Operand> &operands,
                                                       int64_t shift, int64_t rows, int64_t columns) {
@@ -212,6 +269,28 @@ llvm::Expected<bool> CompilerState::sumByProduct(const Kernel &kernel, BlockExpr
   TapProduct longer = product;
   std::vector<const Kernel *> followers;
   graph::ValueId last = followSum(kernel, longer, followers);
+  TapProduct inRows = longer;
+  auto next = followInRows(last, inRows, rows);
+  if (!next)
+    return next.takeError();
+  if (*next) {
+    TapPlan narrow = plan;
+    graph::ValueId written = (*next)->writes[0].value;
+    narrow.resultColumns = columnsOf(graph.values[written].shape);
+    inRows.plan = &narrow;
+    inRows.value = written;
+    inRows.isOutput = isOutput[written];
+    inRows.copies = isOutput[written] ? 0 : copiesOf[written];
+    auto made = streamTaps(inRows);
+    if (!made)
+      return made.takeError();
+    if (*made) {
+      regions[written] = *made;
+      llvm::append_range(done, followers);
+      done.push_back(*next);
+      return true;
+    }
+  }
   if (!followers.empty()) {
     auto made = finish(std::move(longer), last);
     if (!made || *made) {

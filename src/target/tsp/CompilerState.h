@@ -371,6 +371,7 @@ private:
   llvm::Expected<std::vector<WeightBlocks>> equalTile(double weight, int64_t height, unsigned hemisphere);
   graph::ValueId followSum(const graph::Kernel &kernel, TapProduct &product,
                            std::vector<const graph::Kernel *> &followers);
+  llvm::Expected<const graph::Kernel *> followInRows(graph::ValueId value, TapProduct &product, int64_t rows);
   // A sum over the lanes of one piece, whose terms are known to be small enough: it, or what its readers make of it,
   // gets a row for each element. False: it cannot be had so.
   llvm::Expected<bool> sumByProduct(const graph::Kernel &kernel, BlockExpression body,
