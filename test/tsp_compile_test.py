@@ -481,6 +481,17 @@ def test_normalizations_keep_their_digits(tmp_path, machine, columns):
     np.testing.assert_allclose(y, wide / wide.sum(-1, keepdims=True), rtol=1e-5, atol=1e-30)
 
 
+# Means and variances are there in all lanes as products leave the matrix unit, and what reads them works on them there.
+def test_a_layer_normalization_costs_few_passes(tmp_path):
+    x = np.random.default_rng(14).standard_normal((128, 128)).astype(np.float32)
+    node = helper.make_node("LayerNormalization", ["x", "scale"], ["y"], axis=-1)
+    y, cycles = run(tmp_path, "groqcard", [node], x, x.shape, [("scale", np.ones(128, np.float32))])
+    right = x - x.mean(-1, keepdims=True)
+    right /= np.sqrt((right ** 2).mean(-1, keepdims=True) + 1e-5)
+    np.testing.assert_allclose(y, right, rtol=1e-5, atol=1e-5)
+    assert cycles < 1100
+
+
 # A product divides a softmax's sums out behind it. Rows without a number stay without, or become zeros where the model
 # says so, whatever else the product reads.
 @pytest.mark.parametrize("machine", ["unit-tsp", "groqcard"])
