@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import subprocess
 
 import numpy as np
@@ -128,3 +129,19 @@ def test_what_does_not_fit_says_what_would(tmp_path):
     assert not (tmp_path / "m.qdl").exists()
     error = command("compile", tmp_path / "m.onnx", "--machine", "bow-pod16", "--chips", 3, "-o", tmp_path / "m.qdl", code=1)
     assert "cannot have 3 IPUs" in error and "1, 2, 4, 8, 16" in error
+
+
+def test_example_written_by_hand(tmp_path):
+    text = (ROOT / "examples/ipu/matrix_vector.ipuasm").read_text()
+    total = int(re.search(r"^# Total: .* = (\d+) cycles\.$", text, re.M)[1])
+    program = tmp_path / "m.qdl"
+    command("asm", ROOT / "examples/ipu/matrix_vector.ipuasm", "-o", program)
+    matrix = np.random.default_rng(8).standard_normal((4, 8)).astype(np.float32)
+    vector = np.random.default_rng(9).standard_normal(8).astype(np.float32)
+    np.savez(tmp_path / "x.npz", A=matrix, x=vector)
+    ran = json.loads(command("run", program, "--input", tmp_path / "x.npz", "--output", tmp_path / "y.npz", "--json"))
+    assert ran["cycles"] == total
+    np.testing.assert_allclose(np.load(tmp_path / "y.npz")["y"], matrix @ vector, rtol=1e-5, atol=1e-6)
+    report = json.loads(command("mutate", program, "--count", 200, "--json"))
+    assert report["silent"] == 0 and report["wrong_value"] > 0
+    assert report["benign"] == report["benign_proven"] > 0

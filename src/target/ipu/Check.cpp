@@ -1,5 +1,6 @@
 #include "target/ipu/Check.h"
 
+#include "target/ipu/ByteSet.h"
 #include "target/ipu/MemoryUse.h"
 #include "target/ipu/Placements.h"
 #include "target/ipu/Vertices.h"
@@ -15,53 +16,6 @@
 namespace quadrille::ipu {
 
 namespace {
-
-// Which bytes of a tile have been written.
-class Written {
-public:
-  void add(int64_t begin, int64_t end) {
-    forEachWord(begin, end, [](uint64_t &word, uint64_t mask) { word |= mask; });
-  }
-  void remove(int64_t begin, int64_t end) {
-    forEachWord(begin, end, [](uint64_t &word, uint64_t mask) { word &= ~mask; });
-  }
-  bool has(int64_t at) const { return wordAt(at) >> (at % 64) & 1; }
-  // The first byte that has not been written; `end`: all have.
-  int64_t firstMissing(int64_t begin, int64_t end) {
-    for (int64_t at = begin; at < end; at = (at / 64 + 1) * 64) {
-      uint64_t mask = maskOf(at, end), missing = mask & ~wordAt(at);
-      if (missing)
-        return at / 64 * 64 + llvm::countr_zero(missing);
-    }
-    return end;
-  }
-
-private:
-  static constexpr int64_t chunkBytes = 4096;
-  using Chunk = std::array<uint64_t, chunkBytes / 64>;
-
-  static uint64_t maskOf(int64_t at, int64_t end) {
-    uint64_t mask = ~uint64_t(0) << (at % 64);
-    if (int64_t left = end - at / 64 * 64; left < 64)
-      mask &= (uint64_t(1) << left) - 1;
-    return mask;
-  }
-  uint64_t wordAt(int64_t at) const {
-    auto chunk = static_cast<size_t>(at / chunkBytes);
-    return chunk < chunks.size() && chunks[chunk] ? (*chunks[chunk])[static_cast<size_t>(at % chunkBytes / 64)] : 0;
-  }
-  template <typename Body> void forEachWord(int64_t begin, int64_t end, Body &&body) {
-    for (int64_t at = begin; at < end; at = (at / 64 + 1) * 64) {
-      auto chunk = static_cast<size_t>(at / chunkBytes);
-      if (chunk >= chunks.size())
-        chunks.resize(chunk + 1);
-      if (!chunks[chunk])
-        chunks[chunk] = std::make_unique<Chunk>();
-      body((*chunks[chunk])[static_cast<size_t>(at % chunkBytes / 64)], maskOf(at, end));
-    }
-  }
-  std::vector<std::unique_ptr<Chunk>> chunks;
-};
 
 class Checker {
 public:
@@ -199,7 +153,7 @@ private:
   // Nothing is read before it has been written.
   void follow(size_t entry) {
     const program::EntryPoint &point = program.entryPoints[entry];
-    std::vector<Written> written(static_cast<size_t>(program.chips * machine.tiles));
+    std::vector<ByteSet> written(static_cast<size_t>(program.chips * machine.tiles));
     for (const Placement &placement : code.placements) {
       const program::Variable &variable = program.variables[placement.variable];
       bool loaded = variable.role == program::VariableRole::Weight || variable.role == program::VariableRole::State ||
@@ -244,7 +198,7 @@ private:
   }
   // Transfers move whole words. One of which a byte has been written may be sent: what is beside it arrives as
   // unwritten as it was.
-  void requireWords(Written &written, uint32_t tile, int64_t from, int64_t bytes, const llvm::Twine &where) {
+  void requireWords(ByteSet &written, uint32_t tile, int64_t from, int64_t bytes, const llvm::Twine &where) {
     int64_t word = machine.exchangeGranularity;
     if (written.firstMissing(from, from + bytes) == from + bytes)
       return;
@@ -257,14 +211,14 @@ private:
                                ", of which nothing has been written");
     }
   }
-  static void sendWritten(Written &source, int64_t from, Written &destination, int64_t to, int64_t bytes) {
+  static void sendWritten(ByteSet &source, int64_t from, ByteSet &destination, int64_t to, int64_t bytes) {
     if (source.firstMissing(from, from + bytes) == from + bytes)
       return destination.add(to, to + bytes);
     for (int64_t i = 0; i < bytes; ++i)
       source.has(from + i) ? destination.add(to + i, to + i + 1) : destination.remove(to + i, to + i + 1);
   }
   template <typename Require>
-  void followSet(const ComputeSet &set, const std::string &where, std::vector<Written> &written, Require &&require) {
+  void followSet(const ComputeSet &set, const std::string &where, std::vector<ByteSet> &written, Require &&require) {
     for (bool writes : {false, true})
       for (auto [k, vertex] : llvm::enumerate(set.vertices)) {
         std::vector<Access> accesses = accessesOf(vertex, code.expressions);

@@ -125,6 +125,9 @@ public:
   llvm::Expected<Mutation> mutate(const program::Program &program, uint64_t seed) const override {
     return ipu::mutate(program, seed);
   }
+  llvm::Expected<std::unique_ptr<Mutations>> mutations(const program::Program &program) const override {
+    return ipu::mutations(program);
+  }
 };
 
 } // namespace

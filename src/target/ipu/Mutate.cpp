@@ -1,6 +1,7 @@
 #include "target/ipu/Mutate.h"
 
 #include "target/ipu/Code.h"
+#include "target/ipu/Influence.h"
 
 #include "base/Error.h"
 #include "target/MutationValues.h"
@@ -10,6 +11,7 @@
 
 #include <functional>
 #include <limits>
+#include <memory>
 
 namespace quadrille::ipu {
 
@@ -102,29 +104,71 @@ private:
   uint64_t wanted, seen = 0;
 };
 
+class MutationsOfProgram final : public target::Mutations {
+public:
+  MutationsOfProgram(const program::Program &program, Loaded decoded)
+      : program(program), loaded(std::move(decoded)), fields(countOf()) {}
+  bool empty() const { return fields == 0; }
+
+  llvm::Expected<target::Mutation> make(uint64_t seed) override {
+    target::Random random(seed);
+    Walk one(random.below(fields));
+    one.code(loaded.code, tiles(), loaded.machine.memoryBytes);
+    const Site &site = *one.site;
+    int64_t changed = std::clamp<int64_t>(target::another(random, site.value, site.lowest, site.highest),
+                                          std::numeric_limits<int32_t>::min(), std::numeric_limits<uint32_t>::max());
+    target::Mutation mutation;
+    mutation.description =
+        site.where + ": " + site.field + " " + std::to_string(site.value) + " -> " + std::to_string(changed);
+    mutation.program = program;
+    site.set(changed);
+    mutation.program.setPayload(loaded.code.encode());
+    site.set(site.value);
+    return mutation;
+  }
+
+  void prove(target::Mutation &mutation) override {
+    auto mutated = Loaded::from(mutation.program);
+    if (!mutated) {
+      llvm::consumeError(mutated.takeError()); // not legal: nothing is proven
+      return;
+    }
+    if (!equalOutputs(program, loaded.code, mutated->code, loaded.machine))
+      return;
+    mutation.effect = target::MutationEffect::Benign;
+    mutation.reason = "nothing that is done differently reaches an output";
+  }
+
+private:
+  int64_t tiles() const { return program.chips * loaded.machine.tiles; }
+  uint64_t countOf() {
+    Walk all(std::numeric_limits<uint64_t>::max());
+    all.code(loaded.code, tiles(), loaded.machine.memoryBytes);
+    return all.count();
+  }
+
+  const program::Program &program;
+  Loaded loaded;
+  uint64_t fields;
+};
+
 } // namespace
 
-llvm::Expected<target::Mutation> mutate(const program::Program &program, uint64_t seed) {
+llvm::Expected<std::unique_ptr<target::Mutations>> mutations(const program::Program &program) {
   auto loaded = Loaded::from(program);
   if (!loaded)
     return loaded.takeError();
-  target::Random random(seed);
-  int64_t tiles = program.chips * loaded->machine.tiles;
-  Walk all(std::numeric_limits<uint64_t>::max());
-  all.code(loaded->code, tiles, loaded->machine.memoryBytes);
-  if (all.count() == 0)
+  auto result = std::make_unique<MutationsOfProgram>(program, std::move(*loaded));
+  if (result->empty())
     return userError("the program has no field that can be changed");
-  Walk one(random.below(all.count()));
-  one.code(loaded->code, tiles, loaded->machine.memoryBytes);
-  int64_t changed = std::clamp<int64_t>(target::another(random, one.site->value, one.site->lowest, one.site->highest),
-                                        std::numeric_limits<int32_t>::min(), std::numeric_limits<uint32_t>::max());
-  one.site->set(changed);
-  target::Mutation mutation;
-  mutation.description = one.site->where + ": " + one.site->field + " " + std::to_string(one.site->value) + " -> " +
-                         std::to_string(changed);
-  mutation.program = program;
-  mutation.program.setPayload(loaded->code.encode());
-  return mutation;
+  return result;
+}
+
+llvm::Expected<target::Mutation> mutate(const program::Program &program, uint64_t seed) {
+  auto all = mutations(program);
+  if (!all)
+    return all.takeError();
+  return (*all)->make(seed);
 }
 
 } // namespace quadrille::ipu

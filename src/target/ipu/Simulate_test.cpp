@@ -1,5 +1,6 @@
 // Small programs written by hand: values, cycles and what the checker finds.
 #include "target/ipu/CycleModel.h"
+#include "target/ipu/Influence.h"
 #include "target/ipu/TestProgram.h"
 
 #include "numerics/Convert.h"
@@ -170,6 +171,39 @@ TEST(IpuMutate, noneIsSilent) {
         << mutation.description;
   }
   EXPECT_GT(checked, 150);
+}
+
+// What is proven to be equal is equal in execution, and the other way round. Behind `doubling` tile 1 computes what
+// nobody reads.
+TEST(IpuInfluence, proofsHold) {
+  std::string beyond = doubling;
+  beyond.insert(beyond.find(".exchange"),
+                ".compute_set \"beyond\"\n"
+                "popops::Map tiles=1 expression=0 extents=[4] in=[9216] in_strides=[1] out=[10240] out_strides=[1]\n");
+  beyond += "execute 1\n";
+  for (const std::string &text : {std::string(doubling), beyond}) {
+    program::Program program = assembled(text);
+    ASSERT_EQ(finding(program), "");
+    auto mutations = llvm::cantFail(target::find("ipu")->mutations(program));
+    target::NamedTensors inputs = {{"x", numbers(ElementType::f32, {8}, 1)}};
+    std::vector<float> right = valuesOf<float>(ran(program, inputs).outputs.at("y"));
+    int proven = 0, beyondProven = 0;
+    for (uint64_t seed = 1; seed <= 600; ++seed) {
+      target::Mutation mutation = llvm::cantFail(mutations->make(seed));
+      if (!finding(mutation.program).empty())
+        continue;
+      mutations->prove(mutation);
+      bool benign = mutation.effect == target::MutationEffect::Benign;
+      bool equal = valuesOf<float>(ran(mutation.program, inputs).outputs.at("y")) == right;
+      // A compute set that is executed a second time computes the same again, which is not proven.
+      bool again = llvm::StringRef(mutation.description).contains("step 2: index 1 -> 0");
+      EXPECT_EQ(benign, equal && !again) << mutation.description;
+      proven += benign;
+      beyondProven += benign && llvm::StringRef(mutation.description).contains("'beyond'");
+    }
+    EXPECT_GT(proven, 0);
+    EXPECT_EQ(beyondProven > 0, text == beyond);
+  }
 }
 
 } // namespace
