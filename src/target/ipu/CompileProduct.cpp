@@ -53,7 +53,7 @@ struct CompilerState::ProductPlan {
   int64_t groups = 1, positions = 1, outBlocks = 1, inBlocks = 1; // parts
   int64_t rounds = 1;
   double cycles = 0;
-  int64_t bytes = 0;
+  int64_t bytes = 0, weightBytes = 0; // of all, and of weights that stay
   // Blocks, in units, by list of the product.
   std::vector<Split> groupSplits, positionSplits, fieldSplits, outOuterSplits;
   Split outSplit, inSplit;
@@ -267,6 +267,7 @@ std::optional<CompilerState::ProductPlan> CompilerState::planProduct(const Produ
   }
   int64_t resident = constant ? rhsBytes * plan.rounds : rhsBytes * 2;
   plan.bytes = lhsBytes + resident + outElements * partialWidth;
+  plan.weightBytes = constant ? resident : 0;
   return plan;
 }
 
@@ -279,7 +280,8 @@ CompilerState::ProductPlan CompilerState::planProduct(const Product &product) co
   channelParts = unitsOf(channels);
   std::vector<Shared> places(product.positions);
   llvm::append_range(places, product.fields);
-  auto most = static_cast<int64_t>(static_cast<double>(machine.memoryBytes) * machine.planProportion);
+  auto most =
+      static_cast<int64_t>(static_cast<double>(machine.memoryBytes) * machine.planProportion * frugality.proportion);
   std::optional<ProductPlan> smallest;
   for (int64_t rounds = 1; rounds <= 64 && !best; rounds *= 2)
     for (int64_t groups : partsOf(unitsOf(product.groups), machine.tiles))
@@ -297,7 +299,8 @@ CompilerState::ProductPlan CompilerState::planProduct(const Product &product) co
               continue;
             if (!smallest || made->bytes < smallest->bytes)
               smallest = made;
-            if (made->bytes <= most && (!best || made->cycles < best->cycles))
+            if (made->bytes <= most && made->weightBytes <= frugality.weightBytes &&
+                (!best || made->cycles < best->cycles))
               best = made;
           }
         }

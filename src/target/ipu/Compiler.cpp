@@ -25,9 +25,10 @@ std::string whyNot(const KernelGraph &graph, const Kernel &kernel) {
 }
 
 CompilerState::CompilerState(const KernelGraph &graph, const Architecture &machine, const CycleModel &cycles,
-                             const Precision &precision, program::Program program, llvm::ArrayRef<uint16_t> ipuOf)
-    : graph(graph), ipuOf(ipuOf), machine(machine), cycles(cycles), precision(precision), program(std::move(program)),
-      homes(graph.values.size()), fills(*this), copies(*this), rearrangements(*this) {}
+                             const Precision &precision, program::Program program, llvm::ArrayRef<uint16_t> ipuOf,
+                             const Frugality &frugality)
+    : graph(graph), ipuOf(ipuOf), frugality(frugality), machine(machine), cycles(cycles), precision(precision),
+      program(std::move(program)), homes(graph.values.size()), fills(*this), copies(*this), rearrangements(*this) {}
 
 Compiled CompilerState::run() {
   size_t kernels = graph.kernels.size();

@@ -9,6 +9,7 @@
 #include "llvm/ADT/DenseMap.h"
 
 #include <deque>
+#include <limits>
 #include <map>
 #include <memory>
 #include <set>
@@ -108,6 +109,13 @@ struct Sharing {
 // The part of each loop that a tile has.
 using LoopBox = Box;
 
+// How much of a tile's memory a contraction may take: of what the machine's figure allows, and bytes of its weights,
+// which are few where few tiles have the same.
+struct Frugality {
+  double proportion = 1;
+  int64_t weightBytes = std::numeric_limits<int64_t>::max();
+};
+
 // What one kernel needs of the IPU that it runs on, on the tile that needs most.
 struct KernelNeeds {
   int64_t constantBytes = 0, codeBytes = 0;
@@ -126,7 +134,8 @@ class CompilerState {
 public:
   // `ipuOf`: by kernel, ascending.
   CompilerState(const graph::KernelGraph &graph, const Architecture &machine, const CycleModel &cycles,
-                const Precision &precision, program::Program program, llvm::ArrayRef<uint16_t> ipuOf);
+                const Precision &precision, program::Program program, llvm::ArrayRef<uint16_t> ipuOf,
+                const Frugality &frugality);
   // The program may not fit: `dataBytes` and `codeBytes` say.
   Compiled run();
 
@@ -219,6 +228,7 @@ private:
   graph::KernelGraph graph; // temporaries are added to its values
   std::vector<uint16_t> ipuOf;
   int64_t ipu = 0;
+  Frugality frugality;
   const Architecture &machine;
   const CycleModel &cycles;
   Precision precision;

@@ -117,22 +117,19 @@ llvm::Error tooLarge(const Compiled &compiled, const graph::KernelGraph &graph, 
 llvm::Expected<program::Program> compileGraph(const graph::KernelGraph &graph, const Architecture &machine,
                                               const CycleModel &cycles, const Precision &precision,
                                               program::Program program, int64_t ipus) {
-  auto compile = [&](llvm::ArrayRef<uint16_t> ipuOf) {
-    return CompilerState(graph, machine, cycles, precision, program, ipuOf).run();
+  auto compile = [&](llvm::ArrayRef<uint16_t> ipuOf, const Frugality &frugality) {
+    return CompilerState(graph, machine, cycles, precision, program, ipuOf, frugality).run();
   };
   std::vector<uint16_t> one(graph.kernels.size(), 0);
-  Compiled alone = compile(one);
+  Compiled alone = compile(one, {});
   if (ipus <= 1 && fits(alone, machine))
     return std::move(alone.program);
-  // Contractions in more rounds need less memory at once, as long as there is room for their code.
-  if (ipus <= 1 && alone.codeBytes <= machine.executableBytes) {
-    constexpr double smaller = 0.25;
-    Architecture frugal = machine;
-    frugal.planProportion *= smaller;
-    Compiled less = CompilerState(graph, frugal, cycles, precision, program, one).run();
-    if (fits(less, machine))
-      return std::move(less.program);
-  }
+  // Fewer copies of weights and contractions in more rounds need less memory, as long as there is room for the code.
+  if (ipus <= 1 && alone.codeBytes <= machine.executableBytes)
+    for (const Frugality &frugality :
+         {Frugality{1, machine.memoryBytes / 64}, Frugality{0.25, machine.memoryBytes / 128}})
+      if (Compiled less = compile(one, frugality); fits(less, machine))
+        return std::move(less.program);
   Stages stages(alone, machine);
   for (int64_t count : machine.ipuCounts) {
     if (count == 1 || (ipus > 0 && count != ipus))
@@ -142,7 +139,7 @@ llvm::Expected<program::Program> compileGraph(const graph::KernelGraph &graph, c
       auto ipuOf = stages.assign(count, share);
       if (!ipuOf)
         break;
-      Compiled compiled = compile(*ipuOf);
+      Compiled compiled = compile(*ipuOf, {});
       if (!fits(compiled, machine))
         continue;
       compiled.program.chips = count;
