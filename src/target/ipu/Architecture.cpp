@@ -32,6 +32,8 @@ llvm::Expected<Architecture> Architecture::from(const machine::Machine &machine)
   a.tiles = integer("tile.count");
   a.workers = integer("tile.workers");
   a.ipus = machine.chips();
+  for (double count : machine.list("vmac.groups"))
+    a.verticalMacChannels.push_back(static_cast<int64_t>(count));
   for (double count : machine.list("system.ipu_counts"))
     a.ipuCounts.push_back(static_cast<int64_t>(count));
   llvm::sort(a.ipuCounts);

@@ -152,6 +152,81 @@ execute 0
       }
 }
 
+// Two groups of 4 channels, each channel by itself: a 2 x 3 kernel with stride 2 over rows and padding of a column
+// before and behind, on one tile, against the sum written out.
+const char *const depthwise = R"(.target ipu
+.machine gc200
+.precision "f16"
+.input "x" f16[2,4,3,4]
+.input "w" f16[2,2,3,4]
+.output "y" f16[2,2,3,4]
+.placement input "x" type=f16
+.part tiles=3 address=65536 begin=[0,0,0,0] extents=[2,4,3,4] shift=[0,0,0,0]
+.digit dimension=0 extent=2 stride=96
+.digit dimension=1 extent=4 stride=24
+.digit dimension=2 extent=3 stride=8
+.digit dimension=3 extent=4 stride=2
+.placement input "w" type=f16
+.part tiles=3 address=73728 begin=[0,0,0,0] extents=[2,2,3,4] shift=[0,0,0,0]
+.digit dimension=0 extent=2 stride=48
+.digit dimension=1 extent=2 stride=24
+.digit dimension=2 extent=3 stride=8
+.digit dimension=3 extent=4 stride=2
+.placement output "y" type=f16
+.part tiles=3 address=81920 begin=[0,0,0,0] extents=[2,2,3,4] shift=[0,0,0,0]
+.digit dimension=0 extent=2 stride=48
+.digit dimension=1 extent=2 stride=24
+.digit dimension=2 extent=3 stride=8
+.digit dimension=3 extent=4 stride=2
+.compute_set "conv"
+poplin::ConvPartialVerticalMac tiles=3 type=f16 partials=f16 groups=2 channels=4 batch=1 out_field=[2,3] in_field=[4,3] kernel=[2,3] stride=[2,1] dilation=[1,1] padding=[0,1] in=65536 weights=73728 out=81920
+.steps "inference"
+execute 0
+)";
+
+TEST(IpuSimulate, depthwiseConvolution) {
+  program::Program program = assembled(depthwise);
+  ASSERT_EQ(finding(program), "");
+  Tensor x = numbers(ElementType::f16, {2, 4, 3, 4}, -5, 0.125F),
+         w = numbers(ElementType::f16, {2, 2, 3, 4}, -3, 0.125F);
+  target::RunResult result = ran(program, {{"x", x}, {"w", w}});
+  std::vector<double> xs = valuesOf<double>(x), ws = valuesOf<double>(w);
+  std::vector<double> y = valuesOf<double>(result.outputs.at("y"));
+  for (int g = 0; g < 2; ++g)
+    for (int row = 0; row < 2; ++row)
+      for (int column = 0; column < 3; ++column)
+        for (int c = 0; c < 4; ++c) {
+          double sum = 0, magnitude = 0;
+          for (int ky = 0; ky < 2; ++ky)
+            for (int kx = 0; kx < 3; ++kx) {
+              int iy = row * 2 + ky, ix = column + kx - 1;
+              if (ix < 0 || ix > 2)
+                continue;
+              double product = xs[((g * 4 + iy) * 3 + ix) * 4 + c] * ws[((g * 2 + ky) * 3 + kx) * 4 + c];
+              sum += product;
+              magnitude += std::abs(product);
+            }
+          // Two roundings to 11 bits, of the sums after each row of the kernel.
+          EXPECT_NEAR(y[((g * 2 + row) * 3 + column) * 4 + c], sum, magnitude / 1024) << g << row << column << c;
+        }
+  // The machine takes 4, 8 or 16 channels together; fields have a dimension.
+  EXPECT_NE(
+      finding(assembled(replaced(depthwise, "channels=4", "channels=5"))).find("channels: the machine takes no 5"),
+      std::string::npos);
+  EXPECT_NE(finding(assembled(replaced(depthwise, "in=65536 weights", "in=65538 weights"))).find("not aligned"),
+            std::string::npos);
+  EXPECT_NE(finding(assembled(replaced(depthwise, "in_field=[4,3]", "in_field=[6,3]"))).find("nothing has"),
+            std::string::npos);
+}
+
+// The reference's count for 8 channels, 14 x 14 outputs and a kernel of 3 x 3 (its validation table: 19789).
+TEST(IpuSimulate, depthwiseConvolutionTakesWhatTheReferenceSays) {
+  std::string text = replaced(depthwise, "channels=4 batch=1 out_field=[2,3] in_field=[4,3] kernel=[2,3] stride=[2,1]",
+                              "channels=8 batch=1 out_field=[14,14] in_field=[16,16] kernel=[3,3] stride=[1,1]");
+  text = replaced(replaced(text, "padding=[0,1]", "padding=[0,0]"), "groups=2", "groups=1");
+  EXPECT_EQ(llvm::cantFail(execute(assembled(text), nullptr, {})).timeline.cycles.value, 19789);
+}
+
 TEST(IpuMutate, noneIsSilent) {
   program::Program program = assembled(doubling);
   const target::Target *ipu = target::find("ipu");

@@ -203,6 +203,13 @@ int64_t cyclesOf(const Vertex &vertex, llvm::ArrayRef<BlockExpression> expressio
     return cycles.ampNx1(types, blocks, number("batch"), valuesOf(vertex, "out_field"), valuesOf(vertex, "kernel"),
                          std::max<int64_t>(1, cycles.ampFilterHeight(types, number("in_channels"))), zero);
   }
+  case Codelet::ConvPartialVerticalMac: {
+    Blocks blocks{number("groups"), 1, 1, 1};
+    llvm::ArrayRef<int64_t> kernel = valuesOf(vertex, "kernel");
+    return cycles.vmac(ampTypesOf(vertex), blocks, number("channels"),
+                       number("batch") * productOf(valuesOf(vertex, "out_field")), productOf(kernel.drop_back()),
+                       kernel.back());
+  }
   }
   return 0;
 }

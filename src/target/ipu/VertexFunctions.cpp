@@ -222,6 +222,37 @@ private:
   int64_t count, a, b, out;
 };
 
+// Where the inputs of each kernel position lie in the field of all batches: by output, the input's number or -1
+// outside.
+struct Field {
+  explicit Field(const Vertex &vertex) {
+    llvm::ArrayRef<int64_t> outField = valuesOf(vertex, "out_field"), inField = valuesOf(vertex, "in_field");
+    inputs = outputs = valueOf(vertex, "batch");
+    for (auto [o, i] : llvm::zip(outField, inField)) {
+      outputs *= o;
+      inputs *= i;
+    }
+    forEachPoint(valuesOf(vertex, "kernel"), [&](llvm::ArrayRef<int64_t> position) {
+      std::vector<int32_t> &source = sources.emplace_back();
+      for (int64_t b = 0; b < valueOf(vertex, "batch"); ++b)
+        forEachPoint(outField, [&](llvm::ArrayRef<int64_t> y) {
+          int64_t number = b;
+          bool inside = true;
+          for (size_t d = 0; d < outField.size(); ++d) {
+            int64_t at = y[d] * valuesOf(vertex, "stride")[d] + position[d] * valuesOf(vertex, "dilation")[d] -
+                         valuesOf(vertex, "padding")[d];
+            inside &= at >= 0 && at < inField[d];
+            number = number * inField[d] + at;
+          }
+          source.push_back(inside ? static_cast<int32_t>(number) : -1);
+        });
+    });
+  }
+
+  int64_t inputs = 0, outputs = 0;
+  std::vector<std::vector<int32_t>> sources; // by kernel position
+};
+
 // Sums over blocks of input channels and kernel positions, one after the other.
 class ConvolutionFunction final : public VertexFunction {
 public:
@@ -236,7 +267,10 @@ public:
       sources.emplace_back();
       return;
     }
-    setField(vertex);
+    Field field(vertex);
+    inputs = field.inputs;
+    outputs = field.outputs;
+    sources = std::move(field.sources);
   }
 
   void execute(std::byte *memory) const override {
@@ -278,33 +312,6 @@ public:
   }
 
 private:
-  // Where the inputs of each kernel position lie: by output, the input's number or -1 outside.
-  void setField(const Vertex &vertex) {
-    llvm::ArrayRef<int64_t> outField = valuesOf(vertex, "out_field"), inField = valuesOf(vertex, "in_field");
-    int64_t batch = valueOf(vertex, "batch"), inPoints = 1, outPoints = 1;
-    for (auto [o, i] : llvm::zip(outField, inField)) {
-      outPoints *= o;
-      inPoints *= i;
-    }
-    inputs = batch * inPoints;
-    outputs = batch * outPoints;
-    forEachPoint(valuesOf(vertex, "kernel"), [&](llvm::ArrayRef<int64_t> position) {
-      std::vector<int32_t> &source = sources.emplace_back();
-      for (int64_t b = 0; b < batch; ++b)
-        forEachPoint(outField, [&](llvm::ArrayRef<int64_t> y) {
-          int64_t number = b;
-          bool inside = true;
-          for (size_t d = 0; d < outField.size(); ++d) {
-            int64_t at = y[d] * valuesOf(vertex, "stride")[d] + position[d] * valuesOf(vertex, "dilation")[d] -
-                         valuesOf(vertex, "padding")[d];
-            inside &= at >= 0 && at < inField[d];
-            number = number * inField[d] + at;
-          }
-          source.push_back(inside ? static_cast<int32_t>(number) : -1);
-        });
-    });
-  }
-
   const float *gather(const std::vector<int32_t> &source, const std::vector<float> &data,
                       std::vector<float> &moved) const {
     auto channels = static_cast<size_t>(inChannels);
@@ -322,6 +329,46 @@ private:
   bool zero;
   int64_t inputs = 0, outputs = 0; // positions of all batches
   std::vector<std::vector<int32_t>> sources;
+};
+
+// Each channel by itself, row of the kernel after row.
+class VerticalMacFunction final : public VertexFunction {
+public:
+  explicit VerticalMacFunction(const Vertex &vertex)
+      : type(typeOf(vertex, "type")), partials(typeOf(vertex, "partials")), groups(valueOf(vertex, "groups")),
+        channels(valueOf(vertex, "channels")), columns(valuesOf(vertex, "kernel").back()), in(valueOf(vertex, "in")),
+        weights(valueOf(vertex, "weights")), out(valueOf(vertex, "out")), field(vertex) {}
+
+  void execute(std::byte *memory) const override {
+    auto width = static_cast<int64_t>(byteWidth(type)), partialWidth = static_cast<int64_t>(byteWidth(partials));
+    auto kernel = static_cast<int64_t>(field.sources.size());
+    std::vector<float> data(static_cast<size_t>(field.inputs * channels)), taps(static_cast<size_t>(kernel * channels));
+    std::vector<float> sums(static_cast<size_t>(field.outputs * channels));
+    for (int64_t g = 0; g < groups; ++g) {
+      widenToF32(type, memory + in + g * field.inputs * channels * width, data.data(), data.size());
+      widenToF32(type, memory + weights + g * kernel * channels * width, taps.data(), taps.size());
+      std::fill(sums.begin(), sums.end(), 0.0F);
+      for (int64_t k = 0; k < kernel; ++k) {
+        for (auto [p, source] : llvm::enumerate(field.sources[static_cast<size_t>(k)]))
+          if (source >= 0)
+            add(data.data() + source * channels, taps.data() + k * channels,
+                sums.data() + static_cast<int64_t>(p) * channels);
+        if ((k + 1) % columns == 0 && partials != ElementType::f32)
+          roundF32To(partials, sums.data(), sums.size());
+      }
+      narrowFromF32(partials, sums.data(), memory + out + g * field.outputs * channels * partialWidth, sums.size());
+    }
+  }
+
+private:
+  void add(const float *from, const float *tap, float *sum) const {
+    for (int64_t c = 0; c < channels; ++c)
+      sum[c] += from[c] * tap[c];
+  }
+
+  ElementType type, partials;
+  int64_t groups, channels, columns, in, weights, out;
+  Field field;
 };
 
 } // namespace
@@ -344,6 +391,8 @@ std::unique_ptr<VertexFunction> VertexFunction::make(const Vertex &vertex,
   case Codelet::ConvPartial1x1Out:
   case Codelet::ConvPartialnx1:
     return std::make_unique<ConvolutionFunction>(vertex);
+  case Codelet::ConvPartialVerticalMac:
+    return std::make_unique<VerticalMacFunction>(vertex);
   }
   return nullptr;
 }

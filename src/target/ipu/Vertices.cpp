@@ -133,10 +133,15 @@ std::string lengthProblem(const Vertex &vertex, llvm::ArrayRef<BlockExpression> 
   }
   case Codelet::Copy:
     return first({wants("in_strides", count("extents")), wants("out_strides", count("extents")), bounded("extents")});
+  case Codelet::ConvPartialVerticalMac:
   case Codelet::ConvPartialnx1: {
     int64_t rank = count("out_field");
-    return first({wants("in_field", rank), wants("kernel", rank), wants("stride", rank), wants("dilation", rank),
-                  wants("padding", rank), bounded("out_field"), bounded("in_field"), bounded("kernel")});
+    bool depthwise = vertex.kind() == Codelet::ConvPartialVerticalMac;
+    bool floats = isFloat(typeOf(vertex, "type")) && isFloat(typeOf(vertex, "partials"));
+    return first({depthwise && rank == 0 ? "out_field: a field has a dimension" : "",
+                  depthwise && !floats ? "type: products are of floats" : "", wants("in_field", rank),
+                  wants("kernel", rank), wants("stride", rank), wants("dilation", rank), wants("padding", rank),
+                  bounded("out_field"), bounded("in_field"), bounded("kernel")});
   }
   case Codelet::MultiSlice: {
     auto number = [&](llvm::StringRef name) { return valueOf(vertex, name); };
@@ -275,6 +280,16 @@ std::vector<Access> accessesOf(const Vertex &vertex, llvm::ArrayRef<BlockExpress
     result.push_back(dense(true, number("out"), groups * out * outputs * partials, matrixAlignment));
     return result;
   }
+  case Codelet::ConvPartialVerticalMac: {
+    auto points = [&](llvm::StringRef name) { return *pointsOf(valuesOf(vertex, name)); };
+    auto width = static_cast<int64_t>(byteWidth(typeOf(vertex, "type")));
+    auto partials = static_cast<int64_t>(byteWidth(typeOf(vertex, "partials")));
+    int64_t channels = number("groups") * number("channels"), images = number("batch") * channels;
+    result.push_back(dense(false, number("in"), images * points("in_field") * width, matrixAlignment));
+    result.push_back(dense(false, number("weights"), channels * points("kernel") * width, matrixAlignment));
+    result.push_back(dense(true, number("out"), images * points("out_field") * partials, matrixAlignment));
+    return result;
+  }
   }
   return result;
 }
@@ -302,6 +317,8 @@ VertexWork workOf(const Vertex &vertex, llvm::ArrayRef<BlockExpression> expressi
                       (one ? number("positions") : number("batch") * points("out_field") * points("kernel"));
     return {products, 2 * products};
   }
+  case Codelet::ConvPartialVerticalMac: // on the elementwise units
+    return {0, 2 * number("groups") * number("channels") * number("batch") * points("out_field") * points("kernel")};
   }
   return {};
 }

@@ -105,6 +105,9 @@ private:
       return;
     if (std::string problem = parameterProblem(vertex, code.expressions); !problem.empty())
       return find(where, problem);
+    if (vertex.kind() == Codelet::ConvPartialVerticalMac &&
+        !llvm::is_contained(machine.verticalMacChannels, valueOf(vertex, "channels")))
+      return find(where, "channels: the machine takes no " + llvm::Twine(valueOf(vertex, "channels")) + " together");
     for (const Access &access : accessesOf(vertex, code.expressions)) {
       llvm::Twine what = access.writes ? "what it writes" : "what it reads";
       if (access.first() < 0 || access.end() > usable)
