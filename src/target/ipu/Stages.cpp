@@ -124,28 +124,38 @@ llvm::Expected<program::Program> compileGraph(const graph::KernelGraph &graph, c
   Compiled alone = compile(one, {});
   if (ipus <= 1 && fits(alone, machine))
     return std::move(alone.program);
-  // Fewer copies of weights and contractions in more rounds need less memory, as long as there is room for the code.
-  if (ipus <= 1 && alone.codeBytes <= machine.executableBytes)
-    for (const Frugality &frugality :
-         {Frugality{1, machine.memoryBytes / 64}, Frugality{0.25, machine.memoryBytes / 128}})
-      if (Compiled less = compile(one, frugality); fits(less, machine))
-        return std::move(less.program);
-  Stages stages(alone, machine);
-  for (int64_t count : machine.ipuCounts) {
-    if (count == 1 || (ipus > 0 && count != ipus))
-      continue;
-    // What stages hand on takes code and room that a program for one IPU does not have.
-    for (double share : {1.0, 0.85}) {
-      auto ipuOf = stages.assign(count, share);
-      if (!ipuOf)
-        break;
-      Compiled compiled = compile(*ipuOf, {});
-      if (!fits(compiled, machine))
+  auto inStages = [&](const Compiled &measured, const Frugality &frugality) -> std::optional<program::Program> {
+    Stages stages(measured, machine);
+    for (int64_t count : machine.ipuCounts) {
+      if (count == 1 || (ipus > 0 && count != ipus))
         continue;
-      compiled.program.chips = count;
-      return std::move(compiled.program);
+      // What stages hand on takes code and room that a program for one IPU does not have.
+      for (double share : {1.0, 0.85}) {
+        auto ipuOf = stages.assign(count, share);
+        if (!ipuOf)
+          break;
+        Compiled compiled = compile(*ipuOf, frugality);
+        if (!fits(compiled, machine))
+          continue;
+        compiled.program.chips = count;
+        return std::move(compiled.program);
+      }
     }
-  }
+    return std::nullopt;
+  };
+  // Fewer copies of weights and contractions in more rounds need less memory: on one IPU, as long as there is room for
+  // the code, before others are asked for; on several where nothing else does.
+  const Frugality less[] = {{1, machine.memoryBytes / 64}, {0.25, machine.memoryBytes / 128}};
+  if (ipus <= 1 && alone.codeBytes <= machine.executableBytes)
+    for (const Frugality &frugality : less)
+      if (Compiled compiled = compile(one, frugality); fits(compiled, machine))
+        return std::move(compiled.program);
+  if (auto made = inStages(alone, {}))
+    return std::move(*made);
+  if (ipus != 1 && machine.ipuCounts.back() > 1)
+    for (const Frugality &frugality : less)
+      if (auto made = inStages(compile(one, frugality), frugality))
+        return std::move(*made);
   return tooLarge(alone, graph, machine, ipus > 0 ? ipus : machine.ipuCounts.back());
 }
 
