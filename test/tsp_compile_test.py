@@ -557,6 +557,21 @@ def test_integer_convolution_with_zero_points_and_padding(tmp_path, machine):
     np.testing.assert_array_equal(y, right.astype(np.uint8))
 
 
+# Sums over lanes that products make stand in all lanes of a row; elsewhere they are values like any other.
+@pytest.mark.parametrize("machine", ["unit-tsp", "groqcard"])
+@pytest.mark.parametrize("axis, shape", [(1, (1, 128, 1)), (2, (1, 64, 2))])
+def test_statistics_of_normalizations_are_joined(tmp_path, machine, axis, shape):
+    x = np.random.default_rng(8).standard_normal((1, 64, 128)).astype(np.float32)
+    scale, bias = np.ones(128, np.float32), np.zeros(128, np.float32)
+    nodes = [helper.make_node("Mul", ["x", "two"], ["x2"]),
+             helper.make_node("LayerNormalization", ["x", "scale", "bias"], ["n1", "m1", "i1"], axis=-1),
+             helper.make_node("LayerNormalization", ["x2", "scale", "bias"], ["n2", "m2", "i2"], axis=-1),
+             helper.make_node("Concat", ["i1", "i2"], ["y"], axis=axis)]
+    y, _ = run(tmp_path, machine, nodes, x, shape, [("scale", scale), ("bias", bias), ("two", np.float32(2))])
+    inverses = [1 / np.sqrt(z.var(axis=-1, keepdims=True) + 1e-5) for z in (x, 2 * x)]
+    np.testing.assert_allclose(y, np.concatenate(inverses, axis=axis), rtol=1e-3)
+
+
 # Scores of an attention that take a large part of a chip's memory: heads one after the other, the last block with
 # fewer; and of one head its rows in blocks.
 @pytest.mark.parametrize("heads, rows", [(3, 1300), (1, 2100)])

@@ -130,16 +130,21 @@ llvm::Error CompilerState::widen(LaneForms &known) {
 
 llvm::Expected<RegionPointer> CompilerState::matrixOfForms(graph::ValueId id) {
   const graph::Value &value = graph.values[id];
+  // Of rows that products have made, whole vectors, each element is the first one.
+  auto elementsInRows = [&]() -> llvm::Expected<RegionPointer> {
+    auto rowwise = rowwiseOf(id, 1);
+    return rowwise ? llvm::Expected<RegionPointer>(firstColumnOf(*rowwise)) : rowwise.takeError();
+  };
   if (columnsOf(value.shape) == 1)
-    return rowwiseOf(id, 1);
+    return elementsInRows();
   int64_t rows = rowsOf(value.shape), columns = columnsOf(value.shape), lanes = machine.lanes;
   Region shape = Region::of(value.type, rows, columns, machine.vectorBytes());
   bool oneBank = forms[id].packed && forms[id].packed->segments() == 1 && rows * shape.pieces <= machine.words;
   if (!oneBank || (rows > 1 && columns % lanes != 0)) {
-    auto rowwise = rowwiseOf(id, 1);
-    if (!rowwise)
-      return rowwise.takeError();
-    return route({*rowwise}, shape, 0, [](int64_t element) -> ElementOrigin { return {0, element}; });
+    auto elements = elementsInRows();
+    if (!elements)
+      return elements.takeError();
+    return route({*elements}, shape, 0, [](int64_t element) -> ElementOrigin { return {0, element}; });
   }
   if (columns > forms[id].superlanes * lanes)
     if (llvm::Error error = widen(forms[id]))

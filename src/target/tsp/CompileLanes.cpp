@@ -245,6 +245,19 @@ RegionPointer CompilerState::pieceOf(const RegionPointer &whole, int64_t piece) 
   return made;
 }
 
+RegionPointer CompilerState::firstColumnOf(const RegionPointer &whole) {
+  if (whole->columns == 1)
+    return whole;
+  RegionPointer piece = pieceOf(whole, 0);
+  Region part = *piece;
+  part.copies.clear();
+  part.columns = part.width = 1;
+  RegionPointer made = partOf(piece, std::move(part));
+  for (const RegionPointer &copy : piece->copies)
+    made->copies.push_back(firstColumnOf(copy));
+  return made;
+}
+
 RegionPointer CompilerState::segmentsOf(const RegionPointer &whole, int64_t first, int64_t count) {
   Region part = *whole;
   part.copies.clear();

@@ -50,10 +50,7 @@ llvm::Expected<MachineGraph> machineGraph(const KernelGraph &original, const Arc
   multiplyPartsApart(graph);
   graph::dropUnused(graph);
   graph::absorbMoves(graph, isMatrixProduct);
-  // Values that leave little of a chip for others.
-  constexpr int64_t mostOfChip = 12;
-  int64_t mostBytes = machine.dataWords() * machine.vectorBytes() / mostOfChip;
-  divideAfterProducts(graph, mostBytes);
+  divideAfterProducts(graph);
   sumBeforeMerging(graph);
   graph::fuseBetweenBytes(graph, sumOfBytes);
   // Longer ones seldom find units.
@@ -61,7 +58,9 @@ llvm::Expected<MachineGraph> machineGraph(const KernelGraph &original, const Arc
   splitColumns(graph);
   splitInputs(graph);
   poolByProducts(graph, machine.vectorBytes());
-  splitChains(graph, mostBytes);
+  // Values that leave little of a chip for others.
+  constexpr int64_t mostOfChip = 12;
+  splitChains(graph, machine.dataWords() * machine.vectorBytes() / mostOfChip);
   narrowProductOperands(graph);
   result.ends = orientValues(graph);
   result.packings = choosePackings(graph, machine);

@@ -353,6 +353,7 @@ private:
   // Memory of a region as another one, which keeps it.
   static RegionPointer partOf(const RegionPointer &whole, Region part);
   static RegionPointer pieceOf(const RegionPointer &whole, int64_t piece);
+  static RegionPointer firstColumnOf(const RegionPointer &whole);
   static RegionPointer segmentsOf(const RegionPointer &whole, int64_t first, int64_t count);
   // What the expression gives for each of several pieces, combined: vectors whose lanes are to be combined.
   llvm::Expected<std::vector<RegionPointer>> combinePieces(const graph::Kernel &kernel, BlockExpression body,

@@ -16,7 +16,7 @@ namespace {
 
 class Divider {
 public:
-  Divider(KernelGraph &graph, int64_t mostBytes) : graph(graph), uses(graph), mostBytes(mostBytes) {}
+  explicit Divider(KernelGraph &graph) : graph(graph), uses(graph) {}
 
   void run() {
     std::vector<std::optional<Division>> divisions;
@@ -121,9 +121,6 @@ private:
         !readsOwnElement(graph, *divides, divides->reads[0]) || divides->reads[1].padding ||
         !isSumOf(divides->reads[1].value, divides->reads[0].value))
       return std::nullopt;
-    const Value &terms = graph.values[divides->reads[0].value];
-    if (elementCount(terms.shape) * static_cast<int64_t>(byteWidth(terms.type)) > mostBytes)
-      return std::nullopt;
     // Where the sum of each element of the product's result is: from the loops of the division to dimensions of what
     // it makes, to the product's loops, to dimensions of its result.
     const Write &write = product.writes[0];
@@ -216,13 +213,12 @@ private:
 
   KernelGraph &graph;
   Uses uses;
-  int64_t mostBytes;
 };
 
 } // namespace
 
-void divideAfterProducts(KernelGraph &graph, int64_t mostBytes) {
-  Divider(graph, mostBytes).run();
+void divideAfterProducts(KernelGraph &graph) {
+  Divider(graph).run();
 }
 
 } // namespace quadrille::tsp

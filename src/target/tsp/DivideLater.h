@@ -7,8 +7,7 @@ namespace quadrille::tsp {
 
 // A product whose first operand is a softmax multiplies the exponentials, and its result is divided by their sums: the
 // same, as each row has one sum, and no other kernel waits for it. Rows without a number as their sum, which a kernel
-// between replaces by zeros, become zeros behind the product, also where the other operand has no number. Softmaxes of
-// more than `mostBytes` stay, since they are made in blocks, with their divisions.
-void divideAfterProducts(graph::KernelGraph &graph, int64_t mostBytes);
+// between replaces by zeros, become zeros behind the product, also where the other operand has no number.
+void divideAfterProducts(graph::KernelGraph &graph);
 
 } // namespace quadrille::tsp
