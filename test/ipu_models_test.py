@@ -1,18 +1,14 @@
 """Models compiled for Graphcore's IPU: values right, and the same program, values and cycles whoever asks."""
 
 import json
-import os
-import pathlib
 import re
-import subprocess
 
 import numpy as np
 import onnx
 import pytest
 from onnx import helper, numpy_helper
+from programs import ROOT, agrees_whatever_the_number_of_threads, command
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-QUADRILLE = os.environ.get("QUADRILLE", str(ROOT / "build/bin/quadrille"))
 
 # Options, and the largest relative L2 against the reference: 0 where all arithmetic is exact or the model's own.
 MODELS = {
@@ -23,27 +19,10 @@ MODELS = {
 }
 
 
-def command(*arguments, code=0):
-    done = subprocess.run([QUADRILLE, *map(str, arguments)], capture_output=True, text=True, timeout=300)
-    assert done.returncode == code, (done.returncode, done.stderr)
-    return done.stdout if code == 0 else done.stderr
-
-
 @pytest.mark.parametrize("model", MODELS)
 def test_model_agrees_whatever_the_number_of_threads(model, tmp_path):
     options, tolerance = MODELS[model]
-    made = {}
-    for threads in (1, 2):
-        program, values = tmp_path / f"{threads}.qdl", tmp_path / f"{threads}.npz"
-        compiled = json.loads(command("--threads", threads, "compile", ROOT / model, "--machine", "bow-ipu", *options, "-o",
-                                      program, "--json"))
-        ran = json.loads(command("--threads", threads, "run", program, "--random", 1, "--check", "--output", values, "--json"))
-        assert ran["relative_l2"] <= tolerance
-        assert ran["cycles"] == compiled["cycles"] > 0
-        made[threads] = program.read_bytes(), values.read_bytes(), ran["cycles"]
-    assert made[1] == made[2]
-    assert json.loads(command("profile", program, "--json"))["cycles"] == ran["cycles"]
-    assert command("check", program) == f"{program}: legal\n"
+    agrees_whatever_the_number_of_threads(ROOT / model, "bow-ipu", options, tolerance, tmp_path)
 
 
 # Stages on IPUs of their own give what one IPU gives; a run follows the one before in less time than it takes.

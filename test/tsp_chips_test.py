@@ -1,25 +1,15 @@
 """Models on several chips of a Groq node: the same values on any number, and what is reported of them."""
 
 import json
-import os
-import pathlib
-import subprocess
 
 import pytest
+from programs import ROOT, command
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-QUADRILLE = os.environ.get("QUADRILLE", str(ROOT / "build/bin/quadrille"))
 MODELS = {
     "models/mnist_pytorch/pytorch.onnx": [],
     "test/zoo/tiny_resnet_dynamo.onnx": ["--batch", 1],
     "test/zoo/tiny_transformer_torchscript.onnx": ["--batch", 1],
 }
-
-
-def command(*arguments, code=0):
-    done = subprocess.run([QUADRILLE, *map(str, arguments)], capture_output=True, text=True, timeout=300)
-    assert done.returncode == code, (done.returncode, done.stderr)
-    return done.stdout if code == 0 else done.stderr
 
 
 @pytest.mark.parametrize("model", MODELS)

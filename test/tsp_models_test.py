@@ -1,17 +1,13 @@
 """Models compiled for Groq's chip: values right, and the same program, values and cycles whoever asks."""
 
 import json
-import os
-import pathlib
-import subprocess
 import sys
 
 import pytest
+from programs import ROOT, agrees_whatever_the_number_of_threads, command
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 import matmul  # noqa: E402
-QUADRILLE = os.environ.get("QUADRILLE", str(ROOT / "build/bin/quadrille"))
 
 # Options, and the largest relative L2 against the reference: 0 where all arithmetic is exact or the model's own.
 MODELS = {
@@ -33,28 +29,10 @@ MODELS = {
 }
 
 
-def command(*arguments, code=0):
-    done = subprocess.run([QUADRILLE, *map(str, arguments)], capture_output=True, text=True, timeout=300)
-    assert done.returncode == code, (done.returncode, done.stderr)
-    return done.stdout
-
-
 @pytest.mark.parametrize("model", MODELS)
 def test_model_agrees_whatever_the_number_of_threads(model, tmp_path):
     options, tolerance = MODELS[model]
-    made = {}
-    for threads in (1, 2):
-        program, values = tmp_path / f"{threads}.qdl", tmp_path / f"{threads}.npz"
-        compiled = json.loads(command("--threads", threads, "compile", ROOT / model, "--machine", "groqcard", *options, "-o",
-                                      program, "--json"))
-        ran = json.loads(command("--threads", threads, "run", program, "--random", 1, "--check", "--output", values, "--json"))
-        assert ran["relative_l2"] <= tolerance
-        assert ran["cycles"] == compiled["cycles"] > 0
-        made[threads] = program.read_bytes(), values.read_bytes(), ran["cycles"]
-    assert made[1] == made[2]
-    profile = json.loads(command("profile", program, "--json"))
-    assert profile["cycles"] == ran["cycles"]
-    assert command("check", program) == f"{program}: legal\n"
+    agrees_whatever_the_number_of_threads(ROOT / model, "groqcard", options, tolerance, tmp_path)
 
 
 @pytest.mark.parametrize("model", ["examples/tsp/vector_add.onnx", "examples/tsp/matmul.onnx",

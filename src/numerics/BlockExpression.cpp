@@ -50,6 +50,26 @@ Register BlockExpression::append(BlockOpcode opcode, ElementType type, llvm::Arr
   return static_cast<Register>(instructions.size() - 1);
 }
 
+std::vector<Register> BlockExpression::append(const BlockExpression &other, llvm::ArrayRef<Register> given) {
+  assert(given.size() == other.inputs.size());
+  std::vector<Register> renamed, made;
+  for (const BlockInstruction &instruction : other.instructions) {
+    if (instruction.opcode == BlockOpcode::Input) {
+      renamed.push_back(given[instruction.immediate]);
+      continue;
+    }
+    std::array<Register, 3> operands = {};
+    for (unsigned i = 0; i < operandCount(instruction.opcode); ++i)
+      operands[i] = renamed[instruction.operands[i]];
+    renamed.push_back(append(instruction.opcode, instruction.type,
+                             llvm::ArrayRef(operands).take_front(operandCount(instruction.opcode)),
+                             instruction.immediate));
+  }
+  for (Register result : other.results)
+    made.push_back(renamed[result]);
+  return made;
+}
+
 namespace {
 
 // What is wrong with the types of one instruction whose operands are known to be defined before it; empty if nothing.

@@ -124,6 +124,9 @@ struct BlockExpression {
 
   Register append(BlockOpcode opcode, ElementType type, llvm::ArrayRef<Register> operands = {}, uint64_t immediate = 0);
 
+  // Appends what another expression does to these registers, one for each of its inputs; returns its results.
+  std::vector<Register> append(const BlockExpression &other, llvm::ArrayRef<Register> inputs);
+
   // Empty when well-formed, else what is wrong and at which instruction.
   std::string verify() const;
 

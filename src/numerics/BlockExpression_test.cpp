@@ -31,6 +31,19 @@ TEST(BlockExpression, CountsArithmeticOnly) {
   EXPECT_EQ(copy.operationsPerElement(), 0u);
 }
 
+TEST(BlockExpression, AppendsAnotherExpression) {
+  BlockExpression e; // relu(a) - b
+  e.inputs = {ElementType::f32, ElementType::f32};
+  Register b = e.append(BlockOpcode::Input, ElementType::f32, {}, 1);
+  Register a = e.append(BlockOpcode::Input, ElementType::f32, {}, 0);
+  std::vector<Register> positive = e.append(relu(), {a});
+  ASSERT_EQ(positive.size(), 1u);
+  e.results = {e.append(BlockOpcode::Subtract, ElementType::f32, {positive[0], b})};
+  EXPECT_EQ(e.verify(), "");
+  EXPECT_EQ(e.print(), "%0:f32 = input 1\n%1:f32 = input 0\n%2:f32 = constant 0x0\n%3:f32 = maximum %1, %2\n"
+                       "%4:f32 = subtract %3, %0\nreturn %4\n");
+}
+
 TEST(BlockExpression, NamesRoundTrip) {
 #define QUADRILLE_CHECK(text, name, operands)                                                                          \
   EXPECT_EQ(blockOpcodeNamed(text), BlockOpcode::name);                                                                \

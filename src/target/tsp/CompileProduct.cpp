@@ -448,7 +448,7 @@ llvm::Error CompilerState::follow(const Kernel &follower, graph::ValueId result,
   if (product.body.instructions[value].type != stored)
     value = product.body.append(BlockOpcode::Convert, stored, {value});
   graph::ValueId written = follower.writes[0].value;
-  std::vector<std::optional<Register>> inputs;
+  std::vector<Register> inputs;
   for (const Read &read : follower.reads) {
     if (read.value == result) {
       inputs.push_back(value);
@@ -462,18 +462,7 @@ llvm::Error CompilerState::follow(const Kernel &follower, graph::ValueId result,
     product.body.inputs.push_back(type);
     product.operands.push_back(std::move(*operand));
   }
-  std::vector<Register> renamed;
-  for (BlockInstruction instruction : follower.body.instructions) {
-    if (instruction.opcode == BlockOpcode::Input) {
-      renamed.push_back(*inputs[instruction.immediate]);
-      continue;
-    }
-    llvm::SmallVector<Register, 3> operands;
-    for (unsigned i = 0; i < operandCount(instruction.opcode); ++i)
-      operands.push_back(renamed[instruction.operands[i]]);
-    renamed.push_back(product.body.append(instruction.opcode, instruction.type, operands, instruction.immediate));
-  }
-  product.body.results = {renamed[follower.body.results[0]]};
+  product.body.results = product.body.append(follower.body, inputs);
   product.isOutput = isOutput[written];
   product.copies = copiesOf[written];
   product.value = written;

@@ -102,18 +102,7 @@ graph::ValueId CompilerState::followSum(const Kernel &kernel, TapProduct &produc
                          [](const BlockInstruction &each) { return each.opcode == BlockOpcode::LoopIndex; });
     if (!can)
       break;
-    std::vector<Register> renamed;
-    for (const BlockInstruction &instruction : next.body.instructions) {
-      if (instruction.opcode == BlockOpcode::Input) {
-        renamed.push_back(inputs[instruction.immediate]);
-        continue;
-      }
-      llvm::SmallVector<Register, 3> operands;
-      for (unsigned i = 0; i < operandCount(instruction.opcode); ++i)
-        operands.push_back(renamed[instruction.operands[i]]);
-      renamed.push_back(product.body.append(instruction.opcode, instruction.type, operands, instruction.immediate));
-    }
-    product.body.results = {renamed[next.body.results[0]]};
+    product.body.results = product.body.append(next.body, inputs);
     followers.push_back(&next);
     value = write.value;
   }
@@ -162,18 +151,7 @@ llvm::Expected<const Kernel *> CompilerState::followInRows(graph::ValueId value,
     product.body.inputs.push_back(type);
     product.operands.push_back(std::move(*operand));
   }
-  std::vector<Register> renamed;
-  for (const BlockInstruction &instruction : next.body.instructions) {
-    if (instruction.opcode == BlockOpcode::Input) {
-      renamed.push_back(inputs[instruction.immediate]);
-      continue;
-    }
-    llvm::SmallVector<Register, 3> operands;
-    for (unsigned i = 0; i < operandCount(instruction.opcode); ++i)
-      operands.push_back(renamed[instruction.operands[i]]);
-    renamed.push_back(product.body.append(instruction.opcode, instruction.type, operands, instruction.immediate));
-  }
-  product.body.results = {renamed[next.body.results[0]]};
+  product.body.results = product.body.append(next.body, inputs);
   return &next;
 }
 
