@@ -87,6 +87,31 @@ def test_precisions(tmp_path, precision, tolerance):
     assert ran["relative_l2"] < tolerance
 
 
+# Channels that do not mix, between products that want their channels in other groups. 10 channels are no whole groups.
+@pytest.mark.parametrize("machine, precision, tolerance",
+                         [("bow-ipu", "f32", 1e-6), ("bow-ipu", "f16", 2e-3), ("bow-ipu", "f16.f16", 1e-2),
+                          ("unit-ipu", "f16", 2e-3)])
+def test_depthwise_convolutions(machine, precision, tolerance, tmp_path):
+    random = np.random.default_rng(10)
+    channels = 10
+    mix, unmix = (random.standard_normal((channels, channels, 1, 1)).astype(np.float32) for _ in range(2))
+    each = random.standard_normal((channels, 1, 5, 3)).astype(np.float32)
+    bias = random.standard_normal(channels).astype(np.float32)
+    save(tmp_path / "m.onnx",
+         [helper.make_node("Conv", ["x", "mix"], ["a"]), helper.make_node("Relu", ["a"], ["b"]),
+          helper.make_node("Conv", ["b", "each", "bias"], ["c"], group=channels, strides=[2, 1], dilations=[1, 2],
+                           pads=[2, 2, 2, 2]),
+          helper.make_node("Relu", ["c"], ["d"]), helper.make_node("Conv", ["d", "unmix"], ["y"])],
+         [("x", FLOAT, (2, channels, 14, 9))], [("y", FLOAT, (2, channels, 7, 9))],
+         [("mix", mix), ("unmix", unmix), ("each", each), ("bias", bias)])
+    program = tmp_path / "m.qdl"
+    command("compile", tmp_path / "m.onnx", "--machine", machine, "--precision", precision, "-o", program)
+    # The machine has the vertex for halves.
+    assert ("poplin::ConvPartialVerticalMac" in command("disasm", program)) == (precision != "f32")
+    ran = json.loads(command("run", program, "--random", 1, "--check", "--json"))
+    assert ran["relative_l2"] < tolerance
+
+
 # Rows of a table larger than a tile's memory, indices from both ends.
 def test_rows_picked_from_many_tiles(tmp_path):
     table = np.random.default_rng(6).standard_normal((5000, 72)).astype(np.float32)

@@ -3,6 +3,7 @@
 #include "target/ipu/CompilerState.h"
 
 #include "graph/KernelQueries.h"
+#include "graph/RetypeValues.h"
 
 #include "llvm/ADT/STLExtras.h"
 
@@ -42,10 +43,12 @@ struct CompilerState::Product {
   std::vector<Shared> outOuter;                         // n but for the channels
   std::optional<Shared> in, out;                        // channels
   int64_t inChannels, outChannels;                      // of a block
+  std::optional<Shared> together; // of `groups` the one of channels that do not mix; a block lies beside each other
   ElementType operands, partials;
   AmpTypes types;
   int64_t mostProducts; // that a tile may sum
   bool nx1() const { return !fields.empty(); }
+  int64_t groupChannels() const { return together ? together->unit : 1; }
 };
 
 // How a product is shared: parts of each loop, and rounds in which a tile's channels come one after the other.
@@ -66,7 +69,8 @@ CompilerState::Product CompilerState::productOf(const Kernel &kernel) {
   // Sums of one channel each lie apart, where halves of words cannot be sent.
   auto isLong = [&](unsigned loop) { return kernel.loops[loop].extent > 1; };
   product.operands = precision.operands;
-  product.partials = llvm::any_of(product.roles.n, isLong) ? precision.partials : ElementType::f32;
+  bool depthwise = isDepthwise(kernel, product.roles);
+  product.partials = depthwise || llvm::any_of(product.roles.n, isLong) ? precision.partials : ElementType::f32;
   product.mostProducts = std::numeric_limits<int64_t>::max();
   if (std::optional<int64_t> largest = graph::integerAttribute(kernel, "largest_product")) {
     constexpr int64_t exactInF32 = int64_t(1) << 24;
@@ -93,6 +97,15 @@ CompilerState::Product CompilerState::productOf(const Kernel &kernel) {
   llvm::stable_sort(product.positions, [&](const Shared &a, const Shared &b) {
     return dimensionOf(lhs.map, a.loop) < dimensionOf(lhs.map, b.loop);
   });
+  if (depthwise) {
+    // The longest loop of channels lies beside each other, in the fastest place.
+    auto channels =
+        llvm::max_element(product.groups, [](const Shared &a, const Shared &b) { return a.extent < b.extent; });
+    std::rotate(channels, channels + 1, product.groups.end());
+    product.together = product.groups.back();
+    product.inChannels = product.outChannels = 1;
+    return product;
+  }
   // The channels that lie beside each other.
   std::optional<unsigned> in, out;
   const auto &home = homes[lhs.value];
@@ -238,9 +251,12 @@ std::optional<CompilerState::ProductPlan> CompilerState::planProduct(const Produ
     return std::nullopt;
   Blocks blocks{groups, inBlocks, outBlocks, ceilDivide(product.outChannels, cycles.ampUnits(product.types))};
   auto compute = static_cast<double>(
-      product.nx1() ? cycles.ampNx1(product.types, blocks, positions, outField, kernelExtents,
-                                    std::max<int64_t>(1, cycles.ampFilterHeight(product.types, product.inChannels)))
-                    : cycles.amp1x1(product.types, blocks, positions));
+      product.together ? cycles.vmac(product.types, Blocks{groups, 1, 1, 1}, product.groupChannels(), outputs,
+                                     taps / kernelExtents.back(), kernelExtents.back())
+      : product.nx1()  ? cycles.ampNx1(product.types, blocks, positions, outField, kernelExtents,
+                                       std::max<int64_t>(1, cycles.ampFilterHeight(product.types, product.inChannels)))
+                       : cycles.amp1x1(product.types, blocks, positions));
+  groups *= product.groupChannels();
   int64_t lhsBytes = groups * inBlocks * product.inChannels * inputs * width;
   int64_t rhsBytes = groups * inBlocks * product.inChannels * outBlocks * product.outChannels * taps * width;
   int64_t outElements = groups * outBlocks * product.outChannels * outputs;
@@ -249,6 +265,11 @@ std::optional<CompilerState::ProductPlan> CompilerState::planProduct(const Produ
   auto rate = static_cast<double>(machine.receiveBytesPerCycle);
   double lhsRate = plan.outBlocks % machine.tilesPerBus == 0 ? rate * machine.sharedFactor : rate;
   double exchange = static_cast<double>(lhsBytes) / lhsRate;
+  if (product.together) { // where the operand lies in other groups every place is a fragment
+    const auto &home = homes[kernel.reads[product.roles.lhs].value];
+    if (!home || !home->layout.order.grouped || home->layout.order.group != product.groupChannels())
+      exchange = std::max(exchange, static_cast<double>(blocks.groups * inputs * machine.exchangeFragment));
+  }
   if (!constant)
     exchange += static_cast<double>(rhsBytes) / rate * 2 + static_cast<double>(cycles.copy(rhsBytes));
   auto sync = static_cast<double>(machine.syncInternal);
@@ -309,7 +330,30 @@ CompilerState::ProductPlan CompilerState::planProduct(const Product &product) co
 
 void CompilerState::product(const Kernel &kernel) {
   Product product = productOf(kernel);
-  ProductPlan plan = planProduct(product);
+  if (!product.together)
+    return multiply(product, planProduct(product));
+  // As many channels beside each other as is best; with f32 sums the vertex takes no more than a vector of them.
+  std::optional<std::pair<Product, ProductPlan>> best;
+  for (int64_t channels : machine.verticalMacChannels) {
+    if (product.types == AmpTypes::F32F32 ||
+        (product.types == AmpTypes::F16F32 && channels > cycles.vector(product.operands)))
+      continue;
+    product.together->unit = product.groups.back().unit = channels;
+    if (ProductPlan plan = planProduct(product); !best || plan.cycles < best->second.cycles)
+      best = {product, plan};
+  }
+  // A few channels leave most of the vertex idle.
+  if (best && 2 * best->first.together->extent > best->first.groupChannels())
+    return multiply(best->first, best->second);
+  Task task{kernel.loops, kernel.reads, kernel.writes, kernel.body, kernel.numeric.accumulate, std::nullopt};
+  for (auto [number, read] : llvm::enumerate(task.reads))
+    if (ElementType type = graph.values[read.value].type; type != task.body.inputs[number])
+      graph::retypeInput(task.body, number, type);
+  this->task(std::move(task));
+}
+
+void CompilerState::multiply(const Product &product, const ProductPlan &plan) {
+  const Kernel &kernel = *product.kernel;
   const graph::Read &lhs = kernel.reads[product.roles.lhs], &rhs = kernel.reads[product.roles.rhs];
   const graph::Write &write = kernel.writes[0];
   size_t rank = kernel.loops.size();
@@ -395,7 +439,10 @@ void CompilerState::product(const Kernel &kernel) {
   Builder in;
   in.arrangement.dimensions.resize(lhs.map.size());
   auto inDimension = product.in ? dimensionOf(lhs.map, product.in->loop) : std::nullopt;
-  in.group(inDimension, product.inChannels);
+  if (product.together)
+    in.group(dimensionOf(lhs.map, product.together->loop), product.groupChannels());
+  else
+    in.group(inDimension, product.inChannels);
   std::vector<int64_t> inField, outField, kernelExtents, strides, dilations;
   for (auto [window, split] : llvm::zip_equal(product.roles.windows, plan.fieldSplits)) {
     int64_t extent = kernel.loops[window.tap].extent;
@@ -413,15 +460,19 @@ void CompilerState::product(const Kernel &kernel) {
   for (const Shared &loop : llvm::reverse(product.outer))
     in.outer(dimensionOf(lhs.map, loop.loop), splits[loop.loop].block);
   for (const Shared &loop : llvm::reverse(product.groups))
-    in.outer(dimensionOf(lhs.map, loop.loop), splits[loop.loop].block);
+    in.outer(dimensionOf(lhs.map, loop.loop), splits[loop.loop].block, loop.unit);
   in.arrangement.elements = in.stride;
 
   Builder weights;
   weights.arrangement.dimensions.resize(rhs.map.size());
   auto inOfWeights = product.in ? dimensionOf(rhs.map, product.in->loop) : std::nullopt;
   auto outOfWeights = product.out ? dimensionOf(rhs.map, product.out->loop) : std::nullopt;
-  weights.group(inOfWeights, product.inChannels);
-  weights.group(outOfWeights, product.outChannels);
+  if (product.together) {
+    weights.group(dimensionOf(rhs.map, product.together->loop), product.groupChannels());
+  } else {
+    weights.group(inOfWeights, product.inChannels);
+    weights.group(outOfWeights, product.outChannels);
+  }
   for (size_t w = product.fields.size(); w-- > 0;)
     weights.outer(dimensionOf(rhs.map, product.roles.windows[w].tap), kernelExtents[w]);
   weights.outer(inOfWeights, roundChannels, product.inChannels);
@@ -432,7 +483,7 @@ void CompilerState::product(const Kernel &kernel) {
   for (const Shared &loop : llvm::reverse(product.outOuter))
     weights.outer(dimensionOf(rhs.map, loop.loop), splits[loop.loop].block);
   for (const Shared &loop : llvm::reverse(product.groups))
-    weights.outer(dimensionOf(rhs.map, loop.loop), splits[loop.loop].block);
+    weights.outer(dimensionOf(rhs.map, loop.loop), splits[loop.loop].block, loop.unit);
   weights.arrangement.elements = weights.stride;
 
   // The sums: of the tiles that share the channels, then as the result.
@@ -451,12 +502,14 @@ void CompilerState::product(const Kernel &kernel) {
     auto d = dimensionOf(write.map, loop);
     return d ? std::optional(*d + 1) : std::nullopt;
   };
-  auto channelDimension = product.out ? outDimension(product.out->loop) : std::nullopt;
-  out.group(channelDimension, product.outChannels);
+  const std::optional<Shared> &channel = product.together ? product.together : product.out;
+  int64_t groupOfOut = product.together ? product.groupChannels() : product.outChannels;
+  auto channelDimension = channel ? outDimension(channel->loop) : std::nullopt;
+  out.group(channelDimension, groupOfOut);
   llvm::SmallVector<unsigned, 6> order; // from the fastest
   auto outer = [&](const Shared &loop) {
     if (auto d = outDimension(loop.loop)) {
-      out.outer(d, splits[loop.loop].block);
+      out.outer(d, splits[loop.loop].block, loop.unit);
       order.push_back(static_cast<unsigned>(*d));
     }
   };
@@ -464,7 +517,7 @@ void CompilerState::product(const Kernel &kernel) {
     outer(loop);
   for (const Shared &loop : llvm::reverse(product.positions))
     outer(loop);
-  if (channelDimension) {
+  if (product.out) {
     out.outer(channelDimension, splits[product.out->loop].block, product.outChannels);
     order.push_back(static_cast<unsigned>(*channelDimension));
   }
@@ -477,7 +530,7 @@ void CompilerState::product(const Kernel &kernel) {
       order.push_back(d);
   layout.order.dimensions.assign(order.rbegin(), order.rend());
   layout.order.grouped = channelDimension ? std::optional(static_cast<unsigned>(*channelDimension)) : std::nullopt;
-  layout.order.group = channelDimension ? product.outChannels : 1;
+  layout.order.group = channelDimension ? groupOfOut : 1;
   for (const graph::DimensionAccess &access : write.map)
     layout.splits.push_back(access.terms.empty() ? Split() : splits[access.terms[0].first]);
   out.arrangement.elements = out.stride;
@@ -509,45 +562,28 @@ void CompilerState::product(const Kernel &kernel) {
     BufferId inBuffer = operandOf(lhs.value, lhsWanted, in.arrangement, lastTile);
     BufferId weightBuffer = operandOf(rhs.value, rhsWanted, weights.arrangement, lastTile);
     flush();
+    std::vector<std::vector<int64_t>> values = {{typeNumber(operands)}, {typeNumber(product.partials)}};
+    values.push_back({blocksOf(product.groups) / product.groupChannels()});
+    if (product.together)
+      values.push_back({product.groupChannels()});
+    else
+      values.insert(values.end(), {{blocksOf(product.outer) * roundBlocks},
+                                   {product.inChannels},
+                                   {blocksOf(product.outOuter) * (product.out ? plan.outSplit.block : 1)},
+                                   {product.outChannels}});
+    values.push_back({blocksOf(product.positions)});
+    if (product.nx1())
+      values.insert(values.end(),
+                    {outField, inField, kernelExtents, strides, dilations, std::vector<int64_t>(outField.size())});
+    values.insert(values.end(), {{addressIn(inBuffer, 0)}, {addressIn(weightBuffer, 0)}, {addressIn(outBuffer, 0)}});
+    if (!product.together)
+      values.push_back({round == 0}); // sums begin
     VertexSet vertices(*this);
-    std::vector<int64_t> zeros(outField.size());
-    int64_t outBlocks = blocksOf(product.outOuter) * (product.out ? plan.outSplit.block : 1);
-    for (uint32_t tile : tiles) {
-      if (product.nx1())
-        vertices.add(Codelet::ConvPartialnx1, tile,
-                     {{typeNumber(operands)},
-                      {typeNumber(product.partials)},
-                      {blocksOf(product.groups)},
-                      {blocksOf(product.outer) * roundBlocks},
-                      {product.inChannels},
-                      {outBlocks},
-                      {product.outChannels},
-                      {blocksOf(product.positions)},
-                      outField,
-                      inField,
-                      kernelExtents,
-                      strides,
-                      dilations,
-                      zeros,
-                      {addressIn(inBuffer, 0)},
-                      {addressIn(weightBuffer, 0)},
-                      {addressIn(outBuffer, 0)},
-                      {round == 0}});
-      else
-        vertices.add(Codelet::ConvPartial1x1Out, tile,
-                     {{typeNumber(operands)},
-                      {typeNumber(product.partials)},
-                      {blocksOf(product.groups)},
-                      {blocksOf(product.outer) * roundBlocks},
-                      {product.inChannels},
-                      {outBlocks},
-                      {product.outChannels},
-                      {blocksOf(product.positions)},
-                      {addressIn(inBuffer, 0)},
-                      {addressIn(weightBuffer, 0)},
-                      {addressIn(outBuffer, 0)},
-                      {round == 0}});
-    }
+    for (uint32_t tile : tiles)
+      vertices.add(product.together ? Codelet::ConvPartialVerticalMac
+                   : product.nx1()  ? Codelet::ConvPartialnx1
+                                    : Codelet::ConvPartial1x1Out,
+                   tile, values);
     vertices.execute("multiply");
   }
   homes[partial] = Home{layout, outBuffer};

@@ -201,6 +201,7 @@ private:
   ProductPlan planProduct(const Product &product) const;
   std::optional<ProductPlan> planProduct(const Product &product, ProductPlan plan) const;
   void product(const graph::Kernel &kernel);
+  void multiply(const Product &product, const ProductPlan &plan);
   BufferId operandOf(graph::ValueId value, llvm::ArrayRef<Wanted> wanted, const Arrangement &arrangement,
                      uint32_t lastTile);
 

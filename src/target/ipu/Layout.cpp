@@ -3,6 +3,7 @@
 #include "llvm/ADT/STLExtras.h"
 
 #include <algorithm>
+#include <cassert>
 
 namespace quadrille::ipu {
 
@@ -194,32 +195,46 @@ struct Piece {
 llvm::SmallVector<Piece, 3> piecesOf(const Interval &range, const Arrangement::Dimension &from, int64_t fromBegin,
                                      const Arrangement::Dimension &to, int64_t toBegin) {
   llvm::SmallVector<Piece, 3> pieces;
-  int64_t group = std::max(from.group, to.group);
-  auto offset = [](const Arrangement::Dimension &d, int64_t i) {
-    return i / d.group * d.outer + i % d.group * d.inner;
-  };
-  if (group == 1) {
+  // Groups of the one may lie within those of the other.
+  int64_t wide = std::max(from.group, to.group), narrow = std::min(from.group, to.group);
+  if (wide == 1) {
     pieces.push_back({(range.begin - fromBegin) * from.outer, (range.begin - toBegin) * to.outer, {}});
     pieces.back().loops.push_back({range.count(), from.outer, to.outer});
     return pieces;
   }
+  if (narrow == 1)
+    narrow = wide;
+  assert(wide % narrow == 0 && "groups do not lie within each other");
+  auto offset = [](const Arrangement::Dimension &d, int64_t i) {
+    return i / d.group * d.outer + i % d.group * d.inner;
+  };
+  auto stride = [](const Arrangement::Dimension &d, int64_t elements) {
+    return d.group > 1 && elements % d.group == 0 ? elements / d.group * d.outer : elements * d.inner;
+  };
   // Phases of groups: those of the buffer that has them.
-  int64_t phase = (from.group > 1 ? fromBegin : toBegin) % group;
-  auto stride = [&](const Arrangement::Dimension &d) { return d.group > 1 ? d.outer : d.inner * group; };
+  int64_t phase = from.group == wide ? fromBegin : toBegin;
   int64_t at = range.begin;
   while (at < range.end) {
-    int64_t within = (at - phase) % group;
+    int64_t left = range.end - at;
+    int64_t ofWide = (at - phase) % wide, ofNarrow = (at - phase) % narrow;
     Piece piece{offset(from, at - fromBegin), offset(to, at - toBegin), {}};
-    if (within == 0 && range.end - at >= group) {
-      int64_t groups = (range.end - at) / group;
-      piece.loops.push_back({groups, stride(from), stride(to)});
-      piece.loops.push_back({group, from.inner, to.inner});
-      at += groups * group;
+    auto add = [&](int64_t extent, int64_t elements) {
+      piece.loops.push_back({extent, stride(from, elements), stride(to, elements)});
+    };
+    int64_t count = std::min(narrow - ofNarrow, left);
+    if (ofWide == 0 && left >= wide) {
+      count = left / wide * wide;
+      add(count / wide, wide);
+      add(wide / narrow, narrow);
+      add(narrow, 1);
+    } else if (ofNarrow == 0 && left >= narrow) {
+      count = std::min(wide - ofWide, left) / narrow * narrow;
+      add(count / narrow, narrow);
+      add(narrow, 1);
     } else {
-      int64_t count = std::min(group - within, range.end - at);
-      piece.loops.push_back({count, from.inner, to.inner});
-      at += count;
+      add(count, 1);
     }
+    at += count;
     pieces.push_back(piece);
   }
   return pieces;

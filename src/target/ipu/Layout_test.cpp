@@ -58,6 +58,25 @@ TEST(IpuLayout, walksMoveEveryElementOnce) {
   EXPECT_EQ(placesOf(walksOf(common, plain, common, grouped, whole)), back);
 }
 
+// Channels 4 to 28 of 32, two places: from groups of 16 to groups of 4, and back.
+TEST(IpuLayout, groupsWithinGroups) {
+  Arrangement wide = Order{{0, 1}, 0u, 16}.arrange({32, 2}, {32, 2}, 2);
+  Arrangement narrow = Order{{0, 1}, 0u, 4}.arrange({24, 2}, {32, 2}, 2);
+  Box common = {{4, 28}, {0, 2}}, whole = {{0, 32}, {0, 2}};
+  std::map<int64_t, int64_t> expected, back;
+  for (int64_t c = 4; c < 28; ++c)
+    for (int64_t x = 0; x < 2; ++x) {
+      int64_t from = c / 16 * 32 + x * 16 + c % 16, to = (c - 4) / 4 * 8 + x * 4 + c % 4;
+      expected[from] = to;
+      back[to] = from;
+    }
+  auto walks = walksOf(common, wide, whole, narrow, common);
+  EXPECT_EQ(placesOf(walks), expected);
+  for (const Walk &walk : walks)
+    EXPECT_EQ(walk.run, 4);
+  EXPECT_EQ(placesOf(walksOf(common, narrow, common, wide, whole)), back);
+}
+
 TEST(IpuLayout, contiguousRowsAreOneRun) {
   Arrangement plain = Order::rowMajor(2).arrange({4, 8}, {4, 8}, 2);
   Box all = {{0, 4}, {0, 8}};

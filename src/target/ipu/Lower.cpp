@@ -32,6 +32,11 @@ bool isRowPick(const KernelGraph &graph, const Kernel &kernel) {
   return data.size() == 2 && integerAttribute(kernel, "axis").value_or(0) == 0 && data[0] > fewRows;
 }
 
+bool isDepthwise(const Kernel &kernel, const Contraction &contraction) {
+  auto isLong = [&](unsigned loop) { return kernel.loops[loop].extent > 1; };
+  return contraction.isConvolution() && llvm::none_of(contraction.k, isLong) && llvm::none_of(contraction.n, isLong);
+}
+
 bool isMatrixProduct(const KernelGraph &graph, const Kernel &kernel) {
   if (kernel.kind != KernelKind::Contract)
     return false;
@@ -50,8 +55,7 @@ bool isMatrixProduct(const KernelGraph &graph, const Kernel &kernel) {
   }
   if (!isFloat(graph.values[kernel.writes[0].value].type) && !kernel.attributes.contains("largest_product"))
     return false;
-  auto isLong = [&](unsigned loop) { return kernel.loops[loop].extent > 1; };
-  return !contraction->isConvolution() || llvm::any_of(contraction->k, isLong) || llvm::any_of(contraction->n, isLong);
+  return !isDepthwise(kernel, *contraction) || !contraction->batch.empty();
 }
 
 namespace {
@@ -141,10 +145,8 @@ private:
     if (!contraction || !onlyWindowsLeave(graph, kernel, *contraction))
       return;
     const Read lhs = kernel.reads[contraction->lhs], rhs = kernel.reads[contraction->rhs];
-    auto isLong = [&](unsigned loop) { return kernel.loops[loop].extent > 1; };
     if (!isByte(graph.values[lhs.value].type) || !isByte(graph.values[rhs.value].type) ||
-        (contraction->isConvolution() && llvm::none_of(contraction->k, isLong) &&
-         llvm::none_of(contraction->n, isLong)))
+        isDepthwise(kernel, *contraction))
       return;
     auto lhsZero = known(kernel, contraction->lhsZeroPoint, contraction->lhsZeroConstant);
     if (lhs.padding && !lhsZero)

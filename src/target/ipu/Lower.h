@@ -16,8 +16,11 @@ struct Precision {
 // A gather of a matrix's rows by computed indices.
 bool isRowPick(const graph::KernelGraph &graph, const graph::Kernel &kernel);
 
-// A contraction that the matrix unit has: of floats, without channels that do not mix.
+// A contraction of floats that a vertex has: the matrix unit's, or that of channels that do not mix.
 bool isMatrixProduct(const graph::KernelGraph &graph, const graph::Kernel &kernel);
+
+// A convolution whose channels do not mix: each is convolved alone.
+bool isDepthwise(const graph::Kernel &kernel, const graph::Contraction &contraction);
 
 // The graph without composites, loops and computed indices; with types that tiles have: 64-bit integers in 32 bits, and
 // what contractions read in the type that they multiply. Mismatch errors name a value of a type that there is not.
