@@ -87,6 +87,34 @@ def test_precisions(tmp_path, precision, tolerance):
     assert ran["relative_l2"] < tolerance
 
 
+def table_of(profile, title):
+    return next(table["rows"] for table in profile["tables"] if table["title"].startswith(title))
+
+
+# Inputs of a product lie so that a tile receives its blocks in few fragments, of three control words each: in rows, 64
+# groups of channels of 256 rows would be 49,152 words.
+def test_products_read_inputs_in_long_runs(tmp_path):
+    save(tmp_path / "m.onnx", [helper.make_node("MatMul", ["x", "w"], ["y"])],
+         [("x", FLOAT, (1024, 1024)), ("w", FLOAT, (1024, 1024))], [("y", FLOAT, (1024, 1024))])
+    profile = json.loads(command("profile", tmp_path / "m.onnx", "--machine", "bow-ipu", "--json"))
+    [code] = [row for row in table_of(profile, "memory of a tile") if row[0] == "exchange code"]
+    assert int(code[2]) < 4096
+
+
+# Weights of which the tiles cannot hold a few copies each are brought, as if they were given at run time.
+def test_weights_that_are_too_large_to_copy(tmp_path):
+    weights = np.random.default_rng(11).standard_normal((600, 600)).astype(np.float32)
+    cycles = []
+    for constants in ([("w", weights)], []):
+        inputs = [("x", FLOAT, (400, 600))] + ([] if constants else [("w", FLOAT, (600, 600))])
+        save(tmp_path / "m.onnx", [helper.make_node("MatMul", ["x", "w"], ["y"])], inputs, [("y", FLOAT, (400, 600))],
+             constants)
+        ran = json.loads(command("run", tmp_path / "m.onnx", "--machine", "unit-ipu", "--random", 1, "--check", "--json"))
+        assert ran["relative_l2"] < 1e-3
+        cycles.append(ran["cycles"])
+    assert cycles[0] == cycles[1]
+
+
 # Channels that do not mix, between products that want their channels in other groups. 10 channels are no whole groups.
 @pytest.mark.parametrize("machine, precision, tolerance",
                          [("bow-ipu", "f32", 1e-6), ("bow-ipu", "f16", 2e-3), ("bow-ipu", "f16.f16", 1e-2),

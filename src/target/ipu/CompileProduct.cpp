@@ -55,6 +55,7 @@ struct CompilerState::Product {
 struct CompilerState::ProductPlan {
   int64_t groups = 1, positions = 1, outBlocks = 1, inBlocks = 1; // parts
   int64_t rounds = 1;
+  bool bringsWeights = false; // though they are constant: they lie on one tile each, and come in every round
   double cycles = 0;
   int64_t bytes = 0, weightBytes = 0; // of all, and of weights that stay
   // Blocks, in units, by list of the product.
@@ -260,7 +261,7 @@ std::optional<CompilerState::ProductPlan> CompilerState::planProduct(const Produ
   int64_t lhsBytes = groups * inBlocks * product.inChannels * inputs * width;
   int64_t rhsBytes = groups * inBlocks * product.inChannels * outBlocks * product.outChannels * taps * width;
   int64_t outElements = groups * outBlocks * product.outChannels * outputs;
-  bool constant = graph.values[kernel.reads[product.roles.rhs].value].role == graph::ValueRole::Constant;
+  bool stays = isConstant(kernel.reads[product.roles.rhs].value) && !plan.bringsWeights;
   // Operands of neighbouring tiles that are the same come at twice the rate.
   auto rate = static_cast<double>(machine.receiveBytesPerCycle);
   double lhsRate = plan.outBlocks % machine.tilesPerBus == 0 ? rate * machine.sharedFactor : rate;
@@ -270,7 +271,7 @@ std::optional<CompilerState::ProductPlan> CompilerState::planProduct(const Produ
     if (!home || !home->layout.order.grouped || home->layout.order.group != product.groupChannels())
       exchange = std::max(exchange, static_cast<double>(blocks.groups * inputs * machine.exchangeFragment));
   }
-  if (!constant)
+  if (!stays)
     exchange += static_cast<double>(rhsBytes) / rate * 2 + static_cast<double>(cycles.copy(rhsBytes));
   auto sync = static_cast<double>(machine.syncInternal);
   plan.cycles = static_cast<double>(plan.rounds) * (compute + exchange + sync);
@@ -286,9 +287,9 @@ std::optional<CompilerState::ProductPlan> CompilerState::planProduct(const Produ
     // Elementwise work behind it has as many elements on its tiles.
     plan.cycles += static_cast<double>(outElements);
   }
-  int64_t resident = constant ? rhsBytes * plan.rounds : rhsBytes * 2;
+  int64_t resident = stays ? rhsBytes * plan.rounds : rhsBytes * 2;
   plan.bytes = lhsBytes + resident + outElements * partialWidth;
-  plan.weightBytes = constant ? resident : 0;
+  plan.weightBytes = stays ? resident : 0;
   return plan;
 }
 
@@ -303,28 +304,38 @@ CompilerState::ProductPlan CompilerState::planProduct(const Product &product) co
   llvm::append_range(places, product.fields);
   auto most =
       static_cast<int64_t>(static_cast<double>(machine.memoryBytes) * machine.planProportion * frugality.proportion);
+  // Few copies of weights are no fewer than two.
+  const graph::Value &weights = graph.values[product.kernel->reads[product.roles.rhs].value];
+  auto width = static_cast<int64_t>(byteWidth(product.operands));
+  int64_t mostWeights =
+      std::max(frugality.weightBytes, 2 * ceilDivide(elementCount(weights.shape) * width, machine.tiles));
   std::optional<ProductPlan> smallest;
-  for (int64_t rounds = 1; rounds <= 64 && !best; rounds *= 2)
-    for (int64_t groups : partsOf(unitsOf(product.groups), machine.tiles))
-      for (int64_t out : partsOf(channelParts, machine.tiles / groups))
-        for (int64_t in : partsOf(product.in ? product.in->units() : 1, machine.tiles / groups / out)) {
-          ProductPlan plan;
-          plan.groups = groups;
-          plan.outBlocks = out;
-          plan.inBlocks = in;
-          plan.rounds = rounds;
-          for (int64_t positions : partsOf(unitsOf(places), machine.tiles / groups / out / in)) {
-            plan.positions = positions;
-            std::optional<ProductPlan> made = planProduct(product, plan);
-            if (!made)
-              continue;
-            if (!smallest || made->bytes < smallest->bytes)
-              smallest = made;
-            if (made->bytes <= most && made->weightBytes <= frugality.weightBytes &&
-                (!best || made->cycles < best->cycles))
-              best = made;
+  auto search = [&](bool bringsWeights) {
+    for (int64_t rounds = 1; rounds <= 64 && !best; rounds *= 2)
+      for (int64_t groups : partsOf(unitsOf(product.groups), machine.tiles))
+        for (int64_t out : partsOf(channelParts, machine.tiles / groups))
+          for (int64_t in : partsOf(product.in ? product.in->units() : 1, machine.tiles / groups / out)) {
+            ProductPlan plan;
+            plan.groups = groups;
+            plan.outBlocks = out;
+            plan.inBlocks = in;
+            plan.rounds = rounds;
+            plan.bringsWeights = bringsWeights;
+            for (int64_t positions : partsOf(unitsOf(places), machine.tiles / groups / out / in)) {
+              plan.positions = positions;
+              std::optional<ProductPlan> made = planProduct(product, plan);
+              if (!made)
+                continue;
+              if (!smallest || made->bytes < smallest->bytes)
+                smallest = made;
+              if (made->bytes <= most && made->weightBytes <= mostWeights && (!best || made->cycles < best->cycles))
+                best = made;
+            }
           }
-        }
+  };
+  search(false);
+  if (!best && !product.nx1() && isConstant(product.kernel->reads[product.roles.rhs].value))
+    search(true);
   return best ? *best : *smallest;
 }
 
@@ -486,6 +497,14 @@ void CompilerState::multiply(const Product &product, const ProductPlan &plan) {
     weights.outer(dimensionOf(rhs.map, loop.loop), splits[loop.loop].block, loop.unit);
   weights.arrangement.elements = weights.stride;
 
+  // What has no place yet lies as it is wanted.
+  if (!product.nx1()) {
+    if (!isConstant(lhs.value))
+      placeForProduct(lhs, splits, in.arrangement);
+    if (!isConstant(rhs.value) || plan.bringsWeights)
+      placeForProduct(rhs, splits, weights.arrangement);
+  }
+
   // The sums: of the tiles that share the channels, then as the result.
   const graph::Value result = graph.values[write.value];
   Shape shape = {plan.inSplit.parts};
@@ -560,7 +579,7 @@ void CompilerState::multiply(const Product &product, const ProductPlan &plan) {
       rhsWanted.push_back({tile, boxOf(rhs.map, box)});
     }
     BufferId inBuffer = operandOf(lhs.value, lhsWanted, in.arrangement, lastTile);
-    BufferId weightBuffer = operandOf(rhs.value, rhsWanted, weights.arrangement, lastTile);
+    BufferId weightBuffer = operandOf(rhs.value, rhsWanted, weights.arrangement, lastTile, plan.bringsWeights);
     flush();
     std::vector<std::vector<int64_t>> values = {{typeNumber(operands)}, {typeNumber(product.partials)}};
     values.push_back({blocksOf(product.groups) / product.groupChannels()});
@@ -670,9 +689,71 @@ void CompilerState::multiply(const Product &product, const ProductPlan &plan) {
   this->task(std::move(task));
 }
 
+void CompilerState::placeForProduct(const graph::Read &read, llvm::ArrayRef<Split> loops, const Arrangement &wanted) {
+  const graph::Value &value = graph.values[read.value];
+  if (homes[read.value])
+    return;
+  Layout layout;
+  layout.type = value.type;
+  layout.shape = value.shape;
+  layout.firstTile = firstTile();
+  // Dimensions in the order of the distances of their elements; groups of the fastest one.
+  layout.order = Order::rowMajor(value.shape.size());
+  auto distance = [&](unsigned d) {
+    const Arrangement::Dimension &dimension = wanted.dimensions[d];
+    return value.shape[d] == 1 ? std::numeric_limits<int64_t>::max()
+                               : std::max(dimension.inner, dimension.outer / dimension.group);
+  };
+  llvm::stable_sort(layout.order.dimensions, [&](unsigned a, unsigned b) { return distance(a) > distance(b); });
+  for (auto [d, dimension] : llvm::enumerate(wanted.dimensions))
+    if (dimension.group > 1 && dimension.inner == 1) {
+      layout.order.grouped = static_cast<unsigned>(d);
+      layout.order.group = dimension.group;
+    }
+  auto grains = layout.grains();
+  int64_t left = machine.tiles;
+  for (auto [extent, access, grain] : llvm::zip_equal(value.shape, read.map, grains)) {
+    int64_t block = access.terms.empty() ? extent : std::min(loops[access.terms[0].first].block, extent);
+    block = roundUp(std::max<int64_t>(block, 1), grain);
+    layout.splits.push_back({ceilDivide(std::max<int64_t>(extent, 1), block), block, 0});
+    left /= layout.splits.back().parts;
+  }
+  // Blocks evenly over the tiles that are left; of groups within groups one to a tile, whose elements are one run. What
+  // neighbours receive comes at the higher rate but where one of them sends it, so that several tiles send a row of
+  // groups; more of them would make short runs.
+  auto share = [&](unsigned d, int64_t most) {
+    Split &split = layout.splits[d];
+    int64_t grain = std::max(grains[d], wanted.dimensions[d].group), before = split.parts;
+    int64_t count = std::max<int64_t>(1, std::min(most, split.block / grain)), parts = count;
+    while (parts > 1 && split.block % (parts * grain) != 0)
+      --parts;
+    // Whole parts of a block, unless that is far fewer.
+    int64_t block =
+        4 * parts >= 3 * count ? split.block / parts : roundUp(ceilDivide(value.shape[d], before * count), grain);
+    split = {ceilDivide(value.shape[d], block), block, 0};
+    left /= ceilDivide(split.parts, before);
+  };
+  constexpr int64_t senders = 16;
+  for (int64_t most : {senders, machine.tiles}) {
+    for (unsigned d : layout.order.dimensions)
+      if (layout.order.grouped != d)
+        share(d, wanted.dimensions[d].group > 1 ? left : std::min(left, most));
+    if (layout.order.grouped)
+      share(*layout.order.grouped, left);
+  }
+  int64_t stride = 1;
+  for (unsigned d : llvm::reverse(layout.order.dimensions)) {
+    layout.splits[d].tileStride = stride;
+    stride *= layout.splits[d].parts;
+  }
+  layout.arrange();
+  place(read.value, std::move(layout));
+  startsThere(read.value);
+}
+
 BufferId CompilerState::operandOf(ValueId id, llvm::ArrayRef<Wanted> wanted, const Arrangement &arrangement,
-                                  uint32_t lastTile) {
-  if (graph.values[id].role == graph::ValueRole::Constant) {
+                                  uint32_t lastTile, bool brings) {
+  if (isConstant(id) && !brings) {
     BufferId at = placeConstant(id, wanted, arrangement);
     for (const Wanted &each : wanted)
       if (llvm::any_of(llvm::zip_equal(each.box, graph.values[id].shape),

@@ -75,10 +75,14 @@ const Home &CompilerState::homeOf(ValueId id) {
   }
   layout.arrange();
   place(id, std::move(layout));
-  Buffer &held = buffers[homes[id]->buffer];
-  held.from = 0; // it is there from the beginning
-  held.always = value.role == graph::ValueRole::Constant;
+  startsThere(id);
   return *homes[id];
+}
+
+void CompilerState::startsThere(ValueId id) {
+  Buffer &held = buffers[homes[id]->buffer];
+  held.from = 0;
+  held.always = isConstant(id);
 }
 
 void CompilerState::place(ValueId id, Layout layout) {

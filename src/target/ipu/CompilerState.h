@@ -181,6 +181,7 @@ private:
   // A home for a value that has none yet: an input, or a constant that is moved.
   const Home &homeOf(graph::ValueId value);
   void place(graph::ValueId value, Layout layout);
+  void startsThere(graph::ValueId value); // an input or a constant that is placed: it is there from the beginning
 
   // CompileMoves.cpp
   void reshape(const graph::Kernel &kernel);
@@ -202,8 +203,11 @@ private:
   std::optional<ProductPlan> planProduct(const Product &product, ProductPlan plan) const;
   void product(const graph::Kernel &kernel);
   void multiply(const Product &product, const ProductPlan &plan);
+  // Gives a value that has no home one in blocks of a product's loops, whose elements lie as the vertices want them.
+  void placeForProduct(const graph::Read &read, llvm::ArrayRef<Split> loops, const Arrangement &wanted);
+  // An operand as a vertex wants it. `brings`: a constant too is sent, else it stays on all tiles that read it.
   BufferId operandOf(graph::ValueId value, llvm::ArrayRef<Wanted> wanted, const Arrangement &arrangement,
-                     uint32_t lastTile);
+                     uint32_t lastTile, bool brings = false);
 
   // Finish.cpp
   Compiled finish();
@@ -224,6 +228,7 @@ private:
   void execute(ComputeSet set);
   void exchange(std::vector<Sending> sendings);
   std::string nameOf(graph::ValueId value) const;
+  bool isConstant(graph::ValueId value) const { return graph.values[value].role == graph::ValueRole::Constant; }
   int64_t widthOf(graph::ValueId value) const { return static_cast<int64_t>(byteWidth(graph.values[value].type)); }
 
   graph::KernelGraph graph; // temporaries are added to its values
