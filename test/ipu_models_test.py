@@ -91,6 +91,24 @@ def table_of(profile, title):
     return next(table["rows"] for table in profile["tables"] if table["title"].startswith(title))
 
 
+# What follows a convolution is one vertex on a tile: bias, sum with another convolution's result, and bound.
+@pytest.mark.parametrize("precision, tolerance", [("f16", 1e-3), ("f16.f16", 1e-2)])
+def test_elementwise_work_behind_products_is_one_step(precision, tolerance, tmp_path):
+    random = np.random.default_rng(12)
+    weights = [(name, random.standard_normal((16, 16, 3, 3)).astype(np.float32)) for name in ("v", "w")]
+    biases = [(name, random.standard_normal(16).astype(np.float32)) for name in ("a", "b")]
+    save(tmp_path / "m.onnx",
+         [helper.make_node("Conv", ["x", "v", "a"], ["p"], pads=[1, 1, 1, 1]),
+          helper.make_node("Conv", ["x", "w", "b"], ["q"], pads=[1, 1, 1, 1]),
+          helper.make_node("Add", ["p", "q"], ["r"]), helper.make_node("Relu", ["r"], ["y"])],
+         [("x", FLOAT, (1, 16, 64, 64))], [("y", FLOAT, (1, 16, 64, 64))], weights + biases)
+    options = ("--machine", "bow-ipu", "--precision", precision)
+    ran = json.loads(command("run", tmp_path / "m.onnx", *options, "--random", 1, "--check", "--json"))
+    assert ran["relative_l2"] < tolerance
+    profile = json.loads(command("profile", tmp_path / "m.onnx", *options, "--json"))
+    assert [row[2] for row in table_of(profile, "steps") if row[2] in ("map", "reduce", "start")] == ["map"]
+
+
 # Inputs of a product lie so that a tile receives its blocks in few fragments, of three control words each: in rows, 64
 # groups of channels of 256 rows would be 49,152 words.
 def test_products_read_inputs_in_long_runs(tmp_path):

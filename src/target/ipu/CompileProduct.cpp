@@ -610,7 +610,7 @@ void CompilerState::multiply(const Product &product, const ProductPlan &plan) {
   // The result, from one part or the sum of several.
   bool several = plan.inSplit.parts > 1;
   bool starts = write.initial || (write.initialScalar && !graph::startsFromZero(write));
-  if (!several && !starts && result.type == product.partials) {
+  if (!several && !starts && (result.type == product.partials || readAs(write.value, product.partials))) {
     Layout same = layout;
     same.shape = result.shape;
     same.splits.erase(same.splits.begin());
@@ -687,6 +687,27 @@ void CompilerState::multiply(const Product &product, const ProductPlan &plan) {
   }
   task.writes.push_back(std::move(to));
   this->task(std::move(task));
+}
+
+bool CompilerState::readAs(ValueId id, ElementType type) {
+  if (!isFloat(graph.values[id].type) || llvm::is_contained(graph.outputs, id))
+    return false;
+  std::vector<std::pair<Kernel *, size_t>> readers;
+  for (Kernel &kernel : graph.kernels)
+    for (auto [number, read] : llvm::enumerate(kernel.reads))
+      if (read.value == id) {
+        if (!kernel.structured() || read.padding || isMatrixProduct(graph, kernel))
+          return false;
+        readers.emplace_back(&kernel, number);
+      }
+  for (const Kernel &kernel : graph.kernels)
+    for (const graph::Write &write : kernel.writes)
+      if (write.initial && write.initial->value == id)
+        return false;
+  for (auto [kernel, number] : readers)
+    graph::retypeInput(kernel->body, number, type);
+  graph.values[id].type = type;
+  return true;
 }
 
 void CompilerState::placeForProduct(const graph::Read &read, llvm::ArrayRef<Split> loops, const Arrangement &wanted) {

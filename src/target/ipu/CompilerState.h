@@ -203,6 +203,8 @@ private:
   std::optional<ProductPlan> planProduct(const Product &product, ProductPlan plan) const;
   void product(const graph::Kernel &kernel);
   void multiply(const Product &product, const ProductPlan &plan);
+  // Has kernels read a value as floats of another type, where all of them can.
+  bool readAs(graph::ValueId value, ElementType type);
   // Gives a value that has no home one in blocks of a product's loops, whose elements lie as the vertices want them.
   void placeForProduct(const graph::Read &read, llvm::ArrayRef<Split> loops, const Arrangement &wanted);
   // An operand as a vertex wants it. `brings`: a constant too is sent, else it stays on all tiles that read it.

@@ -215,6 +215,62 @@ private:
   KernelRewriter rewriter;
 };
 
+// Adds what the sums of a matrix product start from in an elementwise kernel behind it, which what follows can join.
+void separateBiases(KernelGraph &graph) {
+  std::vector<Kernel> kernels = std::move(graph.kernels);
+  graph.kernels.clear();
+  KernelRewriter rewriter(graph);
+  for (Kernel &kernel : kernels) {
+    rewriter.replaced = &kernel;
+    // Integers take longer to add than to start from.
+    if (!isMatrixProduct(graph, kernel) || !kernel.writes[0].initial ||
+        !isFloat(rewriter.typeOf(kernel.writes[0].value))) {
+      rewriter.kernels.push_back(std::move(kernel));
+      continue;
+    }
+    // The dimension of the result that each loop indexes.
+    std::map<unsigned, unsigned> dimensionOf;
+    for (auto [d, access] : llvm::enumerate(kernel.writes[0].map))
+      if (access.offset == 0 && access.terms.size() == 1 && access.terms[0].second == 1)
+        dimensionOf[access.terms[0].first] = static_cast<unsigned>(d);
+    Read start = *kernel.writes[0].initial;
+    bool known = true;
+    for (DimensionAccess &access : start.map)
+      for (auto &[loop, coefficient] : access.terms) {
+        auto found = dimensionOf.find(loop);
+        known &= found != dimensionOf.end();
+        if (known)
+          loop = found->second;
+      }
+    if (!known) {
+      rewriter.kernels.push_back(std::move(kernel));
+      continue;
+    }
+    ValueId result = kernel.writes[0].value;
+    const Shape shape = rewriter.shapeOf(result);
+    ElementType type = rewriter.typeOf(result), arithmetic = ElementType::f32;
+    ValueId sum = rewriter.value(arithmetic, shape);
+    graph.values[sum].name = graph.values[result].name;
+    kernel.writes[0].value = sum;
+    kernel.writes[0].initial.reset();
+    rewriter.kernels.push_back(kernel);
+    std::vector<Loop> loops;
+    for (int64_t extent : shape)
+      loops.push_back({extent, false});
+    BodyBuilder body;
+    Register summed = body.input(arithmetic), bias = body.input(rewriter.typeOf(start.value));
+    auto as = [&](Register value, ElementType to) {
+      return body.body.instructions[value].type == to ? value : body.emit(BlockOpcode::Convert, to, {value});
+    };
+    body.body.results = {as(body.add(arithmetic, summed, as(bias, arithmetic)), type)};
+    Write write;
+    write.value = result;
+    write.map = loopIndices(0, shape.size());
+    rewriter.structured(std::move(loops), {{sum, write.map, std::nullopt}, start}, {write}, std::move(body.body));
+  }
+  graph.kernels = std::move(rewriter.kernels);
+}
+
 // Gives what contractions read the type in which they multiply it; what only moves elements has them in one type.
 class Narrower {
 public:
@@ -295,6 +351,83 @@ private:
   ElementType operands;
 };
 
+BlockExpression withoutUnused(const BlockExpression &body) {
+  std::vector<bool> used(body.instructions.size());
+  for (Register result : body.results)
+    used[result] = true;
+  for (size_t number = used.size(); number-- > 0;)
+    for (unsigned i = 0; used[number] && i < operandCount(body.instructions[number].opcode); ++i)
+      used[body.instructions[number].operands[i]] = true;
+  BlockExpression made;
+  made.inputs = body.inputs;
+  std::vector<Register> renamed(used.size());
+  for (auto [number, each] : llvm::enumerate(body.instructions)) {
+    if (!used[number])
+      continue;
+    llvm::SmallVector<Register, 3> operands;
+    for (unsigned i = 0; i < operandCount(each.opcode); ++i)
+      operands.push_back(renamed[each.operands[i]]);
+    renamed[number] = made.append(each.opcode, each.type, operands, each.immediate);
+  }
+  for (Register result : body.results)
+    made.results.push_back(renamed[result]);
+  return made;
+}
+
+// Bounds are applied to what has been narrowed: rounding keeps the order, and vertices take more halves at once.
+class BoundsBehindNarrowing {
+public:
+  explicit BoundsBehindNarrowing(const BlockExpression &body) : body(body), uses(body.instructions.size()) {
+    for (const BlockInstruction &each : body.instructions)
+      for (unsigned i = 0; i < operandCount(each.opcode); ++i)
+        ++uses[each.operands[i]];
+    for (Register result : body.results)
+      ++uses[result];
+    made.inputs = body.inputs;
+  }
+
+  BlockExpression run() {
+    for (Register number = 0; number < body.instructions.size(); ++number) {
+      const BlockInstruction &each = body.instructions[number];
+      // Bytes have no infinity to round to.
+      bool narrows = each.opcode == BlockOpcode::Convert && each.type == ElementType::f16 &&
+                     body.instructions[each.operands[0]].type == ElementType::f32;
+      if (narrows) {
+        renamed.push_back(narrowed(each.operands[0], each.type));
+        continue;
+      }
+      llvm::SmallVector<Register, 3> operands;
+      for (unsigned i = 0; i < operandCount(each.opcode); ++i)
+        operands.push_back(renamed[each.operands[i]]);
+      renamed.push_back(made.append(each.opcode, each.type, operands, each.immediate));
+    }
+    for (Register result : body.results)
+      made.results.push_back(renamed[result]);
+    return withoutUnused(made);
+  }
+
+private:
+  Register narrowed(Register number, ElementType type) {
+    const BlockInstruction &each = body.instructions[number];
+    if (each.opcode == BlockOpcode::Constant)
+      return made.append(BlockOpcode::Constant, type, {},
+                         bitsFromDouble(type, doubleFromBits(each.type, each.immediate)));
+    bool isBound = each.opcode == BlockOpcode::Maximum || each.opcode == BlockOpcode::MaximumNumber ||
+                   each.opcode == BlockOpcode::Minimum || each.opcode == BlockOpcode::MinimumNumber;
+    auto isConstant = [&](Register operand) { return body.instructions[operand].opcode == BlockOpcode::Constant; };
+    if (isBound && uses[number] == 1 && (isConstant(each.operands[0]) || isConstant(each.operands[1]))) {
+      Register first = narrowed(each.operands[0], type), second = narrowed(each.operands[1], type);
+      return made.append(each.opcode, type, {first, second});
+    }
+    return made.append(BlockOpcode::Convert, type, {renamed[number]});
+  }
+
+  const BlockExpression &body;
+  std::vector<unsigned> uses;
+  std::vector<Register> renamed;
+  BlockExpression made;
+};
+
 } // namespace
 
 llvm::Expected<KernelGraph> machineGraph(const KernelGraph &original, const Precision &precision) {
@@ -312,10 +445,14 @@ llvm::Expected<KernelGraph> machineGraph(const KernelGraph &original, const Prec
   IntegerProducts(graph).run();
   dropUnused(graph);
   absorbMoves(graph, isMatrixProduct);
+  separateBiases(graph);
   // Longer ones are no faster, and hold more operands at once.
   constexpr size_t longestBody = 32;
   fuseElementwise(graph, longestBody);
   Narrower(graph, precision.operands).run();
+  for (Kernel &kernel : graph.kernels)
+    if (kernel.structured() && !isMatrixProduct(graph, kernel))
+      kernel.body = BoundsBehindNarrowing(kernel.body).run();
   return graph;
 }
 
