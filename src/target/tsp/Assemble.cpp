@@ -60,6 +60,7 @@ private:
     using Handler = llvm::Error (Assembler::*)(llvm::ArrayRef<Word>);
     auto handler = llvm::StringSwitch<Handler>(name)
                        .Case(".layout", &Assembler::layoutDirective)
+                       .Case(".range", &Assembler::rangeDirective)
                        .Case(".axis", &Assembler::axisDirective)
                        .Case(".code", &Assembler::codeDirective)
                        .Case(".chip", &Assembler::chipDirective)
@@ -123,6 +124,30 @@ private:
         layout.slices.push_back({slice.hemisphere, static_cast<uint16_t>(first)});
     }
     code.layouts.push_back(std::move(layout));
+    return llvm::Error::success();
+  }
+  llvm::Error rangeDirective(llvm::ArrayRef<Word> words) {
+    if (code.layouts.empty())
+      return fail("expected .range after a .layout");
+    std::map<StringRef, StringRef> values;
+    if (llvm::Error error = pairs(words, {"dimension", "begin", "extent"}, ".range", values))
+      return error;
+    for (StringRef name : {"dimension", "begin", "extent"})
+      if (!values.count(name))
+        return fail("'.range' lacks the operand '" + name + "'");
+    Layout &layout = code.layouts.back();
+    const Shape &shape = program.variables[layout.variable].shape;
+    int64_t dimension = 0, begin = 0, extent = 0;
+    if (llvm::Error error =
+            ranged(values["dimension"], "dimension", 0, static_cast<int64_t>(shape.size()) - 1, dimension))
+      return error;
+    constexpr int64_t most = std::numeric_limits<uint32_t>::max();
+    if (llvm::Error error = ranged(values["begin"], "begin", 0, std::min(most, shape[dimension] - 1), begin))
+      return error;
+    if (llvm::Error error = ranged(values["extent"], "extent", 1, std::min(most, shape[dimension] - begin), extent))
+      return error;
+    layout.ranges.push_back(
+        {static_cast<uint8_t>(dimension), static_cast<uint32_t>(begin), static_cast<uint32_t>(extent)});
     return llvm::Error::success();
   }
   llvm::Error axisDirective(llvm::ArrayRef<Word> words) {

@@ -1,9 +1,12 @@
 // Models on several chips.
 #include "numerics/Convert.h"
 #include "target/Compile.h"
+#include "target/tsp/Code.h"
 #include "target/tsp/Partition.h"
 #include "target/tsp/Split.h"
 #include "target/tsp/TestProgram.h"
+
+#include "llvm/ADT/STLExtras.h"
 
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/MemoryBuffer.h"
@@ -15,15 +18,16 @@ namespace {
 
 constexpr int64_t rows = 2;
 
-// Layers h = relu(x * W), f16 factors and f32 sums, and behind them the last layer's result plus the first one's.
-// Elements are small integers, of which all sums are exact.
+// Layers h = relu(x * W), f16 factors and f32 sums, and behind them the last layer's result plus the first one's; or
+// up to the last layer's product. Elements are small integers, of which all sums are exact.
 struct Layers {
   graph::KernelGraph graph;
   std::vector<std::vector<int64_t>> weights; // k, n
   std::vector<int64_t> input;
   int64_t width;
+  bool upToProduct;
 
-  explicit Layers(size_t count, int64_t width = 32) : width(width) {
+  explicit Layers(size_t count, int64_t width = 32, bool upToProduct = false) : width(width), upToProduct(upToProduct) {
     graph.name = "layers";
     uint32_t state = 3;
     auto next = [&](int64_t below) {
@@ -52,6 +56,10 @@ struct Layers {
       contract.writes.push_back(
           {product, {along(0), along(1)}, graph::Combiner::Sum, graph::Scalar{ElementType::f32, 0}, std::nullopt});
       combine(contract, BlockOpcode::Multiply);
+      if (upToProduct && layer + 1 == count) {
+        finish(product);
+        return;
+      }
       auto result = add("h" + std::to_string(layer), {rows, width}, graph::ValueRole::Intermediate);
       graph::Kernel &relu = kernel("relu", graph::KernelKind::Map);
       relu.loops = {{rows, false}, {width, false}};
@@ -69,22 +77,19 @@ struct Layers {
     skip.reads = {{last, {along(0), along(1)}, std::nullopt}, {first, {along(0), along(1)}, std::nullopt}};
     skip.writes.push_back({sum, {along(0), along(1)}, graph::Combiner::None, std::nullopt, std::nullopt});
     combine(skip, BlockOpcode::Add);
-    graph.outputs = {sum};
-    graph.outputNames = {"y"};
-    for (graph::Kernel &each : graph.kernels)
-      graph::countWork(graph, each);
-    EXPECT_EQ(graph.verify(), "");
+    finish(sum);
   }
 
   std::vector<float> right() const {
     std::vector<int64_t> x = input, first;
-    for (const std::vector<int64_t> &weight : weights) {
+    for (auto [layer, weight] : llvm::enumerate(weights)) {
+      bool last = upToProduct && layer + 1 == weights.size();
       std::vector<int64_t> y(rows * width);
       for (int64_t m = 0; m < rows; ++m)
         for (int64_t n = 0; n < width; ++n) {
           for (int64_t k = 0; k < width; ++k)
             y[m * width + n] += x[m * width + k] * weight[k * width + n];
-          y[m * width + n] = std::max<int64_t>(y[m * width + n], 0);
+          y[m * width + n] = last ? y[m * width + n] : std::max<int64_t>(y[m * width + n], 0);
         }
       x = y;
       if (first.empty())
@@ -92,7 +97,7 @@ struct Layers {
     }
     std::vector<float> result;
     for (int64_t i = 0; i < rows * width; ++i)
-      result.push_back(static_cast<float>(x[i] + first[i]));
+      result.push_back(static_cast<float>(upToProduct ? x[i] : x[i] + first[i]));
     return result;
   }
 
@@ -102,6 +107,13 @@ struct Layers {
   }
 
 private:
+  void finish(graph::ValueId result) {
+    graph.outputs = {result};
+    graph.outputNames = {"y"};
+    for (graph::Kernel &each : graph.kernels)
+      graph::countWork(graph, each);
+    EXPECT_EQ(graph.verify(), "");
+  }
   static graph::DimensionAccess along(unsigned loop) { return {0, {{loop, 1}}}; }
   graph::ValueId add(const std::string &name, Shape shape, graph::ValueRole role) {
     graph.values.push_back({name, ElementType::f32, std::move(shape), role, {}, std::nullopt});
@@ -239,9 +251,31 @@ TEST(TspChips, AWideLayerIsCut) {
   expectRight(model, *program);
 }
 
+// The same layer at the end of a model: what each chip makes of the output stays there.
+TEST(TspChips, AnOutputLiesOnSeveralChips) {
+  Layers model(1, 256, /*upToProduct=*/true);
+  auto program = compileOn(model, machineOf(60), 0);
+  ASSERT_TRUE(bool(program)) << report(program.takeError()).message;
+  EXPECT_EQ(program->chips, 2);
+  expectRight(model, *program);
+  auto code = llvm::cantFail(Code::decode(program->payload()));
+  std::map<int64_t, int64_t> columns; // by chip
+  for (const Layout &layout : code.layouts)
+    if (program->variables[layout.variable].role == program::VariableRole::Output) {
+      ASSERT_EQ(layout.ranges.size(), 1u);
+      EXPECT_EQ(layout.ranges[0].dimension, 1);
+      columns[layout.chip] += layout.ranges[0].extent;
+    }
+  EXPECT_EQ(columns.size(), 2u);
+  EXPECT_EQ(columns[0] + columns[1], 256);
+}
+
 TEST(TspChips, PartsOfAProductAreTheWhole) {
   Layers model(2, 256);
-  graph::KernelGraph cut = splitProducts(model.graph, {3, 5, 9, 1, 1}, 64);
+  MachineGraph whole;
+  whole.graph = model.graph;
+  whole.outputs = {{0, {0, 0}}};
+  graph::KernelGraph cut = splitProducts(whole, {3, 5, 9, 1, 1}, 64).graph;
   EXPECT_EQ(cut.verify(), "");
   std::vector<std::string> operations;
   std::vector<int64_t> columns;
@@ -287,7 +321,7 @@ Costs costsOfChain(std::vector<int64_t> resident, std::vector<int64_t> cycles) {
   Costs costs;
   costs.valueWords = {0, 1, 1, 1, 1, 1, 1};
   for (size_t i = 0; i < resident.size(); ++i)
-    costs.kernels.push_back({resident[i], 1, cycles[i], static_cast<int64_t>(i)});
+    costs.kernels.push_back({resident[i], 1, 0, cycles[i], static_cast<int64_t>(i)});
   return costs;
 }
 

@@ -107,7 +107,7 @@ llvm::Expected<Code> Code::decode(llvm::ArrayRef<std::byte> payload) {
       to.chip = layout->chip();
       to.bank = layout->bank();
       to.address = layout->address();
-      if (isShared(layout->slices()) || isShared(layout->axes()))
+      if (isShared(layout->slices()) || isShared(layout->axes()) || isShared(layout->ranges()))
         return invalid(shared);
       if (layout->slices())
         for (const fbs::Slice *slice : *layout->slices())
@@ -118,6 +118,9 @@ llvm::Expected<Code> Code::decode(llvm::ArrayRef<std::byte> payload) {
             return invalid("an axis of a layout has an unknown target");
           to.axes.push_back({axis->dimension(), static_cast<AxisTarget>(axis->target()), axis->extent(), axis->step()});
         }
+      if (layout->ranges())
+        for (const fbs::DimensionRange *range : *layout->ranges())
+          to.ranges.push_back({range->dimension(), range->begin(), range->extent()});
     }
   return code;
 }
@@ -157,8 +160,15 @@ std::vector<std::byte> Code::encode() const {
       axes.emplace_back(axis.dimension, static_cast<fbs::AxisTarget>(axis.target), axis.extent, axis.step);
     auto sliceOffset = builder.CreateVectorOfStructs(slices);
     auto axisOffset = builder.CreateVectorOfStructs(axes);
-    layoutOffsets.push_back(
-        fbs::CreateLayout(builder, layout.variable, layout.chip, layout.bank, layout.address, sliceOffset, axisOffset));
+    flatbuffers::Offset<flatbuffers::Vector<const fbs::DimensionRange *>> rangeOffset;
+    if (!layout.ranges.empty()) {
+      std::vector<fbs::DimensionRange> ranges;
+      for (const DimensionRange &range : layout.ranges)
+        ranges.emplace_back(range.dimension, range.begin, range.extent);
+      rangeOffset = builder.CreateVectorOfStructs(ranges);
+    }
+    layoutOffsets.push_back(fbs::CreateLayout(builder, layout.variable, layout.chip, layout.bank, layout.address,
+                                              sliceOffset, axisOffset, rangeOffset));
   }
   auto entryOffset = builder.CreateVector(entryOffsets);
   auto layoutOffset = builder.CreateVector(layoutOffsets);

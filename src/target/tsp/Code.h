@@ -84,6 +84,13 @@ struct Axis {
   bool operator==(const Axis &) const = default;
 };
 
+// Indices [begin, begin + extent) of a dimension.
+struct DimensionRange {
+  uint8_t dimension = 0;
+  uint32_t begin = 0, extent = 1;
+  bool operator==(const DimensionRange &) const = default;
+};
+
 struct Layout {
   uint32_t variable = 0;
   uint16_t chip = 0;
@@ -91,6 +98,7 @@ struct Layout {
   uint32_t address = 0;
   std::vector<SliceName> slices;
   std::vector<Axis> axes;
+  std::vector<DimensionRange> ranges; // of dimensions that lie here in part; of the others all indices
   bool operator==(const Layout &) const = default;
 };
 

@@ -149,7 +149,7 @@ public:
       while (auto parts = variant.partition->parts(chips))
         if (auto result = attempt(variant.graph, chips, *parts, &*variant.partition))
           return result;
-      if (variant.partition->weightBytes() > chips * capacity())
+      if (variant.partition->weightBytes() + variant.partition->outputBytes() > chips * capacity())
         return std::nullopt;
     }
   }
@@ -159,12 +159,13 @@ public:
     if (llvm::Error error = measure(*variants.front()))
       return error;
     const Partition &partition = *variants.front()->partition;
-    int64_t weights = partition.weightBytes(), live = partition.mostLiveBytes();
+    int64_t weights = partition.weightBytes(), live = partition.mostLiveBytes(), outputs = partition.outputBytes();
     // However finely it is cut, a chip holds no more than its memory, and the values besides.
-    int64_t room = capacity() - live, least = room > 0 ? std::max((weights + room - 1) / room, chips + 1) : 0;
+    int64_t room = capacity() - live;
+    int64_t least = room > 0 ? std::max((weights + outputs + room - 1) / room, chips + 1) : 0;
     return target::doesNotFitError(
-        (reason.empty() ? "" : reason + "; ") + "the weights take " + mebibytes(weights) +
-            ", values that are needed at once " + mebibytes(live) + ", " +
+        (reason.empty() ? "" : reason + "; ") + "the weights take " + mebibytes(weights) + ", outputs " +
+            mebibytes(outputs) + ", values that are needed at once " + mebibytes(live) + ", " +
             (chips == 1 ? "one chip holds " : std::to_string(chips) + " chips hold ") + mebibytes(chips * capacity()),
         {},
         alone      ? llvm::Twine("one kernel alone is too large for any chip; a smaller batch needs less")
@@ -207,14 +208,13 @@ private:
       partsOfChip *= 2;
       int64_t largest = machine.dataWords() / partsOfChip;
       std::vector<int64_t> parts;
-      for (size_t kernel = 0; kernel < whole.graph.graph.kernels.size(); ++kernel)
-        parts.push_back((whole.partition->residentWords(kernel) + largest - 1) / largest);
-      MachineGraph graph = whole.graph;
-      graph.graph = splitProducts(whole.graph.graph, parts, machine.f16Columns);
+      for (size_t kernel = 0; kernel < whole.graph.graph.kernels.size(); ++kernel) {
+        const KernelCost &cost = whole.partition->cost(kernel);
+        parts.push_back((std::max(cost.residentWords, cost.outputWords) + largest - 1) / largest);
+      }
+      MachineGraph graph = splitProducts(whole.graph, parts, machine.f16Columns);
       if (graph.graph.kernels.size() == variants.back()->graph.graph.kernels.size())
         continue;
-      for (size_t value = graph.packings.size(); value < graph.graph.values.size(); ++value)
-        graph.packings.push_back(plainPacking(graph.graph.values[value].shape));
       variants.push_back(std::make_unique<Variant>(Variant{std::move(graph), std::nullopt}));
       return true;
     }

@@ -63,6 +63,8 @@ llvm::Expected<MachineGraph> machineGraph(const KernelGraph &original, const Arc
   splitChains(graph, machine.dataWords() * machine.vectorBytes() / mostOfChip);
   narrowProductOperands(graph);
   result.ends = orientValues(graph);
+  for (auto [number, value] : llvm::enumerate(graph.outputs))
+    result.outputs.push_back({number, Shape(graph.values[value].shape.size(), 0)});
   result.packings = choosePackings(graph, machine);
   return result;
 }
@@ -134,10 +136,10 @@ llvm::Error CompilerState::run() {
     for (ValueId value : graph::operandsOf(graph.kernels[number]))
       if (--readers[value] == 0 && graph.values[value].role == graph::ValueRole::Intermediate)
         regions[value] = nullptr, forms[value] = LaneForms();
-    measure(number, {residentWords - resident, 0, timetable.end() - end, timetable.steps() - steps});
+    measure(number, {residentWords - resident, 0, 0, timetable.end() - end, timetable.steps() - steps});
   }
   for (size_t number : part.outputs)
-    if (llvm::Error error = output(static_cast<uint32_t>(graph.inputs.size() + number), graph.outputs[number]))
+    if (llvm::Error error = output(outputs[number], graph.outputs[number]))
       return error;
   // Values that are there in other forms only become what the next chip is sent.
   for (ValueId value : part.leaving)
@@ -149,17 +151,21 @@ llvm::Error CompilerState::run() {
 }
 
 void CompilerState::measure(size_t number, KernelCost cost) {
+  // Outputs stay on the chip that makes them, with all that comes after them there.
   std::set<const Region *> live;
-  for (auto [value, region] : llvm::zip(graph.values, regions))
-    if (region && value.role != graph::ValueRole::Constant && live.insert(region.get()).second)
+  for (auto [id, region] : llvm::enumerate(regions))
+    if (region && graph.values[id].role != graph::ValueRole::Constant && !isOutput[id] &&
+        live.insert(region.get()).second)
       cost.liveWords += region->slicesNeeded() * region->wordsNeeded();
-  measured.kernels.push_back(cost);
   for (const graph::Write &write : graph.kernels[number].writes) {
     const graph::Value &value = graph.values[write.value];
     Region plain = Region::of(value.type, rowsOf(value.shape), columnsOf(value.shape), machine.vectorBytes());
     const Region &region = regions[write.value] ? *regions[write.value] : plain;
     measured.valueWords[write.value] = region.slicesNeeded() * region.wordsNeeded();
+    if (isOutput[write.value])
+      cost.outputWords += measured.valueWords[write.value];
   }
+  measured.kernels.push_back(cost);
 }
 
 llvm::Expected<ChipCode> CompilerState::finish() {
@@ -222,9 +228,9 @@ llvm::Expected<RegionPointer> CompilerState::allocate(Region region, llvm::Array
 }
 
 void CompilerState::addLayout(uint32_t variable, const Region &region, const graph::Permutation &order,
-                              const Packing &packing) {
+                              const Packing &packing, llvm::ArrayRef<DimensionRange> ranges) {
   for (const RegionPointer &copy : region.copies)
-    addLayout(variable, *copy, order, packing);
+    addLayout(variable, *copy, order, packing, ranges);
   // The region's dimensions.
   Shape shape = program.variables[variable].shape;
   if (!order.empty())
@@ -232,6 +238,11 @@ void CompilerState::addLayout(uint32_t variable, const Region &region, const gra
       shape[d] = program.variables[variable].shape[from];
   auto numberOf = [&](size_t d) { return static_cast<uint8_t>(order.empty() ? d : order[d]); };
   Layout layout;
+  layout.ranges = ranges;
+  for (size_t d = 0; d < shape.size(); ++d)
+    for (const DimensionRange &range : ranges)
+      if (range.dimension == numberOf(d))
+        shape[d] = range.extent;
   layout.variable = variable;
   layout.bank = region.bank;
   layout.address = static_cast<uint32_t>(region.address);
@@ -298,7 +309,7 @@ llvm::Error CompilerState::input(uint32_t variable, ValueId id) {
   return llvm::Error::success();
 }
 
-llvm::Error CompilerState::output(uint32_t variable, ValueId id) {
+llvm::Error CompilerState::output(const OutputPart &of, ValueId id) {
   if (elementCount(graph.values[id].shape) == 0)
     return llvm::Error::success();
   auto region = regionOf(id);
@@ -312,7 +323,15 @@ llvm::Error CompilerState::output(uint32_t variable, ValueId id) {
   // The copies are the compiler's own.
   Region first = **region;
   first.copies.clear();
-  addLayout(variable, first, ends[variable], packings[id]);
+  auto variable = static_cast<uint32_t>(graph.inputs.size() + of.output);
+  const graph::Permutation &order = ends[variable];
+  std::vector<DimensionRange> ranges;
+  for (auto [d, extent] : llvm::enumerate(graph.values[id].shape)) {
+    auto dimension = static_cast<uint8_t>(order.empty() ? d : order[d]);
+    if (extent != program.variables[variable].shape[dimension])
+      ranges.push_back({dimension, static_cast<uint32_t>(of.begin[d]), static_cast<uint32_t>(extent)});
+  }
+  addLayout(variable, first, order, packings[id], ranges);
   return llvm::Error::success();
 }
 

@@ -15,10 +15,17 @@ namespace quadrille::tsp {
 // The type in which the machine holds values of a type; nothing when it does not.
 std::optional<ElementType> machineType(ElementType type);
 
+// A box of a model's output that an output of a machine graph is.
+struct OutputPart {
+  size_t output = 0;
+  Shape begin; // by the value's dimensions, in the order in which they lie in memory
+};
+
 // A graph as the machine is to execute it.
 struct MachineGraph {
   graph::KernelGraph graph;
-  std::vector<graph::Permutation> ends; // orders of the dimensions of inputs, then of outputs
+  std::vector<OutputPart> outputs;      // of the graph
+  std::vector<graph::Permutation> ends; // orders of the dimensions of the model's inputs, then of its outputs
   std::vector<Packing> packings;        // by value: how it lies in memory
 };
 

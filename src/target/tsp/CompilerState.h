@@ -183,8 +183,8 @@ public:
                 ChipPart part, int64_t chip)
       : graph(from.graph), machine(machine), program(program), code(code), part(std::move(part)), chip(chip),
         uses(graph), timetable(machine), placement(machine), regions(graph.values.size()), forms(graph.values.size()),
-        readers(graph.values.size()), packings(from.packings), ends(from.ends), copiesOf(graph.values.size()),
-        isOutput(graph.values.size()) {}
+        readers(graph.values.size()), packings(from.packings), outputs(from.outputs), ends(from.ends),
+        copiesOf(graph.values.size()), isOutput(graph.values.size()) {}
 
   // Compiler.cpp. In this order.
   llvm::Error begin();
@@ -205,14 +205,16 @@ public:
 private:
   llvm::Error kernel(const graph::Kernel &kernel);
   llvm::Error input(uint32_t variable, graph::ValueId id);
-  llvm::Error output(uint32_t variable, graph::ValueId id);
+  llvm::Error output(const OutputPart &of, graph::ValueId id);
   llvm::Expected<RegionPointer> allocate(Region region, llvm::ArrayRef<const Region *> avoid,
                                          std::optional<unsigned> hemisphere = std::nullopt, bool anywhere = false,
                                          bool initial = false, Placement::Pool pool = Placement::Pool::Values);
   // Of an input or output: as many rows of a value lie in the same slices; whole rows of a dimension. 0: all of them.
   int64_t segmentRowsOf(graph::ValueId id) const;
   // `order`: of the variable's dimensions, when the region has another than the variable; `packing`: of the region.
-  void addLayout(uint32_t variable, const Region &region, const graph::Permutation &order, const Packing &packing);
+  // `ranges`: of the variable that the region has, if it has not all.
+  void addLayout(uint32_t variable, const Region &region, const graph::Permutation &order, const Packing &packing,
+                 llvm::ArrayRef<DimensionRange> ranges = {});
   // Keeps the kernel's cost; the words that are live are counted here.
   void measure(size_t kernel, KernelCost cost);
   uint32_t nodeOf(size_t kernel) const;
@@ -617,6 +619,7 @@ private:
   int64_t matrixTurn = 0;
 
   std::vector<Packing> packings;           // by value
+  std::vector<OutputPart> outputs;         // of the graph
   std::vector<graph::Permutation> ends;    // orders of the dimensions of inputs, then of outputs
   std::vector<const graph::Kernel *> done; // kernels whose work others have done
   std::vector<int64_t> copiesOf;           // by value: how many more are of use to those who read it

@@ -32,6 +32,9 @@ void printLayout(const program::Program &program, const Layout &layout, llvm::ra
   const program::Variable &variable = program.variables[layout.variable];
   os << ".layout " << target::reference(variable) << " chip=" << layout.chip << " bank=" << unsigned(layout.bank)
      << " address=" << layout.address << " slices=" << sliceList(layout.slices) << '\n';
+  for (const DimensionRange &range : layout.ranges)
+    os << ".range dimension=" << unsigned(range.dimension) << " begin=" << range.begin << " extent=" << range.extent
+       << '\n';
   for (const Axis &axis : layout.axes) {
     os << ".axis dimension=";
     if (axis.dimension == variable.shape.size())

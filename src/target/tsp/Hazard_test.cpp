@@ -127,7 +127,17 @@ TEST(TspHazard, Layouts) {
   expectHazard(edit(move, "slices=w0", "slices=w0,w0"), "layout 0 of 'w': MEM west 0 is listed twice");
   expectHazard(edit(edit(move, ".layout output \"y\" bank=1 address=7 slices=e5\n", ""),
                     ".axis dimension=0 extent=4 to=lane step=1\n", ""),
-               "entry 'inference': output 'y' has 0 layouts, expected 1");
+               "entry 'inference': output 'y' has layouts of 0 of its 4 elements");
+  // Boxes of an output.
+  std::string axis = ".axis dimension=0 extent=4 to=lane step=1\n";
+  auto ranged = [&](const std::string &ranges) { return edit(move, axis, ranges + axis, ".layout output"); };
+  expectHazard(ranged(".range dimension=0 begin=0 extent=3\n"),
+               "entry 'inference': output 'y' has layouts of 3 of its 4 elements");
+  expectHazard(ranged(".range dimension=0 begin=0 extent=3\n.range dimension=0 begin=3 extent=1\n"),
+               "layout 1 of 'y': it has two ranges of dimension 0");
+  std::string other = ".layout output \"y\" bank=1 address=7 slices=e6\n" + axis;
+  expectHazard(edit(move, ".layout output", other + ".layout output"),
+               "entry 'inference': output 'y' has two layouts with the same elements");
 }
 
 TEST(TspHazard, Queues) {

@@ -61,6 +61,37 @@ void enumerate(llvm::ArrayRef<Digit> digits, std::vector<int64_t> &index, int64_
 
 } // namespace
 
+ElementBox boxOf(const Layout &layout, const program::Variable &variable) {
+  ElementBox box{Shape(variable.shape.size(), 0), variable.shape};
+  for (const DimensionRange &range : layout.ranges) {
+    box.begin[range.dimension] = range.begin;
+    box.extents[range.dimension] = range.extent;
+  }
+  return box;
+}
+
+std::string outputProblem(llvm::ArrayRef<const Layout *> layouts, const program::Variable &variable) {
+  using llvm::Twine;
+  constexpr size_t most = 4096; // pairs of them are compared
+  if (layouts.size() > most)
+    return (Twine(layouts.size()) + " layouts, at most " + Twine(most) + " are allowed").str();
+  std::vector<ElementBox> boxes;
+  int64_t elements = 0, all = elementCount(variable.shape);
+  for (const Layout *layout : layouts) {
+    ElementBox box = boxOf(*layout, variable);
+    for (const ElementBox &other : boxes) {
+      bool apart = false;
+      for (size_t d = 0; d < box.begin.size(); ++d)
+        apart |= box.begin[d] + box.extents[d] <= other.begin[d] || other.begin[d] + other.extents[d] <= box.begin[d];
+      if (!apart)
+        return "two layouts with the same elements";
+    }
+    elements += elementCount(box.extents);
+    boxes.push_back(std::move(box));
+  }
+  return elements == all ? "" : ("layouts of " + Twine(elements) + " of its " + Twine(all) + " elements").str();
+}
+
 std::string layoutProblem(const Layout &layout, const program::Variable &variable, const Architecture &machine) {
   using llvm::Twine;
   size_t rank = variable.shape.size();
@@ -84,6 +115,22 @@ std::string layoutProblem(const Layout &layout, const program::Variable &variabl
       if (layout.slices[i] == layout.slices[j])
         return print(QueueName{UnitKind::Memory, layout.slices[i].hemisphere, layout.slices[i].slice, 0}) +
                " is listed twice";
+
+  std::vector<bool> ranged(rank);
+  for (const DimensionRange &range : layout.ranges) {
+    if (range.dimension >= rank)
+      return ("range of dimension " + Twine(unsigned(range.dimension)) + ", but the variable has rank " + Twine(rank))
+          .str();
+    if (ranged[range.dimension])
+      return ("it has two ranges of dimension " + Twine(unsigned(range.dimension))).str();
+    ranged[range.dimension] = true;
+    if (range.extent == 0 || int64_t(range.begin) + range.extent > variable.shape[range.dimension])
+      return ("indices " + Twine(range.begin) + ".." + Twine(int64_t(range.begin) + range.extent - 1) +
+              " of dimension " + Twine(unsigned(range.dimension)) + " are not in 0.." +
+              Twine(variable.shape[range.dimension] - 1))
+          .str();
+  }
+  Shape extents = boxOf(layout, variable).extents;
 
   // Products and sums are bounded before they are multiplied further: nothing here can overflow.
   std::vector<int64_t> covered(rank + 1, 1);
@@ -113,8 +160,8 @@ std::string layoutProblem(const Layout &layout, const program::Variable &variabl
   if (lastAddress >= machine.words)
     return ("address " + Twine(lastAddress) + " is not in 0.." + Twine(machine.words - 1)).str();
   for (size_t d = 0; d < rank; ++d)
-    if (covered[d] < variable.shape[d])
-      return ("its axes cover " + Twine(covered[d]) + " of the " + Twine(variable.shape[d]) + " indices of dimension " +
+    if (covered[d] < extents[d])
+      return ("its axes cover " + Twine(covered[d]) + " of the " + Twine(extents[d]) + " indices of dimension " +
               Twine(d))
           .str();
   if (covered[rank] != static_cast<int64_t>(byteWidth(variable.type)) && !isNarrowed(layout, variable))
@@ -191,6 +238,10 @@ void forEachWord(const Layout &layout, const program::Variable &variable, const 
   Split digits = split(layout);
   size_t rank = variable.shape.size();
   Shape strides = rowMajorStrides(variable.shape);
+  ElementBox box = boxOf(layout, variable);
+  int64_t first = 0; // element
+  for (size_t d = 0; d < rank; ++d)
+    first += box.begin[d] * strides[d];
   auto width = static_cast<int64_t>(byteWidth(variable.type));
   std::vector<int64_t> index(rank + 1), lanes(machine.vectorBytes());
 
@@ -199,9 +250,9 @@ void forEachWord(const Layout &layout, const program::Variable &variable, const 
     WordContents contents;
     std::fill(lanes.begin(), lanes.end(), WordContents::padding);
     enumerate(digits.lanes, index, 0, [&](int64_t lane) {
-      int64_t element = 0;
+      int64_t element = first;
       for (size_t d = 0; d < rank; ++d) {
-        if (index[d] >= variable.shape[d])
+        if (index[d] >= box.extents[d])
           return;
         element += index[d] * strides[d];
       }
@@ -234,12 +285,12 @@ void forEachWord(const Layout &layout, const program::Variable &variable, const 
     reach[digit.dimension] += (digit.extent - 1) * digit.indexStep;
   auto isWhole = [&] {
     for (size_t d = 0; d < rank; ++d)
-      if (index[d] + reach[d] >= variable.shape[d])
+      if (index[d] + reach[d] >= box.extents[d])
         return false;
     return true;
   };
   auto byteOf = [&] {
-    int64_t element = 0;
+    int64_t element = first;
     for (size_t d = 0; d < rank; ++d)
       element += index[d] * strides[d];
     return element * width + index[rank];

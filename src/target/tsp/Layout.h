@@ -18,8 +18,18 @@ struct WordAddress {
 };
 std::string print(const WordAddress &word); // "MEM west 3, bank 0, address 17"
 
+// The elements that a layout has: indices [begin[d], begin[d] + extents[d]) of each dimension.
+struct ElementBox {
+  Shape begin, extents;
+};
+// Of a layout whose ranges name dimensions of the variable.
+ElementBox boxOf(const Layout &layout, const program::Variable &variable);
+
+// Empty when the layouts that an output has, all without problems, have each of its elements once.
+std::string outputProblem(llvm::ArrayRef<const Layout *> layouts, const program::Variable &variable);
+
 // Empty when the layout fits variable and machine: known slices, bank, words and lanes within range, every element
-// covered, no element of the layout on another's lane. Bounded work for any layout.
+// of its box covered, no element of the layout on another's lane. Bounded work for any layout.
 std::string layoutProblem(const Layout &layout, const program::Variable &variable, const Architecture &machine);
 
 // Whether the memory holds the low four bytes of elements that have eight: 64-bit integers that must fit into 32 bits.

@@ -60,6 +60,14 @@ std::vector<Site> sitesOfLayout(Layout &layout, const std::string &where, const 
     sites.push_back(
         {where, name + " hemisphere", slice.hemisphere, 0, machine.hemispheres - 1, nullptr, setter(slice.hemisphere)});
   }
+  for (auto &&[index, range] : llvm::enumerate(layout.ranges)) {
+    std::string name = "range " + std::to_string(index);
+    sites.push_back({where, name + " dimension", range.dimension, 0, int64_t(range.dimension) + 1, nullptr,
+                     setter(range.dimension)});
+    sites.push_back({where, name + " begin", range.begin, 0, int64_t(range.begin) + 2, nullptr, setter(range.begin)});
+    sites.push_back(
+        {where, name + " extent", range.extent, 1, int64_t(range.extent) + 2, nullptr, setter(range.extent)});
+  }
   for (auto &&[index, axis] : llvm::enumerate(layout.axes)) {
     std::string name = "axis " + std::to_string(index);
     sites.push_back({where, name + " extent", axis.extent, 1, int64_t(axis.extent) + 2, nullptr, setter(axis.extent)});

@@ -61,7 +61,7 @@ Partition::Partition(const KernelGraph &graph, const Architecture &machine, Cost
     : graph(graph), machine(machine), costs(std::move(given)), limits(graph.kernels.size(), graph.kernels.size()),
       residentBefore(1), cyclesBefore(1), crossingWords(graph.kernels.size() + 1) {
   for (const KernelCost &cost : costs.kernels) {
-    residentBefore.push_back(residentBefore.back() + cost.residentWords);
+    residentBefore.push_back(residentBefore.back() + cost.residentWords + cost.outputWords);
     cyclesBefore.push_back(cyclesBefore.back() + cost.cycles);
   }
   graph::Uses uses(graph);
@@ -146,7 +146,14 @@ size_t Partition::kernelAt(const ChipPart &part, double share) const {
 }
 
 int64_t Partition::weightBytes() const {
-  return residentBefore.back() * machine.vectorBytes();
+  int64_t words = 0;
+  for (const KernelCost &cost : costs.kernels)
+    words += cost.residentWords;
+  return words * machine.vectorBytes();
+}
+
+int64_t Partition::outputBytes() const {
+  return residentBefore.back() * machine.vectorBytes() - weightBytes();
 }
 
 int64_t Partition::mostLiveBytes() const {

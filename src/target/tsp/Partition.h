@@ -21,7 +21,8 @@ struct ChipPart {
 // What kernels take of a chip, measured by compiling them for one with memory enough.
 struct KernelCost {
   int64_t residentWords = 0; // of weights that no kernel before has needed
-  int64_t liveWords = 0;     // of values that are in memory behind it
+  int64_t liveWords = 0;     // of values that are in memory behind it, but for outputs
+  int64_t outputWords = 0;   // of outputs that it makes
   int64_t cycles = 0;        // by which it makes the program longer
   int64_t steps = 0;         // instructions with their repetitions
 };
@@ -45,8 +46,9 @@ public:
   // The kernel up to which the part has `share` of its instructions: at least one less than all.
   size_t kernelAt(const ChipPart &part, double share) const;
 
-  int64_t residentWords(size_t kernel) const { return costs.kernels[kernel].residentWords; }
+  const KernelCost &cost(size_t kernel) const { return costs.kernels[kernel]; }
   int64_t weightBytes() const; // of the whole model
+  int64_t outputBytes() const;
   int64_t mostLiveBytes() const;
 
 private:
@@ -54,7 +56,7 @@ private:
   const Architecture &machine;
   Costs costs;
   std::vector<size_t> limits;          // by first kernel: a part ends there at the latest
-  std::vector<int64_t> residentBefore; // by kernel, and for all
+  std::vector<int64_t> residentBefore; // by kernel, and for all: words of weights and outputs
   std::vector<int64_t> cyclesBefore;
   std::vector<int64_t> crossingWords; // by kernel: of the values that go from those before it to it and later ones
 };

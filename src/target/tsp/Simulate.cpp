@@ -224,14 +224,13 @@ private:
   llvm::Error store(target::NamedTensors &outputs, int64_t cycles) {
     for (uint32_t index : entryPoint.outputs) {
       const program::Variable &variable = program.variables[index];
-      if (inputs && elementCount(variable.shape) == 0)
-        outputs[variable.name] = Tensor::zeros(variable.type, variable.shape);
+      Tensor tensor = inputs ? Tensor::zeros(variable.type, variable.shape) : Tensor();
+      std::byte *bytes = inputs ? tensor.mutableBytes() : nullptr;
+      bool narrowed = false;
+      std::string failure;
       for (const Layout &layout : code.layouts) {
         if (layout.variable != index)
           continue;
-        Tensor tensor = inputs ? Tensor::zeros(variable.type, variable.shape) : Tensor();
-        std::byte *bytes = inputs ? tensor.mutableBytes() : nullptr;
-        std::string failure;
         forEachWord(layout, variable, machine, [&](const WordAddress &word, const WordContents &contents) {
           const std::byte *from = nullptr;
           if (contents.empty)
@@ -246,12 +245,12 @@ private:
         });
         if (!failure.empty())
           return userError(failure);
-        if (inputs && isNarrowed(layout, variable))
-          extendSigns(tensor);
-        if (inputs)
-          outputs[variable.name] = tensor;
-        break;
+        narrowed |= isNarrowed(layout, variable);
       }
+      if (inputs && narrowed)
+        extendSigns(tensor);
+      if (inputs)
+        outputs[variable.name] = tensor;
     }
     return llvm::Error::success();
   }

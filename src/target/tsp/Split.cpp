@@ -1,10 +1,12 @@
 #include "target/tsp/Split.h"
 
 #include "graph/Contraction.h"
+#include "graph/KernelQueries.h"
 
 #include "llvm/ADT/STLExtras.h"
 
 #include <cstring>
+#include <map>
 
 namespace quadrille::tsp {
 
@@ -88,9 +90,14 @@ Value sliceOf(const Value &value, size_t dimension, int64_t first, int64_t count
 
 } // namespace
 
-KernelGraph splitProducts(const KernelGraph &graph, llvm::ArrayRef<int64_t> parts, int64_t columns) {
-  KernelGraph result = graph;
+MachineGraph splitProducts(const MachineGraph &whole, llvm::ArrayRef<int64_t> parts, int64_t columns) {
+  const KernelGraph &graph = whole.graph;
+  MachineGraph made = whole;
+  KernelGraph &result = made.graph;
   result.kernels.clear();
+  graph::Uses uses(graph);
+  std::map<ValueId, std::vector<std::pair<ValueId, int64_t>>> partsOf; // of outputs: a part and where it begins
+  std::map<ValueId, size_t> axisOf;
   auto add = [&](Value value) {
     result.values.push_back(std::move(value));
     return static_cast<ValueId>(result.values.size() - 1);
@@ -103,14 +110,15 @@ KernelGraph splitProducts(const KernelGraph &graph, llvm::ArrayRef<int64_t> part
       result.kernels.push_back(kernel);
       continue;
     }
-    const graph::Write &whole = kernel.writes[0];
-    size_t axis = *dimensionAlong(whole.map, *loop); // each loop that does not reduce indexes the result (Write)
+    const graph::Write &write = kernel.writes[0];
+    size_t axis = *dimensionAlong(write.map, *loop); // each loop that does not reduce indexes the result (Write)
     Kernel join;
     join.kind = graph::KernelKind::Move;
     join.operation = "concat";
     join.attributes["axis"] = static_cast<int64_t>(axis);
-    join.writes.push_back({whole.value, {}, graph::Combiner::None, std::nullopt, std::nullopt});
+    join.writes.push_back({write.value, {}, graph::Combiner::None, std::nullopt, std::nullopt});
     join.nodes = kernel.nodes;
+    std::vector<std::pair<ValueId, int64_t>> partsOfResult;
     for (int64_t first = 0; first < extent; first += width) {
       int64_t count = std::min(width, extent - first);
       Kernel part = kernel;
@@ -123,18 +131,42 @@ KernelGraph splitProducts(const KernelGraph &graph, llvm::ArrayRef<int64_t> part
         cut(read);
       if (part.writes[0].initial)
         cut(*part.writes[0].initial);
-      Value value = graph.values[whole.value];
+      Value value = graph.values[write.value];
       value.name += " " + std::to_string(first) + ".." + std::to_string(first + count - 1);
       value.shape[axis] = count;
       part.writes[0].value = add(std::move(value));
       join.reads.push_back({part.writes[0].value, {}, std::nullopt});
+      partsOfResult.emplace_back(part.writes[0].value, first);
       graph::countWork(result, part);
       result.kernels.push_back(std::move(part));
+    }
+    // Readers behind the last kernel are outputs.
+    if (llvm::all_of(uses.readers[write.value], [&](size_t reader) { return reader >= graph.kernels.size(); })) {
+      partsOf[write.value] = std::move(partsOfResult);
+      axisOf[write.value] = axis;
+      continue;
     }
     graph::countWork(result, join);
     result.kernels.push_back(std::move(join));
   }
-  return result;
+  result.outputs.clear();
+  made.outputs.clear();
+  for (auto [value, part] : llvm::zip(graph.outputs, whole.outputs)) {
+    auto found = partsOf.find(value);
+    if (found == partsOf.end()) {
+      result.outputs.push_back(value);
+      made.outputs.push_back(part);
+      continue;
+    }
+    for (auto [of, first] : found->second) {
+      result.outputs.push_back(of);
+      made.outputs.push_back(part);
+      made.outputs.back().begin[axisOf[value]] += first;
+    }
+  }
+  for (size_t value = made.packings.size(); value < result.values.size(); ++value)
+    made.packings.push_back(plainPacking(result.values[value].shape));
+  return made;
 }
 
 } // namespace quadrille::tsp

@@ -1,12 +1,13 @@
 // Products that are cut along the columns of their weights, so that parts of one can be on several chips.
 #pragma once
 
-#include "graph/KernelGraph.h"
+#include "target/tsp/Compiler.h"
 
 namespace quadrille::tsp {
 
-// The graph with products in parts and their results joined. `parts` says of each kernel in how many at most; a part
-// is a multiple of `columns` wide, but the last. Kernels that are no products with constant weights stay whole.
-graph::KernelGraph splitProducts(const graph::KernelGraph &graph, llvm::ArrayRef<int64_t> parts, int64_t columns);
+// The graph with products in parts and their results joined; parts of an output of the model that nothing else reads
+// stay apart. `parts` says of each kernel in how many at most; a part is a multiple of `columns` wide, but the last.
+// Kernels that are no products with constant weights stay whole.
+MachineGraph splitProducts(const MachineGraph &graph, llvm::ArrayRef<int64_t> parts, int64_t columns);
 
 } // namespace quadrille::tsp

@@ -49,6 +49,7 @@ std::vector<target::Finding> wellFormed(const program::Program &program, const C
                           Twine(code.entries.size()));
     return findings;
   }
+  bool faultyLayouts = false;
   for (const auto &[index, layout] : llvm::enumerate(code.layouts)) {
     if (layout.variable >= program.variables.size()) {
       report("layout " + Twine(index), "variable " + Twine(layout.variable) + " does not exist");
@@ -58,8 +59,10 @@ std::vector<target::Finding> wellFormed(const program::Program &program, const C
     if (layout.chip >= program.chips)
       report("layout " + Twine(index) + " of '" + variable.name + "'",
              "chip " + Twine(layout.chip) + " is not in 0.." + Twine(program.chips - 1));
-    if (std::string problem = layoutProblem(layout, variable, machine); !problem.empty())
+    if (std::string problem = layoutProblem(layout, variable, machine); !problem.empty()) {
       report("layout " + Twine(index) + " of '" + variable.name + "'", problem);
+      faultyLayouts = true;
+    }
   }
   for (const auto &[entry, entryCode] : llvm::zip_equal(program.entryPoints, code.entries)) {
     auto chips = static_cast<int64_t>(entryCode.chips.size());
@@ -69,17 +72,21 @@ std::vector<target::Finding> wellFormed(const program::Program &program, const C
       continue;
     }
     auto layouts = [&, &code = code](uint32_t variable) {
-      return llvm::count_if(code.layouts, [&](const Layout &layout) { return layout.variable == variable; });
+      std::vector<const Layout *> of;
+      for (const Layout &layout : code.layouts)
+        if (layout.variable == variable)
+          of.push_back(&layout);
+      return of;
     };
     // What has no elements lies nowhere.
     auto isEmpty = [&](uint32_t variable) { return elementCount(program.variables[variable].shape) == 0; };
     for (uint32_t variable : entry.inputs)
-      if (layouts(variable) == 0 && !isEmpty(variable))
+      if (!isEmpty(variable) && layouts(variable).empty())
         report("entry '" + entry.name + "'", "input '" + program.variables[variable].name + "' has no layout");
     for (uint32_t variable : entry.outputs)
-      if (layouts(variable) != 1 && !isEmpty(variable))
-        report("entry '" + entry.name + "'", "output '" + program.variables[variable].name + "' has " +
-                                                 Twine(layouts(variable)) + " layouts, expected 1");
+      if (!isEmpty(variable) && !faultyLayouts)
+        if (std::string problem = outputProblem(layouts(variable), program.variables[variable]); !problem.empty())
+          report("entry '" + entry.name + "'", "output '" + program.variables[variable].name + "' has " + problem);
     for (auto [chip, chipCode] : llvm::enumerate(entryCode.chips)) {
       std::set<QueueName> names;
       int64_t text = 0;
