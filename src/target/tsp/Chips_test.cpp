@@ -275,7 +275,8 @@ TEST(TspChips, PartsOfAProductAreTheWhole) {
   MachineGraph whole;
   whole.graph = model.graph;
   whole.outputs = {{0, {0, 0}}};
-  graph::KernelGraph cut = splitProducts(whole, {3, 5, 9, 1, 1}, 64).graph;
+  SplitGraph split = splitProducts(whole, {3, 5, 9, 1, 1}, 64);
+  const graph::KernelGraph &cut = split.graph.graph;
   EXPECT_EQ(cut.verify(), "");
   std::vector<std::string> operations;
   std::vector<int64_t> columns;
@@ -288,6 +289,10 @@ TEST(TspChips, PartsOfAProductAreTheWhole) {
   EXPECT_EQ(operations, (std::vector<std::string>{"matmul", "matmul", "concat", "relu", "matmul", "matmul", "matmul",
                                                   "matmul", "concat", "relu", "add"}));
   EXPECT_EQ(columns, (std::vector<int64_t>{128, 128, 256, 256, 64, 64, 64, 64, 256, 256, 256}));
+  EXPECT_EQ(
+      split.origins,
+      (std::vector<std::pair<size_t, double>>{
+          {0, 0.5}, {0, 0.5}, {0, 0}, {1, 1}, {2, 0.25}, {2, 0.25}, {2, 0.25}, {2, 0.25}, {2, 0}, {3, 1}, {4, 1}}));
   model.graph = cut;
   auto program = compileOn(model, llvm::cantFail(machine::Machine::load("unit-tsp")), 0);
   ASSERT_TRUE(bool(program)) << report(program.takeError()).message;
@@ -364,11 +369,11 @@ TEST(TspChips, WhatHasNotFitIsNotTriedAgain) {
   ASSERT_EQ(beginsOf(*partition.parts(2)), (std::vector<size_t>{0, 3}));
   partition.forbid(0, 2);
   EXPECT_EQ(beginsOf(*partition.parts(2)), (std::vector<size_t>{0, 2}));
+  // With more before it, it does not fit either: behind 0 and 1 come 2 alone and the others.
   partition.forbid(2, 3);
-  EXPECT_EQ(beginsOf(*partition.parts(2)), (std::vector<size_t>{0, 1}));
-  partition.forbid(1, 1); // not even itself
   EXPECT_FALSE(partition.parts(2));
-  partition.forbid(0, 0);
+  EXPECT_EQ(beginsOf(*partition.parts(3)), (std::vector<size_t>{0, 2, 3}));
+  partition.forbid(3, 3); // not even itself
   EXPECT_FALSE(partition.parts(4));
 }
 

@@ -10,6 +10,7 @@
 #include "llvm/ADT/Twine.h"
 #include "llvm/Support/FormatVariadic.h"
 
+#include <cmath>
 #include <limits>
 #include <map>
 #include <memory>
@@ -103,18 +104,21 @@ Attempt compileParts(const MachineGraph &graph, const Architecture &machine, pro
   return {std::move(program), 0, std::nullopt};
 }
 
+// Without what is in the weights of products, which changes no cost.
+MachineGraph withoutWeights(MachineGraph graph) {
+  for (const graph::Kernel &kernel : graph.graph.kernels)
+    if (kernel.kind == graph::KernelKind::Contract)
+      if (auto contraction = graph::inferContraction(graph.graph, kernel))
+        graph.graph.values[kernel.reads[contraction->rhs].value].data = Tensor();
+  return graph;
+}
+
 // Compiles for a chip whose memory has no end.
 llvm::Expected<Costs> costsOf(const MachineGraph &graph, const Architecture &machine, program::Program program) {
   Architecture endless = machine;
   endless.words = std::numeric_limits<int32_t>::max();
-  // What is in the weights of products changes no cost.
-  MachineGraph lean = graph;
-  for (const graph::Kernel &kernel : graph.graph.kernels)
-    if (kernel.kind == graph::KernelKind::Contract)
-      if (auto contraction = graph::inferContraction(graph.graph, kernel))
-        lean.graph.values[kernel.reads[contraction->rhs].value].data = Tensor();
   Code code;
-  CompilerState state(lean, endless, program, code, Partition::whole(graph.graph).front(), 0);
+  CompilerState state(graph, endless, program, code, Partition::whole(graph.graph).front(), 0);
   if (llvm::Error error = state.begin())
     return std::move(error);
   if (llvm::Error error = state.run())
@@ -122,43 +126,76 @@ llvm::Expected<Costs> costsOf(const MachineGraph &graph, const Architecture &mac
   return state.costs();
 }
 
+// What the kernels of a split graph cost, about, from what those of the whole one do.
+Costs costsOfParts(const Costs &whole, const graph::KernelGraph &graph, const SplitGraph &split) {
+  auto share = [](int64_t of, double part) { return static_cast<int64_t>(std::ceil(static_cast<double>(of) * part)); };
+  Costs costs;
+  costs.valueWords = whole.valueWords;
+  costs.regions = whole.regions;
+  costs.valueWords.resize(split.graph.graph.values.size());
+  costs.regions.resize(split.graph.graph.values.size());
+  for (auto [kernel, origin] : llvm::zip(split.graph.graph.kernels, split.origins)) {
+    auto [number, part] = origin;
+    KernelCost cost = whole.kernels[number];
+    int64_t result = whole.valueWords[graph.kernels[number].writes[0].value];
+    if (part == 0) // parts and the whole are there at once, and each word of it is moved
+      cost = {0, cost.liveWords + result, 0, result, result};
+    else if (part < 1) {
+      cost = {share(cost.residentWords, part), cost.liveWords, share(cost.outputWords, part), share(cost.cycles, part),
+              share(cost.steps, part)};
+      costs.valueWords[kernel.writes[0].value] = share(result, part);
+    }
+    costs.kernels.push_back(cost);
+  }
+  return costs;
+}
+
 // The graph with its large products in parts, and how it can be cut.
 struct Variant {
+  Variant(MachineGraph from, const Architecture &machine, Costs costs)
+      : graph(std::move(from)), lean(withoutWeights(graph)), partition(graph.graph, machine, std::move(costs)) {}
+
   MachineGraph graph;
-  std::optional<Partition> partition;
+  MachineGraph lean; // without weights
+  Partition partition;
+  std::map<std::pair<size_t, size_t>, bool> fits; // parts that were tried, by their kernels
 };
 
 class Search {
 public:
   Search(const MachineGraph &graph, const Architecture &machine, const program::Program &program)
-      : machine(machine), program(program) {
-    variants.push_back(std::make_unique<Variant>(Variant{graph, std::nullopt}));
-  }
+      : whole(graph), machine(machine), program(program) {}
 
   // The program for so many chips; an error that is `full` is remembered, and nothing returned, when it does not fit.
   std::optional<llvm::Expected<program::Program>> on(int64_t chips) {
-    const MachineGraph &whole = variants.front()->graph;
     if (chips == 1)
       return attempt(whole, chips, Partition::whole(whole.graph), nullptr);
-    for (size_t number = 0;; ++number) {
-      if (number == variants.size() && !addVariant())
-        return std::nullopt;
+    if (llvm::Error error = measure())
+      return llvm::Expected<program::Program>(std::move(error));
+    if (variants.front()->partition.weightBytes() + variants.front()->partition.outputBytes() > chips * capacity())
+      return std::nullopt;
+    for (size_t number = 0; number < variants.size() || addVariant(); ++number) {
       Variant &variant = *variants[number];
-      if (llvm::Error error = measure(variant))
-        return llvm::Expected<program::Program>(std::move(error));
-      while (auto parts = variant.partition->parts(chips))
-        if (auto result = attempt(variant.graph, chips, *parts, &*variant.partition))
+      while (auto parts = variant.partition.parts(chips)) {
+        auto apart = fitApart(variant, *parts);
+        if (!apart)
+          return llvm::Expected<program::Program>(apart.takeError());
+        if (!*apart && alone)
+          break; // only a finer cut helps
+        if (!*apart)
+          continue;
+        if (auto result = attempt(variant.graph, chips, *parts, &variant.partition))
           return result;
-      if (variant.partition->weightBytes() + variant.partition->outputBytes() > chips * capacity())
-        return std::nullopt;
+      }
     }
+    return std::nullopt;
   }
 
   // Why it does not fit on so many chips.
   llvm::Error doesNotFit(int64_t chips) {
-    if (llvm::Error error = measure(*variants.front()))
+    if (llvm::Error error = measure())
       return error;
-    const Partition &partition = *variants.front()->partition;
+    const Partition &partition = variants.front()->partition;
     int64_t weights = partition.weightBytes(), live = partition.mostLiveBytes(), outputs = partition.outputBytes();
     // However finely it is cut, a chip holds no more than its memory, and the values besides.
     int64_t room = capacity() - live;
@@ -176,53 +213,107 @@ public:
 private:
   int64_t capacity() const { return machine.dataWords() * machine.vectorBytes(); }
 
+  // Remembers why a part does not fit, and has it not tried again.
+  void misses(const ChipPart &part, const CompilerState::Misfit &misfit, llvm::Error error, Partition *partition) {
+    reason = report(std::move(error)).message;
+    alone = part.end - part.first == 1 || (!misfit.share && misfit.kernel == part.first);
+    if (partition)
+      partition->forbid(part.first, misfit.share ? partition->kernelAt(part, *misfit.share) : misfit.kernel);
+  }
+
   std::optional<llvm::Expected<program::Program>> attempt(const MachineGraph &graph, int64_t chips,
                                                           const std::vector<ChipPart> &parts, Partition *partition) {
     Attempt attempt = compileParts(graph, machine, program, chips, parts);
     if (attempt.program || !attempt.misfit)
       return std::move(attempt.program);
-    reason = report(attempt.program.takeError()).message;
-    const ChipPart &part = parts[attempt.part];
-    alone = part.end - part.first == 1 || (!attempt.misfit->share && attempt.misfit->kernel == part.first);
-    if (partition)
-      partition->forbid(part.first, attempt.misfit->share ? partition->kernelAt(part, *attempt.misfit->share)
-                                                          : attempt.misfit->kernel);
+    misses(parts[attempt.part], *attempt.misfit, attempt.program.takeError(), partition);
     return std::nullopt;
   }
 
-  llvm::Error measure(Variant &variant) {
-    if (variant.partition)
+  // Whether each part, and the kernel at which one is full, fits a chip by itself: much sooner known than whether all
+  // of them do, since most parts of one cut are parts of others too. The fullest are tried first.
+  llvm::Expected<bool> fitApart(Variant &variant, std::vector<ChipPart> parts) {
+    llvm::stable_sort(parts, [&](const ChipPart &a, const ChipPart &b) {
+      return variant.partition.wordsOf(a) > variant.partition.wordsOf(b);
+    });
+    for (const ChipPart &part : parts) {
+      auto full = fullAt(variant, part);
+      if (!full)
+        return full.takeError();
+      if (!*full)
+        continue;
+      size_t kernel = **full;
+      if (kernel > part.first && kernel < part.end)
+        if (auto of = fullAt(variant, variant.partition.part(kernel, kernel + 1)); !of)
+          return of.takeError();
+      return false;
+    }
+    return true;
+  }
+
+  // The kernel of a part for which a chip has no room; nothing when all of it fits.
+  llvm::Expected<std::optional<size_t>> fullAt(Variant &variant, const ChipPart &part) {
+    auto [known, fresh] = variant.fits.try_emplace({part.first, part.end}, true);
+    if (!fresh && known->second)
+      return std::nullopt;
+    program::Program copy = program;
+    Code code;
+    std::vector<std::optional<Region>> shapes;
+    for (graph::ValueId value = 0; value < variant.graph.graph.values.size(); ++value)
+      shapes.push_back(variant.partition.regionOf(value));
+    CompilerState state(variant.lean, machine, copy, code, part, 0);
+    llvm::Error error = state.begin();
+    if (!error)
+      error = state.assumeArrived(shapes);
+    if (!error)
+      error = state.run();
+    if (!error)
+      if (auto made = state.finish(); !made)
+        error = made.takeError();
+    if (!error)
+      return std::nullopt;
+    if (!state.misfit())
+      return std::move(error);
+    known->second = false;
+    misses(part, *state.misfit(), std::move(error), &variant.partition);
+    return state.misfit()->kernel;
+  }
+
+  // The first variant, the graph as it is.
+  llvm::Error measure() {
+    if (!variants.empty())
       return llvm::Error::success();
-    auto costs = costsOf(variant.graph, machine, program);
-    if (!costs)
-      return costs.takeError();
-    variant.partition.emplace(variant.graph.graph, machine, std::move(*costs));
+    auto measured = costsOf(withoutWeights(whole), machine, program);
+    if (!measured)
+      return measured.takeError();
+    costs = std::move(*measured);
+    variants.push_back(std::make_unique<Variant>(whole, machine, costs));
     return llvm::Error::success();
   }
 
   // Products in parts that take half as much of a chip as before, or less; false when there is no more to cut.
   bool addVariant() {
     constexpr int64_t smallest = 16; // parts of a chip
-    const Variant &whole = *variants.front();
     while (partsOfChip < smallest) {
       partsOfChip *= 2;
       int64_t largest = machine.dataWords() / partsOfChip;
       std::vector<int64_t> parts;
-      for (size_t kernel = 0; kernel < whole.graph.graph.kernels.size(); ++kernel) {
-        const KernelCost &cost = whole.partition->cost(kernel);
+      for (const KernelCost &cost : costs.kernels)
         parts.push_back((std::max(cost.residentWords, cost.outputWords) + largest - 1) / largest);
-      }
-      MachineGraph graph = splitProducts(whole.graph, parts, machine.f16Columns);
-      if (graph.graph.kernels.size() == variants.back()->graph.graph.kernels.size())
+      SplitGraph split = splitProducts(whole, parts, machine.f16Columns);
+      if (split.graph.graph.kernels.size() == variants.back()->graph.graph.kernels.size())
         continue;
-      variants.push_back(std::make_unique<Variant>(Variant{std::move(graph), std::nullopt}));
+      Costs ofParts = costsOfParts(costs, whole.graph, split);
+      variants.push_back(std::make_unique<Variant>(std::move(split.graph), machine, std::move(ofParts)));
       return true;
     }
     return false;
   }
 
+  const MachineGraph &whole;
   const Architecture &machine;
   const program::Program &program;
+  Costs costs;                                    // of the whole graph
   std::vector<std::unique_ptr<Variant>> variants; // ever finer
   int64_t partsOfChip = 1;                        // how large products of the last one may be
   std::string reason;                             // of the last attempt's failure

@@ -61,6 +61,28 @@ Step CompilerState::linkStep(Opcode opcode, int64_t link, Source stream, int64_t
   return step;
 }
 
+llvm::Error CompilerState::assumeArrived(llvm::ArrayRef<std::optional<Region>> shapes) {
+  std::map<uint32_t, RegionPointer> shared; // by number
+  for (graph::ValueId value : part.arriving) {
+    const graph::Value &of = graph.values[value];
+    RegionPointer known = shapes[value] ? shared[shapes[value]->number] : nullptr;
+    if (!known) {
+      auto region =
+          allocate(shapes[value] ? shapes[value]->shape()
+                                 : Region::of(of.type, rowsOf(of.shape), columnsOf(of.shape), machine.vectorBytes()),
+                   {});
+      if (!region)
+        return region.takeError();
+      known = *region;
+      assumedThere.push_back(known->number);
+      if (shapes[value])
+        shared[shapes[value]->number] = known;
+    }
+    regions[value] = known;
+  }
+  return llvm::Error::success();
+}
+
 llvm::Error CompilerState::receive(CompilerState &sender) {
   std::vector<Cable> cables = cablesBetween(sender.chip, chip, machine);
   if (cables.empty())
@@ -79,11 +101,7 @@ llvm::Error CompilerState::receive(CompilerState &sender) {
       ++needed;
     auto known = llvm::find_if(arrivals, [&](const Arrival &arrival) { return arrival.from == from; });
     if (known == arrivals.end()) {
-      Region shape = *from;
-      shape.ready = shape.writable = shape.lastRead = 0;
-      shape.rowReady.clear();
-      shape.copies.clear();
-      auto region = allocate(std::move(shape), {});
+      auto region = allocate(from->shape(), {});
       if (!region)
         return region.takeError();
       known = arrivals.insert(arrivals.end(), {from, *region, needed});

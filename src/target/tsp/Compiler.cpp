@@ -72,6 +72,7 @@ llvm::Expected<MachineGraph> machineGraph(const KernelGraph &original, const Arc
 llvm::Error CompilerState::begin() {
   firstLayout = code.layouts.size();
   measured.valueWords.resize(graph.values.size());
+  measured.regions.resize(graph.values.size());
   int64_t constants = 0; // bytes, in the types that are multiplied
   for (size_t number = part.first; number < part.end; ++number)
     for (ValueId value : graph::operandsOf(graph.kernels[number]))
@@ -162,6 +163,8 @@ void CompilerState::measure(size_t number, KernelCost cost) {
     Region plain = Region::of(value.type, rowsOf(value.shape), columnsOf(value.shape), machine.vectorBytes());
     const Region &region = regions[write.value] ? *regions[write.value] : plain;
     measured.valueWords[write.value] = region.slicesNeeded() * region.wordsNeeded();
+    if (regions[write.value])
+      measured.regions[write.value] = region.shape();
     if (isOutput[write.value])
       cost.outputWords += measured.valueWords[write.value];
   }
@@ -174,6 +177,7 @@ llvm::Expected<ChipCode> CompilerState::finish() {
     initial.push_back(inputNumbers[graph.inputs[number]]);
   for (const RegionPointer &region : resident)
     initial.push_back(region->number);
+  llvm::append_range(initial, assumedThere);
   if (std::string wrong = timetable.misread(initial); !wrong.empty())
     return internalError(wrong);
   ChipCode result{timetable.queues()};
@@ -208,15 +212,26 @@ llvm::Error CompilerState::kernel(const Kernel &kernel) {
 llvm::Expected<RegionPointer> CompilerState::allocate(Region region, llvm::ArrayRef<const Region *> avoid,
                                                       std::optional<unsigned> hemisphere, bool anywhere, bool initial,
                                                       Placement::Pool pool) {
-  if (!region.segmentRows && region.wordsNeeded() > machine.words) {
+  bool free = !region.segmentRows;
+  int64_t segments = 1;
+  if (free && region.wordsNeeded() > machine.words) {
     // As few as there can be, of the same size: small ones find room where a whole bank is not free.
-    int64_t most = machine.words / (region.spread ? 1 : region.pieces), segments = (region.rows + most - 1) / most;
+    int64_t most = machine.words / (region.spread ? 1 : region.pieces);
+    segments = (region.rows + most - 1) / most;
     region.segmentRows = (region.rows + segments - 1) / segments;
   }
-  if (RegionPointer found = placement.allocate(region, avoid, hemisphere, anywhere, initial, pool)) {
-    residentWords += initial ? region.slicesNeeded() * region.wordsNeeded() : 0;
-    return found;
-  }
+  // What is large finds room in shorter runs of more slices where no slice has a long one left.
+  int64_t largest = machine.words / 2;
+  do {
+    if (RegionPointer found = placement.allocate(region, avoid, hemisphere, anywhere, initial, pool)) {
+      residentWords += initial ? region.slicesNeeded() * region.wordsNeeded() : 0;
+      return found;
+    }
+    if (!free || region.wordsNeeded() <= largest / 4)
+      break;
+    segments *= 2;
+    region.segmentRows = (region.rows + segments - 1) / segments;
+  } while (region.slicesNeeded() <= machine.slices);
   noRoom = Misfit{current, std::nullopt};
   std::string name = node < graph.nodes.size() ? graph.nodes[node].name : "";
   return target::doesNotFitError("no room in the memory of one chip for " + llvm::Twine(region.rows) + " x " +

@@ -189,6 +189,8 @@ public:
   // Compiler.cpp. In this order.
   llvm::Error begin();
   llvm::Error receive(CompilerState &sender); // CompileLinks.cpp: what arrives from the chip before
+  // In its place, to see whether a part fits: what arrives is there from the start, in regions of these shapes.
+  llvm::Error assumeArrived(llvm::ArrayRef<std::optional<Region>> shapes);
   llvm::Error run();
   llvm::Expected<ChipCode> finish();
 
@@ -599,6 +601,7 @@ private:
   std::vector<LaneForms> forms;        // by value
   std::map<graph::ValueId, uint32_t> inputNumbers;
   std::vector<RegionPointer> resident; // weights
+  std::vector<uint32_t> assumedThere;  // numbers of regions that no instruction writes
   std::vector<int64_t> readers;        // by value: still to come
   std::vector<std::pair<std::pair<ElementType, uint64_t>, RegionPointer>> splats;
   std::map<std::vector<int64_t>, WeightBlocks> laneMaps;                                      // tiles that move lanes

@@ -77,6 +77,15 @@ Partition::Partition(const KernelGraph &graph, const Architecture &machine, Cost
   }
 }
 
+ChipPart Partition::part(size_t first, size_t end) const {
+  std::vector<size_t> bounds = {first, end};
+  if (first > 0)
+    bounds.insert(bounds.begin(), 0);
+  if (end < graph.kernels.size())
+    bounds.push_back(graph.kernels.size());
+  return partsBetween(graph, bounds)[first > 0 ? 1 : 0];
+}
+
 std::optional<std::vector<ChipPart>> Partition::parts(int64_t chips) const {
   // For the kernels before each, on one chip more in every round: the slowest part's cycles and the words sent.
   struct Best {
@@ -128,7 +137,15 @@ std::optional<std::vector<ChipPart>> Partition::parts(int64_t chips) const {
 }
 
 void Partition::forbid(size_t first, size_t kernel) {
-  limits[first] = std::min(limits[first], std::max(first, kernel));
+  for (size_t begin = 0; begin <= first; ++begin)
+    limits[begin] = std::min(limits[begin], std::max(begin, kernel));
+}
+
+int64_t Partition::wordsOf(const ChipPart &part) const {
+  int64_t live = 0;
+  for (size_t kernel = part.first; kernel < part.end; ++kernel)
+    live = std::max(live, costs.kernels[kernel].liveWords);
+  return residentBefore[part.end] - residentBefore[part.first] + live;
 }
 
 size_t Partition::kernelAt(const ChipPart &part, double share) const {

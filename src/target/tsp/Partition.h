@@ -4,6 +4,7 @@
 
 #include "graph/KernelGraph.h"
 #include "target/tsp/Architecture.h"
+#include "target/tsp/Placement.h"
 
 #include <optional>
 #include <vector>
@@ -29,6 +30,8 @@ struct KernelCost {
 struct Costs {
   std::vector<KernelCost> kernels;
   std::vector<int64_t> valueWords; // by value; 0 of those that were not computed
+  // By value, as far as it was computed: how it lay in memory. Values with the same number share their memory.
+  std::vector<std::optional<Region>> regions;
 };
 
 class Partition {
@@ -38,14 +41,20 @@ public:
   // All kernels as one part.
   static std::vector<ChipPart> whole(const graph::KernelGraph &graph);
 
+  // Of these kernels.
+  ChipPart part(size_t first, size_t end) const;
   // At most `chips` parts, of which the slowest, with its transfers, is as fast as can be; nothing when the memories
   // are too small for so few.
   std::optional<std::vector<ChipPart>> parts(int64_t chips) const;
-  // Tells that a part has not fit, whatever the costs say: none that begins with `first` reaches `kernel` again.
+  // Tells that a part has not fit, whatever the costs say: none that has these kernels, and those between them, will
+  // be tried again.
   void forbid(size_t first, size_t kernel);
   // The kernel up to which the part has `share` of its instructions: at least one less than all.
   size_t kernelAt(const ChipPart &part, double share) const;
 
+  const std::optional<Region> &regionOf(graph::ValueId value) const { return costs.regions[value]; }
+  // How many words a part needs, as the costs say.
+  int64_t wordsOf(const ChipPart &part) const;
   const KernelCost &cost(size_t kernel) const { return costs.kernels[kernel]; }
   int64_t weightBytes() const; // of the whole model
   int64_t outputBytes() const;

@@ -54,6 +54,14 @@ Region Region::of(ElementType type, int64_t rows, int64_t columns, int64_t wides
   return region;
 }
 
+Region Region::shape() const {
+  Region region = *this;
+  region.ready = region.writable = region.lastRead = 0;
+  region.rowReady.clear();
+  region.copies.clear();
+  return region;
+}
+
 std::optional<int64_t> Placement::addressIn(llvm::ArrayRef<SliceName> slices, uint8_t bank, int64_t words,
                                             Search search) {
   if (search.high) {

@@ -53,7 +53,8 @@ struct Region {
   // Notes that a row can be read from a cycle on.
   void wrote(int64_t row, int64_t cycle);
 
-  // Not yet in memory.
+  // The same, nowhere in memory and with nothing written.
+  Region shape() const;
   static Region of(ElementType type, int64_t rows, int64_t columns, int64_t widest);
 };
 using RegionPointer = std::shared_ptr<Region>;

@@ -90,9 +90,10 @@ Value sliceOf(const Value &value, size_t dimension, int64_t first, int64_t count
 
 } // namespace
 
-MachineGraph splitProducts(const MachineGraph &whole, llvm::ArrayRef<int64_t> parts, int64_t columns) {
+SplitGraph splitProducts(const MachineGraph &whole, llvm::ArrayRef<int64_t> parts, int64_t columns) {
   const KernelGraph &graph = whole.graph;
-  MachineGraph made = whole;
+  SplitGraph split{whole, {}};
+  MachineGraph &made = split.graph;
   KernelGraph &result = made.graph;
   result.kernels.clear();
   graph::Uses uses(graph);
@@ -102,12 +103,13 @@ MachineGraph splitProducts(const MachineGraph &whole, llvm::ArrayRef<int64_t> pa
     result.values.push_back(std::move(value));
     return static_cast<ValueId>(result.values.size() - 1);
   };
-  for (auto [kernel, most] : llvm::zip(graph.kernels, parts)) {
+  for (auto [number, kernel, most] : llvm::enumerate(graph.kernels, parts)) {
     std::optional<unsigned> loop = most > 1 ? columnLoop(graph, kernel) : std::nullopt;
     int64_t extent = loop ? kernel.loops[*loop].extent : 0;
     int64_t width = loop ? ((extent + most - 1) / most + columns - 1) / columns * columns : 0;
     if (width >= extent) {
       result.kernels.push_back(kernel);
+      split.origins.emplace_back(number, 1);
       continue;
     }
     const graph::Write &write = kernel.writes[0];
@@ -139,6 +141,7 @@ MachineGraph splitProducts(const MachineGraph &whole, llvm::ArrayRef<int64_t> pa
       partsOfResult.emplace_back(part.writes[0].value, first);
       graph::countWork(result, part);
       result.kernels.push_back(std::move(part));
+      split.origins.emplace_back(number, static_cast<double>(count) / static_cast<double>(extent));
     }
     // Readers behind the last kernel are outputs.
     if (llvm::all_of(uses.readers[write.value], [&](size_t reader) { return reader >= graph.kernels.size(); })) {
@@ -148,6 +151,7 @@ MachineGraph splitProducts(const MachineGraph &whole, llvm::ArrayRef<int64_t> pa
     }
     graph::countWork(result, join);
     result.kernels.push_back(std::move(join));
+    split.origins.emplace_back(number, 0);
   }
   result.outputs.clear();
   made.outputs.clear();
@@ -166,7 +170,7 @@ MachineGraph splitProducts(const MachineGraph &whole, llvm::ArrayRef<int64_t> pa
   }
   for (size_t value = made.packings.size(); value < result.values.size(); ++value)
     made.packings.push_back(plainPacking(result.values[value].shape));
-  return made;
+  return split;
 }
 
 } // namespace quadrille::tsp

@@ -5,9 +5,15 @@
 
 namespace quadrille::tsp {
 
+struct SplitGraph {
+  MachineGraph graph;
+  // By kernel: which of the whole graph's it is of, and how much of it; of a kernel that joins parts: nothing.
+  std::vector<std::pair<size_t, double>> origins;
+};
+
 // The graph with products in parts and their results joined; parts of an output of the model that nothing else reads
 // stay apart. `parts` says of each kernel in how many at most; a part is a multiple of `columns` wide, but the last.
 // Kernels that are no products with constant weights stay whole.
-MachineGraph splitProducts(const MachineGraph &graph, llvm::ArrayRef<int64_t> parts, int64_t columns);
+SplitGraph splitProducts(const MachineGraph &graph, llvm::ArrayRef<int64_t> parts, int64_t columns);
 
 } // namespace quadrille::tsp
