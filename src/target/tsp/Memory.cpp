@@ -252,10 +252,13 @@ llvm::Expected<int64_t> Memory::gather(Slice &slice, Work &work, int64_t count, 
   for (int64_t k = 0; k < count; ++k) {
     int64_t issue = work.done + k;
     apply(slice, work.cycle(issue) + machine.skew);
-    if (llvm::Error error = requireRegion(slice, work))
-      return std::move(error);
-    for (int64_t row = 0; row < work.instruction->word[2]; ++row)
-      occupancy.read(work.chip, *work.queue, bankIndex, address + row, work.cycle(issue));
+    // What was once written stays so.
+    if (issue == 0)
+      if (llvm::Error error = requireRegion(slice, work))
+        return std::move(error);
+    if (k + 1 == count)
+      for (int64_t row = 0; row < work.instruction->word[2]; ++row)
+        occupancy.read(work.chip, *work.queue, bankIndex, address + row, work.cycle(issue));
     if (!context.values)
       continue;
     auto from = numbers(work, issue, map.at(k));
@@ -276,10 +279,12 @@ llvm::Expected<int64_t> Memory::scatter(Slice &slice, Work &work, int64_t count,
   for (int64_t k = 0; k < count; ++k) {
     int64_t issue = work.done + k, visible = work.cycle(issue) + work.effects.completion;
     apply(slice, work.cycle(issue) + machine.skew);
-    if (llvm::Error error = requireRegion(slice, work))
-      return std::move(error);
-    for (int64_t row = 0; row < work.instruction->word[2]; ++row)
-      occupancy.update(work.chip, *work.queue, work.instruction->small[0], address + row, work.cycle(issue));
+    if (issue == 0)
+      if (llvm::Error error = requireRegion(slice, work))
+        return std::move(error);
+    if (k + 1 == count)
+      for (int64_t row = 0; row < work.instruction->word[2]; ++row)
+        occupancy.update(work.chip, *work.queue, work.instruction->small[0], address + row, work.cycle(issue));
     if (!context.values)
       continue;
     auto to = numbers(work, issue, map.at(k));
