@@ -1,11 +1,13 @@
 // From a model to the program of one chip or several: how many, what each does, and one after the other their code.
 #include "base/Error.h"
+#include "graph/Repetition.h"
 #include "target/Refusal.h"
 #include "target/tsp/Compiler.h"
 #include "target/tsp/CompilerState.h"
 #include "target/tsp/Lower.h"
 #include "target/tsp/Split.h"
 
+#include "llvm/ADT/Hashing.h"
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/Twine.h"
 #include "llvm/Support/FormatVariadic.h"
@@ -119,6 +121,8 @@ llvm::Expected<Costs> costsOf(const MachineGraph &graph, const Architecture &mac
   endless.words = std::numeric_limits<int32_t>::max();
   Code code;
   CompilerState state(graph, endless, program, code, Partition::whole(graph.graph).front(), 0);
+  if (auto repetition = graph::repetitionOf(graph::signaturesOf(graph.graph)))
+    state.measureOnce(*repetition);
   if (llvm::Error error = state.begin())
     return std::move(error);
   if (llvm::Error error = state.run())
@@ -153,12 +157,29 @@ Costs costsOfParts(const Costs &whole, const graph::KernelGraph &graph, const Sp
 // The graph with its large products in parts, and how it can be cut.
 struct Variant {
   Variant(MachineGraph from, const Architecture &machine, Costs costs)
-      : graph(std::move(from)), lean(withoutWeights(graph)), partition(graph.graph, machine, std::move(costs)) {}
+      : graph(std::move(from)), lean(withoutWeights(graph)), partition(graph.graph, machine, std::move(costs)),
+        signatures(graph::signaturesOf(graph.graph)) {}
+
+  // The same for parts that compute the same from values that lie in memory alike.
+  uint64_t signatureOf(const ChipPart &part) const {
+    llvm::hash_code sum = llvm::hash_combine_range(signatures.begin() + static_cast<ptrdiff_t>(part.first),
+                                                   signatures.begin() + static_cast<ptrdiff_t>(part.end));
+    for (graph::ValueId value : part.arriving)
+      sum = llvm::hash_combine(sum, 'a', partition.valueWords(value));
+    for (graph::ValueId value : part.leaving)
+      sum = llvm::hash_combine(sum, 'l', partition.valueWords(value));
+    return llvm::hash_combine(sum, part.inputs.size(), part.outputs.size());
+  }
 
   MachineGraph graph;
   MachineGraph lean; // without weights
   Partition partition;
-  std::map<std::pair<size_t, size_t>, bool> fits; // parts that were tried, by their kernels
+  std::vector<uint64_t> signatures; // of the kernels
+  struct Tried {
+    std::optional<CompilerState::Misfit> misfit; // its kernel counted from the part's first
+    std::string reason;
+  };
+  std::map<uint64_t, Tried> tried; // parts, by what they compute
 };
 
 class Search {
@@ -214,8 +235,8 @@ private:
   int64_t capacity() const { return machine.dataWords() * machine.vectorBytes(); }
 
   // Remembers why a part does not fit, and has it not tried again.
-  void misses(const ChipPart &part, const CompilerState::Misfit &misfit, llvm::Error error, Partition *partition) {
-    reason = report(std::move(error)).message;
+  void misses(const ChipPart &part, const CompilerState::Misfit &misfit, const std::string &why, Partition *partition) {
+    reason = why;
     alone = part.end - part.first == 1 || (!misfit.share && misfit.kernel == part.first);
     if (partition)
       partition->forbid(part.first, misfit.share ? partition->kernelAt(part, *misfit.share) : misfit.kernel);
@@ -226,7 +247,7 @@ private:
     Attempt attempt = compileParts(graph, machine, program, chips, parts);
     if (attempt.program || !attempt.misfit)
       return std::move(attempt.program);
-    misses(parts[attempt.part], *attempt.misfit, attempt.program.takeError(), partition);
+    misses(parts[attempt.part], *attempt.misfit, report(attempt.program.takeError()).message, partition);
     return std::nullopt;
   }
 
@@ -253,30 +274,33 @@ private:
 
   // The kernel of a part for which a chip has no room; nothing when all of it fits.
   llvm::Expected<std::optional<size_t>> fullAt(Variant &variant, const ChipPart &part) {
-    auto [known, fresh] = variant.fits.try_emplace({part.first, part.end}, true);
-    if (!fresh && known->second)
+    auto [known, fresh] = variant.tried.try_emplace(variant.signatureOf(part));
+    Variant::Tried &tried = known->second;
+    if (fresh) {
+      program::Program copy = program;
+      Code code;
+      CompilerState state(variant.lean, machine, copy, code, part, 0);
+      llvm::Error error = state.begin();
+      if (!error)
+        error = state.assumeArrived(variant.partition.regions());
+      if (!error)
+        error = state.run();
+      if (!error)
+        if (auto made = state.finish(); !made)
+          error = made.takeError();
+      if (error) {
+        if (!state.misfit())
+          return std::move(error);
+        tried.misfit = state.misfit();
+        tried.misfit->kernel -= part.first;
+        tried.reason = report(std::move(error)).message;
+      }
+    }
+    if (!tried.misfit)
       return std::nullopt;
-    program::Program copy = program;
-    Code code;
-    std::vector<std::optional<Region>> shapes;
-    for (graph::ValueId value = 0; value < variant.graph.graph.values.size(); ++value)
-      shapes.push_back(variant.partition.regionOf(value));
-    CompilerState state(variant.lean, machine, copy, code, part, 0);
-    llvm::Error error = state.begin();
-    if (!error)
-      error = state.assumeArrived(shapes);
-    if (!error)
-      error = state.run();
-    if (!error)
-      if (auto made = state.finish(); !made)
-        error = made.takeError();
-    if (!error)
-      return std::nullopt;
-    if (!state.misfit())
-      return std::move(error);
-    known->second = false;
-    misses(part, *state.misfit(), std::move(error), &variant.partition);
-    return state.misfit()->kernel;
+    CompilerState::Misfit misfit{tried.misfit->kernel + part.first, tried.misfit->share};
+    misses(part, misfit, tried.reason, &variant.partition);
+    return misfit.kernel;
   }
 
   // The first variant, the graph as it is.

@@ -129,14 +129,17 @@ llvm::Error CompilerState::run() {
   for (size_t number = part.first; number < part.end; ++number) {
     node = nodeOf(number);
     current = number;
+    constexpr size_t compiled = 2; // periods
+    if (repeated && number >= repeated->first + compiled * repeated->period && number < repeated->end()) {
+      if (llvm::Error error = repeatCost(number))
+        return error;
+      continue;
+    }
     int64_t resident = residentWords, end = timetable.end(), steps = timetable.steps();
     if (!llvm::is_contained(done, &graph.kernels[number]))
       if (llvm::Error error = kernel(graph.kernels[number]))
         return error;
-    // The memory of values that no later kernel reads can be written again.
-    for (ValueId value : graph::operandsOf(graph.kernels[number]))
-      if (--readers[value] == 0 && graph.values[value].role == graph::ValueRole::Intermediate)
-        regions[value] = nullptr, forms[value] = LaneForms();
+    release(graph.kernels[number]);
     measure(number, {residentWords - resident, 0, 0, timetable.end() - end, timetable.steps() - steps});
   }
   for (size_t number : part.outputs)
@@ -148,6 +151,36 @@ llvm::Error CompilerState::run() {
       return region.takeError();
   for (Layout &layout : llvm::MutableArrayRef(code.layouts).drop_front(firstLayout))
     layout.chip = static_cast<uint16_t>(chip);
+  return llvm::Error::success();
+}
+
+void CompilerState::release(const Kernel &kernel) {
+  for (ValueId value : graph::operandsOf(kernel))
+    if (--readers[value] == 0 && graph.values[value].role == graph::ValueRole::Intermediate)
+      regions[value] = nullptr, forms[value] = LaneForms();
+}
+
+llvm::Error CompilerState::repeatCost(size_t number) {
+  const Kernel &kernel = graph.kernels[number], &before = graph.kernels[number - repeated->period];
+  for (auto [write, like] : llvm::zip(kernel.writes, before.writes)) {
+    measured.valueWords[write.value] = measured.valueWords[like.value];
+    measured.regions[write.value] = measured.regions[like.value];
+    // What kernels behind the repetition read.
+    bool staysLong = llvm::any_of(uses.readers[write.value], [&](size_t reader) { return reader >= repeated->end(); });
+    if (!staysLong || regions[write.value])
+      continue;
+    const graph::Value &value = graph.values[write.value];
+    const std::optional<Region> &shape = measured.regions[like.value];
+    auto region =
+        allocate(shape ? shape->shape()
+                       : Region::of(value.type, rowsOf(value.shape), columnsOf(value.shape), machine.vectorBytes()),
+                 {});
+    if (!region)
+      return region.takeError();
+    regions[write.value] = *region;
+  }
+  release(kernel);
+  measured.kernels.push_back(measured.kernels[number - repeated->period]);
   return llvm::Error::success();
 }
 

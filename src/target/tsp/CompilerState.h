@@ -3,6 +3,7 @@
 
 #include "graph/Contraction.h"
 #include "graph/KernelQueries.h"
+#include "graph/Repetition.h"
 #include "target/tsp/Chain.h"
 #include "target/tsp/Compiler.h"
 #include "target/tsp/Expand.h"
@@ -196,6 +197,9 @@ public:
 
   // What the kernels that were compiled take of the chip.
   const Costs &costs() const { return measured; }
+  // To be told before `run` where costs alone are asked for: from the third period on kernels are not compiled, and
+  // cost what those of the one before do.
+  void measureOnce(const graph::Repetition &repetition) { repeated = repetition; }
   // Of an error of the above, when there is no room: the kernel for which there is none, or, when the text is too long,
   // the share of it for which there is room.
   struct Misfit {
@@ -206,6 +210,8 @@ public:
 
 private:
   llvm::Error kernel(const graph::Kernel &kernel);
+  llvm::Error repeatCost(size_t number);
+  void release(const graph::Kernel &kernel); // the memory of values that no later kernel reads
   llvm::Error input(uint32_t variable, graph::ValueId id);
   llvm::Error output(const OutputPart &of, graph::ValueId id);
   llvm::Expected<RegionPointer> allocate(Region region, llvm::ArrayRef<const Region *> avoid,
@@ -593,6 +599,7 @@ private:
   Placement placement;
   uint32_t node = 0; // behind what is being made
   Costs measured;
+  std::optional<graph::Repetition> repeated;
   int64_t residentWords = 0; // words of weights so far
   size_t current = 0;        // kernel
   std::optional<Misfit> noRoom;

@@ -52,7 +52,8 @@ public:
   // The kernel up to which the part has `share` of its instructions: at least one less than all.
   size_t kernelAt(const ChipPart &part, double share) const;
 
-  const std::optional<Region> &regionOf(graph::ValueId value) const { return costs.regions[value]; }
+  llvm::ArrayRef<std::optional<Region>> regions() const { return costs.regions; } // by value
+  int64_t valueWords(graph::ValueId value) const { return costs.valueWords[value]; }
   // How many words a part needs, as the costs say.
   int64_t wordsOf(const ChipPart &part) const;
   const KernelCost &cost(size_t kernel) const { return costs.kernels[kernel]; }
