@@ -54,6 +54,7 @@ struct CompilerState::Product {
 // How a product is shared: parts of each loop, and rounds in which a tile's channels come one after the other.
 struct CompilerState::ProductPlan {
   int64_t groups = 1, positions = 1, outBlocks = 1, inBlocks = 1; // parts
+  bool evenPlaces = false; // positions in blocks as small as can be, else parts of the first loops
   int64_t rounds = 1;
   bool bringsWeights = false; // though they are constant: they lie on one tile each, and come in every round
   double cycles = 0;
@@ -186,20 +187,6 @@ int64_t unitsOf(llvm::ArrayRef<Shared> loops) {
   return units;
 }
 
-// Numbers of parts of `units` that give different blocks, ascending.
-std::vector<int64_t> partsOf(int64_t units, int64_t most) {
-  std::vector<int64_t> counts;
-  for (int64_t parts = 1; parts <= std::min(units, most);) {
-    int64_t block = ceilDivide(units, parts);
-    counts.push_back(ceilDivide(units, block));
-    if (block == 1)
-      break;
-    // The fewest parts with smaller blocks.
-    parts = ceilDivide(units, block - 1);
-  }
-  return counts;
-}
-
 } // namespace
 
 std::optional<CompilerState::ProductPlan> CompilerState::planProduct(const Product &product, ProductPlan plan) const {
@@ -208,7 +195,18 @@ std::optional<CompilerState::ProductPlan> CompilerState::planProduct(const Produ
   // Rows of fields, and positions before them.
   std::vector<Shared> places(product.positions);
   llvm::append_range(places, product.fields);
-  std::vector<Split> placeSplits = distribute(places, plan.positions);
+  std::vector<Split> placeSplits;
+  if (plan.evenPlaces) {
+    llvm::SmallVector<int64_t, 6> extents;
+    for (const Shared &place : places)
+      extents.push_back(place.units());
+    placeSplits = evenSplits(extents, plan.positions, 0); // whose vertices take what runs cost
+    plan.positions = 1;
+    for (const Split &split : placeSplits)
+      plan.positions *= split.parts;
+  } else {
+    placeSplits = distribute(places, plan.positions);
+  }
   plan.positionSplits.assign(placeSplits.begin(),
                              placeSplits.begin() + static_cast<ptrdiff_t>(product.positions.size()));
   plan.fieldSplits.assign(placeSplits.begin() + static_cast<ptrdiff_t>(product.positions.size()), placeSplits.end());
@@ -323,13 +321,18 @@ CompilerState::ProductPlan CompilerState::planProduct(const Product &product) co
             plan.bringsWeights = bringsWeights;
             for (int64_t positions : partsOf(unitsOf(places), machine.tiles / groups / out / in)) {
               plan.positions = positions;
-              std::optional<ProductPlan> made = planProduct(product, plan);
-              if (!made)
-                continue;
-              if (!smallest || made->bytes < smallest->bytes)
-                smallest = made;
-              if (made->bytes <= most && made->weightBytes <= mostWeights && (!best || made->cycles < best->cycles))
-                best = made;
+              for (bool even : {false, true}) {
+                plan.evenPlaces = even;
+                std::optional<ProductPlan> made = planProduct(product, plan);
+                if (!made)
+                  continue;
+                if (!smallest || made->bytes < smallest->bytes)
+                  smallest = made;
+                if (made->bytes <= most && made->weightBytes <= mostWeights && (!best || made->cycles < best->cycles))
+                  best = made;
+                if (places.size() < 2)
+                  break;
+              }
             }
           }
   };

@@ -240,6 +240,31 @@ Sharing CompilerState::balanced(const Task &task, llvm::ArrayRef<unsigned> loops
   return sharing;
 }
 
+std::optional<Sharing> CompilerState::evenly(const Task &task, llvm::ArrayRef<unsigned> loops) const {
+  llvm::SmallVector<int64_t, 6> grains = grainsOf(task), extents;
+  for (unsigned loop : loops)
+    extents.push_back(ceilDivide(std::max<int64_t>(task.loops[loop].extent, 1), grains[loop]));
+  Sharing sharing;
+  sharing.firstTile = firstTile();
+  for (const graph::Loop &loop : task.loops)
+    sharing.loops.push_back({1, std::max<int64_t>(loop.extent, 1), 0});
+  int64_t elements = 1; // of a point
+  for (unsigned loop : loops)
+    elements *= grains[loop];
+  std::vector<Split> splits =
+      evenSplits(extents, machine.tiles, static_cast<double>(machine.exchangeFragment) / static_cast<double>(elements));
+  int64_t stride = 1;
+  for (auto [loop, split] : llvm::reverse(llvm::zip_equal(loops, splits))) {
+    if (split.parts == 1)
+      continue;
+    sharing.loops[loop] = {split.parts, split.block * grains[loop], stride};
+    stride *= split.parts;
+  }
+  if (llvm::any_of(task.writes, [&](const Write &write) { return !sharesEvenly(task, write, sharing); }))
+    return std::nullopt;
+  return sharing;
+}
+
 std::optional<Sharing> CompilerState::sharedAs(const Task &task, const Read &read) const {
   const auto &home = homes[read.value];
   if (!home)
@@ -352,6 +377,8 @@ Sharing CompilerState::share(const Task &task) {
   for (int64_t tiles = machine.tiles; tiles > 0; tiles /= 4)
     candidates.push_back(balanced(task, loops, tiles));
   candidates.push_back(balanced(task, loops, 1));
+  if (std::optional<Sharing> even = evenly(task, loops))
+    candidates.push_back(*even);
   // Each part of a reduction is a tile's.
   if (task.chunk)
     llvm::erase_if(candidates, [&](const Sharing &each) { return each.loops[task.chunk->parts].block != 1; });

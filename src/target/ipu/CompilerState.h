@@ -151,6 +151,8 @@ private:
   // CompileSharing.cpp
   Sharing share(const Task &task);
   Sharing balanced(const Task &task, llvm::ArrayRef<unsigned> loops, int64_t tiles) const;
+  // On as many tiles as have equal blocks of as few points as can be.
+  std::optional<Sharing> evenly(const Task &task, llvm::ArrayRef<unsigned> loops) const;
   std::optional<Sharing> sharedAs(const Task &task, const graph::Read &read) const;
   double costOf(const Task &task, const Sharing &sharing) const;
   llvm::SmallVector<int64_t, 6> grainsOf(const Task &task) const; // by loop

@@ -15,6 +15,76 @@ int64_t roundUp(int64_t a, int64_t multiple) {
   return ceilDivide(a, multiple) * multiple;
 }
 
+std::vector<int64_t> partsOf(int64_t units, int64_t most) {
+  std::vector<int64_t> counts;
+  for (int64_t parts = 1; parts <= std::min(units, most);) {
+    int64_t block = ceilDivide(units, parts);
+    counts.push_back(ceilDivide(units, block));
+    if (block == 1)
+      break;
+    // The fewest parts with smaller blocks.
+    parts = ceilDivide(units, block - 1);
+  }
+  return counts;
+}
+
+namespace {
+
+class EvenSplits {
+public:
+  EvenSplits(llvm::ArrayRef<int64_t> extents, int64_t parts, double run)
+      : extents(extents), now(extents.size()), run(run) {
+    int64_t points = 1;
+    for (int64_t extent : extents)
+      points *= extent;
+    search(0, parts, 1, points);
+  }
+  std::vector<Split> best;
+
+private:
+  // `points`: those of a block of the loops that are split; `rest`: of the others.
+  void search(size_t loop, int64_t left, int64_t points, int64_t rest) {
+    if (!best.empty() && static_cast<double>(points * ceilDivide(rest, left)) >= least)
+      return;
+    if (loop == extents.size()) {
+      double cost = static_cast<double>(points) + run * static_cast<double>(points / contiguous());
+      if (best.empty() || cost < least) {
+        least = cost;
+        best = now;
+      }
+      return;
+    }
+    // Many parts of the first loops: what is split first is contiguous.
+    std::vector<int64_t> counts = partsOf(extents[loop], left);
+    for (int64_t parts : llvm::reverse(counts)) {
+      int64_t block = ceilDivide(extents[loop], parts);
+      now[loop] = {parts, block, 0};
+      search(loop + 1, left / parts, points * block, rest / extents[loop]);
+    }
+  }
+
+  // Points of a run: whole loops from the last one, and a block of the loop before them.
+  int64_t contiguous() const {
+    int64_t length = 1;
+    for (size_t loop = extents.size(); loop-- > 0;) {
+      length *= now[loop].block;
+      if (now[loop].parts > 1)
+        break;
+    }
+    return length;
+  }
+
+  llvm::ArrayRef<int64_t> extents;
+  std::vector<Split> now;
+  double run, least = 0;
+};
+
+} // namespace
+
+std::vector<Split> evenSplits(llvm::ArrayRef<int64_t> extents, int64_t parts, double run) {
+  return EvenSplits(extents, std::max<int64_t>(parts, 1), run).best;
+}
+
 int64_t pointsOf(const Box &box) {
   int64_t points = 1;
   for (const Interval &each : box)

@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <vector>
 
 namespace quadrille::ipu {
 
@@ -112,6 +113,12 @@ struct Walk {
 // the other has them too.
 llvm::SmallVector<Walk, 2> walksOf(const Box &common, const Arrangement &from, const Box &fromBox,
                                    const Arrangement &to, const Box &toBox);
+
+// Numbers of parts of `units` that give different blocks, ascending.
+std::vector<int64_t> partsOf(int64_t units, int64_t most);
+// Splits of loops, the last of which is contiguous, into no more than `parts` parts in all, with the cheapest block: of
+// as few points as can be, and as few runs of them that are contiguous in the whole, each of which costs `run` points.
+std::vector<Split> evenSplits(llvm::ArrayRef<int64_t> extents, int64_t parts, double run);
 
 int64_t ceilDivide(int64_t a, int64_t b);
 int64_t roundUp(int64_t a, int64_t multiple);

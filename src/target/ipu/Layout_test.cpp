@@ -1,6 +1,8 @@
 // How boxes lie in buffers, and what is moved between two of them.
 #include "target/ipu/Layout.h"
 
+#include "llvm/ADT/STLExtras.h"
+
 #include <gtest/gtest.h>
 
 #include <map>
@@ -84,6 +86,29 @@ TEST(IpuLayout, contiguousRowsAreOneRun) {
   ASSERT_EQ(walks.size(), 1u);
   EXPECT_EQ(walks[0].run, 32);
   EXPECT_TRUE(walks[0].loops.empty());
+}
+
+// Against all blocks of 32 x 28 x 28 points that 1,472 tiles can have.
+TEST(IpuLayout, evenSplitsAreTheSmallest) {
+  int64_t fewest = 32 * 28 * 28;
+  for (int64_t a = 1; a <= 32; ++a)
+    for (int64_t b = 1; b <= 28; ++b)
+      for (int64_t c = 1; c <= 28; ++c)
+        if (ceilDivide(32, a) * ceilDivide(28, b) * ceilDivide(28, c) <= 1472)
+          fewest = std::min(fewest, a * b * c);
+  std::vector<Split> splits = evenSplits({32, 28, 28}, 1472, 0);
+  ASSERT_EQ(splits.size(), 3u);
+  int64_t points = 1, parts = 1;
+  for (auto [split, extent] : llvm::zip_equal(splits, std::initializer_list<int64_t>{32, 28, 28})) {
+    EXPECT_EQ(split.parts, ceilDivide(extent, split.block));
+    points *= split.block;
+    parts *= split.parts;
+  }
+  EXPECT_EQ(points, fewest);
+  EXPECT_LE(parts, 1472);
+  EXPECT_EQ(evenSplits({5}, 1, 1), (std::vector<Split>{{1, 5, 0}}));
+  // Four parts of 4 x 4 are rows of 4, or as many squares of two runs each.
+  EXPECT_EQ(evenSplits({4, 4}, 4, 1), (std::vector<Split>{{4, 1, 0}, {1, 4, 0}}));
 }
 
 TEST(IpuLayout, partsCoverTheValueOnce) {
