@@ -273,17 +273,20 @@ std::optional<CompilerState::ProductPlan> CompilerState::planProduct(const Produ
     exchange += static_cast<double>(rhsBytes) / rate * 2 + static_cast<double>(cycles.copy(rhsBytes));
   auto sync = static_cast<double>(machine.syncInternal);
   plan.cycles = static_cast<double>(plan.rounds) * (compute + exchange + sync);
+  constexpr double behind = 3; // of each sum: a bias, a bound and narrowing
   if (plan.inBlocks > 1) {
     double results =
         static_cast<double>(outElements) * static_cast<double>(plan.groups * plan.positions * plan.outBlocks);
     double each = results / static_cast<double>(machine.tiles);
-    auto deep = static_cast<double>(plan.inBlocks);
-    constexpr double beginning = 500; // the reduction's own vertex
-    plan.cycles += each * deep * static_cast<double>(partialWidth) / rate + sync + beginning +
-                   each * (deep + 3) / static_cast<double>(cycles.vector(ElementType::f32));
+    constexpr double beginning = 500; // copies of the tile's own parts
+    auto ofWorker = static_cast<int64_t>(each) / cycles.workers() + 1;
+    int64_t reduction =
+        cycles.workers() * cycles.reduceStrided(product.partials, ElementType::f32, ofWorker, plan.inBlocks, 1);
+    plan.cycles += each * static_cast<double>(plan.inBlocks * partialWidth) / rate + sync + beginning +
+                   static_cast<double>(reduction) + behind * each;
   } else {
     // Elementwise work behind it has as many elements on its tiles.
-    plan.cycles += static_cast<double>(outElements);
+    plan.cycles += behind * static_cast<double>(outElements);
   }
   int64_t resident = stays ? rhsBytes * plan.rounds : rhsBytes * 2;
   plan.bytes = lhsBytes + resident + outElements * partialWidth;
