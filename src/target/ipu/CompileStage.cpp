@@ -178,6 +178,62 @@ bool movesWords(const Walk &walk, int64_t width) {
 
 } // namespace
 
+void CompilerState::fillAround(const Wanted &wanted, const Box &inside, BufferId buffer, const Arrangement &to,
+                               ElementType type, uint64_t bits) {
+  auto width = static_cast<int64_t>(byteWidth(type));
+  auto wholeWords = [&](int64_t elements) { return elements * width % machine.storeGranularity == 0; };
+  std::optional<llvm::SmallVector<Walk, 8>> walks = placesAround(inside, to, wanted.box);
+  auto fillAll = [&] { fills.fill(wanted.tile, buffer, 0, width, bits, to.elements); };
+  if (!walks || !llvm::all_of(*walks, [&](const Walk &walk) {
+        return wholeWords(walk.to) && wholeWords(walk.run) &&
+               llvm::all_of(walk.loops, [&](const Walk::Loop &loop) { return wholeWords(loop.to); });
+      }))
+    return fillAll();
+  // A fill for each run, or an elementwise vertex for all of them, which takes longer to begin and for an element.
+  ElementType counted = type == ElementType::f16 ? type : ElementType::f32;
+  auto cyclesOfMap = [&](int64_t elements) {
+    return *cycles.binary("add", counted, 0, false) +
+           cycles.workers() * *cycles.binaryLoop("add", counted, ceilDivide(elements, cycles.workers()));
+  };
+  constexpr int64_t mostFills = 16; // each has its state in the tile's memory
+  auto isFilled = [&](const Walk &walk) {
+    int64_t runs = runsOf(walk);
+    return runs <= mostFills && runs * cycles.fill(width, walk.run) <= cyclesOfMap(runs * walk.run);
+  };
+  int64_t cyclesOfParts = 0;
+  for (const Walk &walk : *walks)
+    cyclesOfParts +=
+        isFilled(walk) ? runsOf(walk) * cycles.fill(width, walk.run) : cyclesOfMap(runsOf(walk) * walk.run);
+  if (cyclesOfParts >= cycles.workers() * cycles.fill(width, ceilDivide(to.elements, cycles.workers())))
+    return fillAll();
+  BlockExpression constant;
+  constant.results = {constant.append(BlockOpcode::Constant, type, {}, bits)};
+  for (const Walk &walk : *walks) {
+    if (!isFilled(walk)) {
+      std::vector<int64_t> extents, strides;
+      for (const Walk::Loop &loop : walk.loops) {
+        extents.push_back(loop.extent);
+        strides.push_back(loop.to);
+      }
+      extents.push_back(walk.run);
+      strides.push_back(1);
+      fills.add(Codelet::Map, wanted.tile,
+                {{expression(constant)}, extents, {}, {}, {addressIn(buffer, walk.to * width)}, strides});
+      continue;
+    }
+    llvm::SmallVector<int64_t, 16> offsets = {walk.to};
+    for (const Walk::Loop &loop : walk.loops) {
+      llvm::SmallVector<int64_t, 16> next;
+      for (int64_t offset : offsets)
+        for (int64_t i = 0; i < loop.extent; ++i)
+          next.push_back(offset + i * loop.to);
+      offsets = std::move(next);
+    }
+    for (int64_t offset : offsets)
+      fills.fill(wanted.tile, buffer, offset * width, width, bits, walk.run);
+  }
+}
+
 void CompilerState::bringInto(ValueId id, llvm::ArrayRef<Wanted> wanted, BufferId buffer, const Arrangement &to,
                               std::optional<graph::Scalar> padding) {
   const Home home = homeOf(id);
@@ -188,7 +244,7 @@ void CompilerState::bringInto(ValueId id, llvm::ArrayRef<Wanted> wanted, BufferI
   for (const Wanted &each : wanted) {
     tilesOf[each.box].push_back(each.tile);
     if (padding && (!contains(whole, each.box) || pointsOf(each.box) != to.elements))
-      fills.fill(each.tile, buffer, 0, width, padding->bits, to.elements);
+      fillAround(each, meet(each.box, whole), buffer, to, layout.type, padding->bits);
   }
   for (auto &[box, tiles] : tilesOf)
     llvm::sort(tiles);

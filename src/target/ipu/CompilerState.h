@@ -175,6 +175,9 @@ private:
   // Brings boxes into a buffer, which hold the padding (zero) where they leave the value.
   void bringInto(graph::ValueId value, llvm::ArrayRef<Wanted> wanted, BufferId buffer, const Arrangement &to,
                  std::optional<graph::Scalar> padding);
+  // Fills the places of a wanted box beyond `inside`, or all where that is no longer.
+  void fillAround(const Wanted &wanted, const Box &inside, BufferId buffer, const Arrangement &to, ElementType type,
+                  uint64_t bits);
   // A constant's boxes as they are to lie; zero where they leave it.
   BufferId placeConstant(graph::ValueId value, llvm::ArrayRef<Wanted> wanted, const Arrangement &arrangement);
   void addSending(uint32_t source, llvm::ArrayRef<TileRange> destinations, BufferId from, BufferId to, int64_t width,

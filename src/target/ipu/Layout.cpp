@@ -347,4 +347,36 @@ llvm::SmallVector<Walk, 2> walksOf(const Box &common, const Arrangement &from, c
   return walks;
 }
 
+std::optional<llvm::SmallVector<Walk, 8>> placesAround(const Box &inside, const Arrangement &arrangement,
+                                                       const Box &box) {
+  Box rest;
+  llvm::SmallVector<size_t, 6> order;
+  for (auto [d, range, dimension] : llvm::enumerate(box, arrangement.dimensions)) {
+    rest.push_back({range.begin, range.begin + roundUp(std::max<int64_t>(dimension.extent, 1), dimension.group)});
+    order.push_back(d);
+  }
+  if (pointsOf(rest) != arrangement.elements)
+    return std::nullopt;
+  Box whole = rest;
+  llvm::SmallVector<Walk, 8> walks;
+  // What is cut off along the slowest dimensions is contiguous.
+  llvm::stable_sort(
+      order, [&](size_t a, size_t b) { return arrangement.dimensions[a].outer > arrangement.dimensions[b].outer; });
+  for (size_t d : order) {
+    Interval kept = isEmpty(inside) ? Interval{rest[d].end, rest[d].end} : inside[d];
+    for (Interval range : {Interval{rest[d].begin, kept.begin}, Interval{kept.end, rest[d].end}}) {
+      if (range.count() <= 0)
+        continue;
+      Box slab = rest;
+      slab[d] = range;
+      for (Walk &walk : walksOf(slab, arrangement, whole, arrangement, whole))
+        walks.push_back(std::move(walk));
+    }
+    rest[d] = kept;
+    if (kept.count() <= 0)
+      break;
+  }
+  return walks;
+}
+
 } // namespace quadrille::ipu

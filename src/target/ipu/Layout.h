@@ -120,6 +120,11 @@ std::vector<int64_t> partsOf(int64_t units, int64_t most);
 // as few points as can be, and as few runs of them that are contiguous in the whole, each of which costs `run` points.
 std::vector<Split> evenSplits(llvm::ArrayRef<int64_t> extents, int64_t parts, double run);
 
+// The places of an arrangement that holds `box`, of which `inside` is a part, that are not in `inside`; nothing where
+// some places belong to no element.
+std::optional<llvm::SmallVector<Walk, 8>> placesAround(const Box &inside, const Arrangement &arrangement,
+                                                       const Box &box);
+
 int64_t ceilDivide(int64_t a, int64_t b);
 int64_t roundUp(int64_t a, int64_t multiple);
 

@@ -79,6 +79,32 @@ TEST(IpuLayout, groupsWithinGroups) {
   EXPECT_EQ(placesOf(walksOf(common, narrow, common, wide, whole)), back);
 }
 
+// Of 8 channels in groups of 4, rows -1 to 3 and columns -1 to 2: all places but those of rows 0 to 2, columns 0 and 1
+// of the first 6 channels; and none where there is a place beside each element.
+TEST(IpuLayout, placesAroundAPart) {
+  Arrangement arrangement = Order{{0, 1, 2}, 0u, 4}.arrange({8, 4, 3}, {6, 3, 2}, 2);
+  Box box = {{0, 8}, {-1, 3}, {-1, 2}}, inside = {{0, 6}, {0, 3}, {0, 2}};
+  std::set<int64_t> expected, filled;
+  for (int64_t c = 0; c < 8; ++c)
+    for (int64_t y = 0; y < 4; ++y)
+      for (int64_t x = 0; x < 3; ++x)
+        if (c >= 6 || y < 1 || x < 1)
+          expected.insert(c / 4 * 48 + y * 12 + x * 4 + c % 4);
+  auto walks = placesAround(inside, arrangement, box);
+  ASSERT_TRUE(walks);
+  for (auto [from, to] : placesOf(*walks)) {
+    EXPECT_EQ(from, to);
+    filled.insert(to);
+  }
+  EXPECT_EQ(filled, expected);
+  walks = placesAround({{0, 0}, {0, 0}, {0, 0}}, arrangement, box);
+  ASSERT_TRUE(walks);
+  EXPECT_EQ(placesOf(*walks).size(), 96u);
+  arrangement.holes.push_back({2, 96});
+  arrangement.elements *= 2;
+  EXPECT_FALSE(placesAround(inside, arrangement, box));
+}
+
 TEST(IpuLayout, contiguousRowsAreOneRun) {
   Arrangement plain = Order::rowMajor(2).arrange({4, 8}, {4, 8}, 2);
   Box all = {{0, 4}, {0, 8}};
