@@ -20,6 +20,10 @@ int64_t tileCount(llvm::ArrayRef<TileRange> ranges) {
   return count;
 }
 
+bool isOn(llvm::ArrayRef<TileRange> ranges, uint32_t tile) {
+  return llvm::any_of(ranges, [&](const TileRange &range) { return range.holds(tile); });
+}
+
 std::string print(llvm::ArrayRef<TileRange> ranges) {
   std::string text;
   for (const TileRange &range : ranges) {

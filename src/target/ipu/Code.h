@@ -22,9 +22,16 @@ constexpr uint32_t noNode = ~uint32_t(0);
 struct TileRange {
   uint32_t first = 0, count = 1, step = 1;
   uint32_t tile(uint32_t k) const { return first + k * step; }
+  bool holds(uint32_t tile) const {
+    if (tile < first)
+      return false;
+    uint32_t distance = tile - first;
+    return step == 0 ? distance == 0 : distance % step == 0 && distance / step < count;
+  }
   bool operator==(const TileRange &) const = default;
 };
 int64_t tileCount(llvm::ArrayRef<TileRange> ranges);
+bool isOn(llvm::ArrayRef<TileRange> ranges, uint32_t tile);
 template <typename Function> void forEachTile(llvm::ArrayRef<TileRange> ranges, Function &&function) {
   for (const TileRange &range : ranges)
     for (uint32_t k = 0; k < range.count; ++k)

@@ -38,6 +38,10 @@ llvm::ArrayRef<ElementType> tileTypes() {
   return types;
 }
 
+int64_t numberOf(ElementType type) {
+  return llvm::find(tileTypes(), type) - tileTypes().begin();
+}
+
 const std::vector<Form> &forms() {
   static const std::vector<Form> all = {
 #define COUNT(name, minimum, maximum) count(name, ParameterKind::Count, minimum, maximum)

@@ -58,6 +58,7 @@ struct Form {
 
 // The element types that tiles hold, in the order of their numbers in the file.
 llvm::ArrayRef<ElementType> tileTypes();
+int64_t numberOf(ElementType type); // among them
 
 const std::vector<Form> &forms();
 const Form *formOf(uint16_t codelet); // null for an unknown codelet

@@ -16,10 +16,10 @@ void CompilerState::pickRows(const graph::Kernel &kernel) {
   int64_t rows = tableShape[0], columns = tableShape[1], count = elementCount(shape), width = widthOf(table);
   // Few words of each row, so that many tiles share one; as many parts of the rows as there are tiles left.
   constexpr int64_t wordsOfRow = 8;
-  int64_t columnBlock = std::max<int64_t>(1, wordsOfRow * Layout::wordBytes / width);
+  int64_t columnBlock = std::max<int64_t>(1, wordsOfRow * machine.exchangeGranularity / width);
   columnBlock = std::max(std::min(columnBlock, columns), ceilDivide(columns, machine.tiles));
   if (columns > 1) // else whole words of a column
-    columnBlock = roundUp(columnBlock, Layout::wordBytes / std::min(width, Layout::wordBytes));
+    columnBlock = roundUp(columnBlock, quantumOf(table));
   int64_t columnParts = ceilDivide(columns, columnBlock);
   int64_t rowParts = std::clamp<int64_t>(machine.tiles / columnParts, 1, rows);
   int64_t rowBlock = ceilDivide(rows, rowParts);
@@ -30,11 +30,7 @@ void CompilerState::pickRows(const graph::Kernel &kernel) {
   llvm::append_range(partialShape, shape);
   partialShape.push_back(columns);
   ValueId partial = temporary(type, partialShape, graph.values[to].name);
-  Layout layout;
-  layout.type = type;
-  layout.shape = partialShape;
-  layout.firstTile = firstTile();
-  layout.order = Order::rowMajor(partialShape.size());
+  Layout layout = layoutFor(type, partialShape);
   layout.splits.push_back({rowParts, 1, columnParts});
   for (int64_t extent : shape)
     layout.splits.push_back({1, extent, 0});

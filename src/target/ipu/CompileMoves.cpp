@@ -214,35 +214,15 @@ void CompilerState::insertSlice(const Kernel &kernel) {
 }
 
 void CompilerState::placeLike(ValueId id, ValueId like, std::optional<size_t> joined) {
-  // In rows, evenly over the tiles, in the order of what it comes from where that has one.
-  const graph::Value &value = graph.values[id];
-  Layout layout;
-  layout.type = value.type;
-  layout.shape = value.shape;
-  layout.firstTile = firstTile();
-  layout.order = Order::rowMajor(value.shape.size());
+  // Evenly over the tiles, in the order of what it comes from where that has one.
+  Layout layout = layoutFor(graph.values[id].type, graph.values[id].shape);
   if (const auto &home = homes[like]) {
     layout.order = home->layout.order;
     // Groups stay whole where parts begin at whole groups.
     if (joined || home->layout.order.grouped)
       layout.order.grouped.reset(), layout.order.group = 1;
   }
-  llvm::SmallVector<int64_t, 6> grains = layout.grains();
-  layout.splits.assign(value.shape.size(), Split());
-  int64_t left = machine.tiles;
-  for (unsigned d : layout.order.dimensions) {
-    int64_t extent = value.shape[d], grain = grains[d];
-    int64_t parts = std::max<int64_t>(1, std::min(ceilDivide(extent, grain), left));
-    int64_t block = std::max<int64_t>(1, roundUp(ceilDivide(extent, parts), grain));
-    layout.splits[d] = {std::max<int64_t>(1, ceilDivide(extent, block)), block, 0};
-    left /= layout.splits[d].parts;
-  }
-  int64_t stride = 1;
-  for (unsigned d : llvm::reverse(layout.order.dimensions)) {
-    layout.splits[d].tileStride = stride;
-    stride *= layout.splits[d].parts;
-  }
-  layout.arrange();
+  layout.spread(machine.tiles);
   place(id, std::move(layout));
 }
 

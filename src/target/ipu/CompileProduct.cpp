@@ -128,18 +128,19 @@ CompilerState::Product CompilerState::productOf(const Kernel &kernel) {
       out = loop;
   int64_t width = cycles.ampUnitWeights(product.types);
   product.inChannels = width;
-  product.outChannels = 16;
+  // As the next product reads them, if the units do not make more at once.
+  product.outChannels = std::max(width, cycles.ampUnits(product.types));
   if (in) {
     product.in = shared(*in);
     // Kernel rows share the unit where there are few channels.
-    if (product.nx1())
-      while (product.inChannels > 4 && product.inChannels / 2 >= product.in->extent &&
-             cycles.ampFilterHeight(product.types, product.inChannels / 2) > 0)
-        product.inChannels /= 2;
-    product.in->unit = product.inChannels;
-  } else if (product.nx1()) {
-    product.inChannels = 4;
   }
+  if (product.nx1())
+    while (product.inChannels / 2 >= (in ? product.in->extent : 1) &&
+           cycles.ampFilterHeight(product.types, product.inChannels / 2) > 0 &&
+           product.inChannels / 2 * static_cast<int64_t>(byteWidth(product.operands)) >= bufferAlignment)
+      product.inChannels /= 2;
+  if (in)
+    product.in->unit = product.inChannels;
   if (out) {
     product.out = shared(*out);
     if (product.out->extent <= cycles.ampUnits(product.types))
@@ -516,10 +517,7 @@ void CompilerState::multiply(const Product &product, const ProductPlan &plan) {
   Shape shape = {plan.inSplit.parts};
   llvm::append_range(shape, result.shape);
   ValueId partial = temporary(product.partials, shape, result.name);
-  Layout layout;
-  layout.type = product.partials;
-  layout.shape = shape;
-  layout.firstTile = firstTile();
+  Layout layout = layoutFor(product.partials, shape);
   layout.splits.push_back({plan.inSplit.parts, 1, inStride});
   Builder out;
   out.arrangement.dimensions.resize(shape.size());
@@ -564,9 +562,6 @@ void CompilerState::multiply(const Product &product, const ProductPlan &plan) {
   BufferId outBuffer = buffer(out.stride * layout.width(), firstTile(), lastTile, result.name + " (sums)");
 
   ElementType operands = product.operands;
-  auto typeNumber = [](ElementType t) {
-    return static_cast<int64_t>(llvm::find(tileTypes(), t) - tileTypes().begin());
-  };
   auto blocksOf = [&](llvm::ArrayRef<Shared> loops) {
     int64_t points = 1;
     for (const Shared &loop : loops)
@@ -587,7 +582,7 @@ void CompilerState::multiply(const Product &product, const ProductPlan &plan) {
     BufferId inBuffer = operandOf(lhs.value, lhsWanted, in.arrangement, lastTile);
     BufferId weightBuffer = operandOf(rhs.value, rhsWanted, weights.arrangement, lastTile, plan.bringsWeights);
     flush();
-    std::vector<std::vector<int64_t>> values = {{typeNumber(operands)}, {typeNumber(product.partials)}};
+    std::vector<std::vector<int64_t>> values = {{numberOf(operands)}, {numberOf(product.partials)}};
     values.push_back({blocksOf(product.groups) / product.groupChannels()});
     if (product.together)
       values.push_back({product.groupChannels()});
@@ -720,12 +715,8 @@ void CompilerState::placeForProduct(const graph::Read &read, llvm::ArrayRef<Spli
   const graph::Value &value = graph.values[read.value];
   if (homes[read.value])
     return;
-  Layout layout;
-  layout.type = value.type;
-  layout.shape = value.shape;
-  layout.firstTile = firstTile();
+  Layout layout = layoutFor(value.type, value.shape);
   // Dimensions in the order of the distances of their elements; groups of the fastest one.
-  layout.order = Order::rowMajor(value.shape.size());
   auto distance = [&](unsigned d) {
     const Arrangement::Dimension &dimension = wanted.dimensions[d];
     return value.shape[d] == 1 ? std::numeric_limits<int64_t>::max()
@@ -768,11 +759,7 @@ void CompilerState::placeForProduct(const graph::Read &read, llvm::ArrayRef<Spli
     if (layout.order.grouped)
       share(*layout.order.grouped, left);
   }
-  int64_t stride = 1;
-  for (unsigned d : llvm::reverse(layout.order.dimensions)) {
-    layout.splits[d].tileStride = stride;
-    stride *= layout.splits[d].parts;
-  }
+  layout.setStrides();
   layout.arrange();
   place(read.value, std::move(layout));
   startsThere(read.value);

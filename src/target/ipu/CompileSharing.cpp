@@ -116,7 +116,7 @@ llvm::SmallVector<int64_t, 6> CompilerState::grainsOf(const Task &task) const {
   llvm::SmallVector<int64_t, 6> grains(task.loops.size(), 1);
   for (const Write &write : task.writes) {
     const graph::Value &value = graph.values[write.value];
-    int64_t quantum = Layout::wordBytes / std::min<int64_t>(widthOf(write.value), Layout::wordBytes);
+    int64_t quantum = quantumOf(write.value);
     auto rounding = orderOf(task, write).grains(value.shape, quantum);
     for (auto [access, grain] : llvm::zip_equal(write.map, rounding))
       if (grain > 1)
@@ -129,9 +129,7 @@ llvm::SmallVector<int64_t, 6> CompilerState::grainsOf(const Task &task) const {
 
 Layout CompilerState::layoutOf(const Task &task, const Write &write, const Sharing &sharing) const {
   const graph::Value &value = graph.values[write.value];
-  Layout layout;
-  layout.type = value.type;
-  layout.shape = value.shape;
+  Layout layout = layoutFor(value.type, value.shape);
   layout.firstTile = sharing.firstTile;
   layout.order = orderOf(task, write);
   for (auto [extent, access] : llvm::zip_equal(value.shape, write.map)) {
@@ -190,6 +188,16 @@ Sharing CompilerState::balanced(const Task &task, llvm::ArrayRef<unsigned> loops
   llvm::SmallVector<int64_t, 6> grains = grainsOf(task);
   int64_t left = tiles;
   llvm::SmallVector<unsigned, 6> split;
+  auto setStrides = [&] { // the last loop varies fastest
+    int64_t stride = 1;
+    for (unsigned l : llvm::reverse(split)) {
+      sharing.loops[l].tileStride = stride;
+      stride *= sharing.loops[l].parts;
+    }
+  };
+  auto fits = [&] {
+    return llvm::all_of(task.writes, [&](const Write &write) { return sharesEvenly(task, write, sharing); });
+  };
   for (unsigned loop : loops) {
     int64_t extent = task.loops[loop].extent, grain = grains[loop];
     if (left <= 1 || extent <= 1)
@@ -201,37 +209,21 @@ Sharing CompilerState::balanced(const Task &task, llvm::ArrayRef<unsigned> loops
       continue;
     Split before = sharing.loops[loop];
     sharing.loops[loop] = to;
-    // Strides for the test: the last loop varies fastest.
     split.push_back(loop);
-    int64_t stride = 1;
-    for (unsigned l : llvm::reverse(split)) {
-      sharing.loops[l].tileStride = stride;
-      stride *= sharing.loops[l].parts;
-    }
-    if (llvm::any_of(task.writes, [&](const Write &write) { return !sharesEvenly(task, write, sharing); })) {
+    setStrides();
+    if (!fits()) {
       // The largest divisor that is no more.
-      sharing.loops[loop] = before;
-      split.pop_back();
-      for (int64_t count = parts; count > 1; --count) {
-        if (extent % count != 0 || extent / count % grain != 0)
-          continue;
+      int64_t count = parts;
+      while (count > 1 && (extent % count != 0 || extent / count % grain != 0))
+        --count;
+      if (count > 1) {
         sharing.loops[loop] = {count, extent / count, 0};
-        split.push_back(loop);
-        break;
+        setStrides();
       }
-      stride = 1;
-      for (unsigned l : llvm::reverse(split)) {
-        sharing.loops[l].tileStride = stride;
-        stride *= sharing.loops[l].parts;
-      }
-      if (llvm::any_of(task.writes, [&](const Write &write) { return !sharesEvenly(task, write, sharing); })) {
+      if (count <= 1 || !fits()) {
         sharing.loops[loop] = before;
         split.pop_back();
-        stride = 1;
-        for (unsigned l : llvm::reverse(split)) {
-          sharing.loops[l].tileStride = stride;
-          stride *= sharing.loops[l].parts;
-        }
+        setStrides();
         continue;
       }
     }

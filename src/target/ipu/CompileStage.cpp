@@ -54,26 +54,8 @@ const Home &CompilerState::homeOf(ValueId id) {
   if (homes[id])
     return *homes[id];
   // In rows, evenly over the tiles.
-  const graph::Value &value = graph.values[id];
-  Layout layout;
-  layout.type = value.type;
-  layout.shape = value.shape;
-  layout.firstTile = firstTile();
-  layout.order = Order::rowMajor(value.shape.size());
-  llvm::SmallVector<int64_t, 6> grains = layout.grains();
-  int64_t left = machine.tiles;
-  for (auto [extent, grain] : llvm::zip_equal(value.shape, grains)) {
-    int64_t parts = std::max<int64_t>(1, std::min(ceilDivide(extent, grain), left));
-    int64_t block = std::max<int64_t>(1, roundUp(ceilDivide(extent, parts), grain));
-    layout.splits.push_back({std::max<int64_t>(1, ceilDivide(extent, block)), block, 0});
-    left /= layout.splits.back().parts;
-  }
-  int64_t stride = 1;
-  for (Split &split : llvm::reverse(layout.splits)) {
-    split.tileStride = stride;
-    stride *= split.parts;
-  }
-  layout.arrange();
+  Layout layout = layoutFor(graph.values[id].type, graph.values[id].shape);
+  layout.spread(machine.tiles);
   place(id, std::move(layout));
   startsThere(id);
   return *homes[id];
@@ -83,6 +65,16 @@ void CompilerState::startsThere(ValueId id) {
   Buffer &held = buffers[homes[id]->buffer];
   held.from = 0;
   held.always = isConstant(id);
+}
+
+Layout CompilerState::layoutFor(ElementType type, Shape shape) const {
+  Layout layout;
+  layout.type = type;
+  layout.order = Order::rowMajor(shape.size());
+  layout.shape = std::move(shape);
+  layout.firstTile = firstTile();
+  layout.wordBytes = machine.exchangeGranularity;
+  return layout;
 }
 
 void CompilerState::place(ValueId id, Layout layout) {
@@ -112,7 +104,7 @@ CompilerState::Operand CompilerState::bringConstant(ValueId id, llvm::ArrayRef<W
   std::vector<Box> boxes;
   for (const Wanted &each : wanted)
     boxes.push_back(each.box);
-  int64_t quantum = Layout::wordBytes / std::min(widthOf(id), Layout::wordBytes);
+  int64_t quantum = quantumOf(id);
   const Arrangement &arrangement = arrangements.emplace_back(
       Order::rowMajor(value.shape.size()).arrange(largestExtents(boxes, value.shape.size()), value.shape, quantum));
   BufferId at = placeConstant(id, wanted, arrangement);
@@ -170,8 +162,8 @@ int64_t runsOf(const Walk &walk) {
   return runs;
 }
 
-bool movesWords(const Walk &walk, int64_t width) {
-  auto isWord = [&](int64_t elements) { return elements * width % Layout::wordBytes == 0; };
+bool movesWords(const Walk &walk, int64_t width, int64_t word) {
+  auto isWord = [&](int64_t elements) { return elements * width % word == 0; };
   return isWord(walk.run) && isWord(walk.from) && isWord(walk.to) &&
          llvm::all_of(walk.loops, [&](const Walk::Loop &loop) { return isWord(loop.from) && isWord(loop.to); });
 }
@@ -275,9 +267,9 @@ void CompilerState::bringInto(ValueId id, llvm::ArrayRef<Wanted> wanted, BufferI
         wholeWords(move.walks);
       if (tiles.size() > 1 || tiles.front() != tile)
         for (const Walk &walk : move.walks) {
-          aligned &= ipu::movesWords(walk, width);
+          aligned &= ipu::movesWords(walk, width, machine.exchangeGranularity);
           direct += runsOf(walk);
-          words += runsOf(walk) * walk.run * width / Layout::wordBytes;
+          words += runsOf(walk) * walk.run * width / machine.exchangeGranularity;
         }
       moves.push_back(std::move(move));
     });

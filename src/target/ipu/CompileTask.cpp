@@ -400,7 +400,7 @@ void CompilerState::reduceTask(const Task &task, const Sharing &sharing) {
   std::vector<BufferId> temporaries;
   if (!direct)
     for (ElementType type : types)
-      temporaries.push_back(buffer(roundUp(points * static_cast<int64_t>(byteWidth(type)), Layout::wordBytes),
+      temporaries.push_back(buffer(roundUp(points * static_cast<int64_t>(byteWidth(type)), machine.exchangeGranularity),
                                    prepared.tiles.front(), sharing.lastTile(), "elements of a reduction"));
 
   for (size_t round = 0; round < rounds; ++round) {
@@ -474,14 +474,11 @@ void CompilerState::reduceTask(const Task &task, const Sharing &sharing) {
             one.push_back(1);
             inStrides.push_back(1);
           }
-          auto number = [](ElementType t) {
-            return static_cast<int64_t>(llvm::find(tileTypes(), t) - tileTypes().begin());
-          };
           reductions.add(Codelet::Reduce, prepared.tiles[i],
                          {{static_cast<int64_t>(graph::combineOf(write.combiner))},
-                          {number(type)},
-                          {number(accumulate)},
-                          {number(resultType)},
+                          {numberOf(type)},
+                          {numberOf(accumulate)},
+                          {numberOf(resultType)},
                           extents,
                           one,
                           {from},

@@ -185,6 +185,7 @@ private:
   void flush();
   // A home for a value that has none yet: an input, or a constant that is moved.
   const Home &homeOf(graph::ValueId value);
+  Layout layoutFor(ElementType type, Shape shape) const; // in rows from the first tile on, not split yet
   void place(graph::ValueId value, Layout layout);
   void startsThere(graph::ValueId value); // an input or a constant that is placed: it is there from the beginning
 
@@ -235,6 +236,9 @@ private:
   void execute(ComputeSet set);
   void exchange(std::vector<Sending> sendings);
   std::string nameOf(graph::ValueId value) const;
+  int64_t quantumOf(graph::ValueId value) const { // elements of a word
+    return machine.exchangeGranularity / std::min(widthOf(value), machine.exchangeGranularity);
+  }
   bool isConstant(graph::ValueId value) const { return graph.values[value].role == graph::ValueRole::Constant; }
   int64_t widthOf(graph::ValueId value) const { return static_cast<int64_t>(byteWidth(graph.values[value].type)); }
 

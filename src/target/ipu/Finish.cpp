@@ -151,7 +151,7 @@ Compiled CompilerState::finish() {
                               static_cast<uint32_t>(buffers[each.from].address + each.fromOffset),
                               static_cast<uint32_t>(buffers[each.to].address + each.toOffset), each.rows, each.bytes,
                               each.rows > 1 ? each.fromStride : 0, each.rows > 1 ? each.toStride : 0, each.joins});
-    sent.clear();
+    sent = {}; // and their memory
   }
   auto addVariable = [&](uint32_t variable, ValueId id) {
     const graph::Value &value = graph.values[id];

@@ -39,6 +39,7 @@ Vertex essence(Vertex vertex) {
     break;
   }
   case Codelet::ConvPartialnx1:
+  case Codelet::ConvPartialVerticalMac:
     clear("stride", values("out_field"));
     clear("dilation", values("kernel"));
     break;

@@ -174,6 +174,27 @@ Arrangement Order::arrange(llvm::ArrayRef<int64_t> extents, llvm::ArrayRef<int64
   return Arrangement::make(held, dimensions, grouped, group, quantum);
 }
 
+void Layout::setStrides() {
+  int64_t stride = 1;
+  for (unsigned d : llvm::reverse(order.dimensions)) {
+    splits[d].tileStride = stride;
+    stride *= splits[d].parts;
+  }
+}
+
+void Layout::spread(int64_t tiles) {
+  llvm::SmallVector<int64_t, 6> rounding = grains();
+  splits.assign(shape.size(), Split());
+  for (unsigned d : order.dimensions) {
+    int64_t parts = std::max<int64_t>(1, std::min(ceilDivide(shape[d], rounding[d]), tiles));
+    int64_t block = std::max<int64_t>(1, roundUp(ceilDivide(shape[d], parts), rounding[d]));
+    splits[d] = {std::max<int64_t>(1, ceilDivide(shape[d], block)), block, 0};
+    tiles /= splits[d].parts;
+  }
+  setStrides();
+  arrange();
+}
+
 void Layout::arrange() {
   llvm::SmallVector<int64_t, 6> extents;
   for (const Split &split : splits)

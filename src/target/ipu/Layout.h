@@ -77,6 +77,7 @@ struct Layout {
   ElementType type = ElementType::f32;
   Shape shape;
   uint32_t firstTile = 0;
+  int64_t wordBytes = 1; // that transfers move at least
   llvm::SmallVector<Split, 6> splits;
   Order order;
   Arrangement arrangement; // of a whole block
@@ -85,6 +86,10 @@ struct Layout {
   int64_t quantum() const { return wordBytes / std::min(width(), wordBytes); }
   int64_t bytes() const { return arrangement.elements * width(); }
   llvm::SmallVector<int64_t, 6> grains() const { return order.grains(shape, quantum()); }
+  // Tiles beside each other along the dimensions in their order, the last one first.
+  void setStrides();
+  // Parts of whole grains for no more than `tiles` tiles, as many as can be of the first dimensions of the order.
+  void spread(int64_t tiles);
   // Sets the arrangement from the blocks.
   void arrange();
   uint32_t lastTile() const;
@@ -97,7 +102,6 @@ struct Layout {
   std::optional<Box> boxOf(uint32_t tile) const;
   bool operator==(const Layout &) const = default;
 
-  static constexpr int64_t wordBytes = 4;
 };
 
 // Elements of a box in two buffers: runs of `run` elements that are contiguous in both, for every point of the loops.

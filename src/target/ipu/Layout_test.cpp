@@ -140,6 +140,7 @@ TEST(IpuLayout, evenSplitsAreTheSmallest) {
 TEST(IpuLayout, partsCoverTheValueOnce) {
   Layout layout;
   layout.type = ElementType::f16;
+  layout.wordBytes = 4;
   layout.shape = {7, 10};
   layout.order = Order::rowMajor(2);
   layout.splits = {{4, 2, 3}, {3, 4, 1}};

@@ -73,15 +73,6 @@ private:
   std::vector<int64_t> changes; // of the live bytes, by step
 };
 
-bool isOn(llvm::ArrayRef<TileRange> ranges, uint32_t tile) {
-  return llvm::any_of(ranges, [&](const TileRange &range) {
-    if (tile < range.first)
-      return false;
-    uint32_t distance = tile - range.first;
-    return range.step == 0 ? distance == 0 : distance % range.step == 0 && distance / range.step < range.count;
-  });
-}
-
 } // namespace
 
 size_t Liveness::peakStep() const {
@@ -122,7 +113,7 @@ Liveness livenessOf(uint32_t tile, const program::Program &program, const Code &
     if (step.kind == StepKind::Exchange)
       for (bool writes : {false, true})
         for (const Transfer &each : code.exchanges[step.index].transfers)
-          if (writes ? isOn(each.destinations, tile) : each.source == tile)
+          if (writes ? each.destinations.holds(tile) : each.source == tile)
             for (int64_t row = 0; row < each.rows; ++row) {
               int64_t at = writes ? each.destinationAddress + row * each.destinationStride
                                   : each.sourceAddress + row * each.sourceStride;

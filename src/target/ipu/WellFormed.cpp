@@ -129,7 +129,7 @@ private:
         continue;
       if (each.source >= tiles)
         find(at, "its tiles are not among 0.." + llvm::Twine(tiles - 1));
-      else if (has(each.destinations, each.source))
+      else if (each.destinations.holds(each.source))
         find(at, "it does not leave the tile");
       else if (each.rows == 0 || each.bytes == 0 || int64_t(each.rows) * each.bytes > usable)
         find(at, "it has no bytes, or more than a tile");
@@ -145,12 +145,6 @@ private:
                 send->rows != each.rows || send->bytes != each.bytes || send->sourceStride != each.sourceStride))
         find(at, "it joins a send of other bytes");
     }
-  }
-  static bool has(const TileRange &range, uint32_t tile) {
-    if (tile < range.first)
-      return false;
-    uint32_t distance = tile - range.first;
-    return range.step == 0 ? distance == 0 : distance % range.step == 0 && distance / range.step < range.count;
   }
   bool within(int64_t address, int64_t stride, const Transfer &each) const {
     int64_t last = address + (int64_t(each.rows) - 1) * stride;
