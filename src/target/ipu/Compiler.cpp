@@ -30,7 +30,7 @@ CompilerState::CompilerState(const KernelGraph &graph, const Architecture &machi
     : graph(graph), ipuOf(ipuOf), frugality(frugality), machine(machine), cycles(cycles), precision(precision),
       program(std::move(program)), homes(graph.values.size()), fills(*this), copies(*this), rearrangements(*this) {}
 
-Compiled CompilerState::run() {
+Compiled CompilerState::run(bool measures) {
   size_t kernels = graph.kernels.size();
   for (size_t number = 0; number < kernels; ++number) {
     const Kernel kernel = graph.kernels[number];
@@ -51,7 +51,7 @@ Compiled CompilerState::run() {
     else
       task({kernel.loops, kernel.reads, kernel.writes, kernel.body, kernel.numeric.accumulate, std::nullopt});
   }
-  return finish();
+  return finish(measures);
 }
 
 void CompilerState::enter(size_t kernel) {
@@ -139,6 +139,8 @@ void CompilerState::exchange(std::vector<Sending> sent) {
   }
   kernelOf.push_back(current);
   steps.push_back({StepKind::Exchange, static_cast<uint32_t>(sendings.size()), node});
+  // Its transfers come when buffers have addresses.
+  code.exchanges.emplace_back().name = node == noNode ? graph.kernels[current].operation : graph.nodes[node].name;
   sendings.push_back(std::move(sent));
 }
 

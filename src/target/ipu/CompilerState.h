@@ -124,10 +124,11 @@ struct KernelNeeds {
 // A program with what its kernels need.
 struct Compiled {
   program::Program program;
-  std::vector<KernelNeeds> needs; // by kernel
+  std::vector<KernelNeeds> needs; // by kernel, if they were measured
   // Bytes of a tile that data takes, of that constants, and code; the name of the largest array.
   int64_t dataBytes = 0, constantBytes = 0, codeBytes = 0, largestBytes = 0;
   std::string largest;
+  bool fits(const Architecture &machine) const;
 };
 
 class CompilerState {
@@ -136,8 +137,8 @@ public:
   CompilerState(const graph::KernelGraph &graph, const Architecture &machine, const CycleModel &cycles,
                 const Precision &precision, program::Program program, llvm::ArrayRef<uint16_t> ipuOf,
                 const Frugality &frugality);
-  // The program may not fit: `dataBytes` and `codeBytes` say.
-  Compiled run();
+  // The program may not fit. What each kernel needs is measured then, or if `measures`.
+  Compiled run(bool measures);
 
 private:
   // CompileTask.cpp: structured kernels that are no matrix products.
@@ -218,7 +219,7 @@ private:
                      uint32_t lastTile, bool brings = false);
 
   // Finish.cpp
-  Compiled finish();
+  Compiled finish(bool measures);
   void addPlacement(Placement &placement, const Layout &layout, int64_t address) const;
   void addConstants();
 

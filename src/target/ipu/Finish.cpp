@@ -117,7 +117,12 @@ void CompilerState::addPlacement(Placement &placement, const Layout &layout, int
     placement.parts.push_back(std::move(*part));
 }
 
-Compiled CompilerState::finish() {
+bool Compiled::fits(const Architecture &machine) const {
+  return codeBytes <= machine.executableBytes &&
+         roundUp(codeBytes, bufferAlignment) + dataBytes <= machine.memoryBytes - machine.tailBytes;
+}
+
+Compiled CompilerState::finish(bool measures) {
   auto last = static_cast<int64_t>(steps.size());
   // Inputs are there from the beginning, outputs until the end.
   for (ValueId id : graph.inputs)
@@ -143,8 +148,7 @@ Compiled CompilerState::finish() {
         if (parameter.kind == ParameterKind::Address || parameter.kind == ParameterKind::Addresses)
           for (int64_t &value : values)
             value = addressOf(value);
-  for (std::vector<Sending> &sent : sendings) {
-    Exchange &to = code.exchanges.emplace_back();
+  for (auto [to, sent] : llvm::zip_equal(code.exchanges, sendings)) {
     to.transfers.reserve(sent.size());
     for (const Sending &each : sent)
       to.transfers.push_back({each.source, each.destinations,
@@ -180,7 +184,8 @@ Compiled CompilerState::finish() {
   compiled.dataBytes = peak;
   for (const TileUse &use : codeUse(program, code, machine))
     compiled.codeBytes = std::max(compiled.codeBytes, use.code());
-  measure(compiled);
+  if (measures || !compiled.fits(machine))
+    measure(compiled);
   int64_t below = roundUp(compiled.codeBytes, bufferAlignment);
   for (ComputeSet &set : code.computeSets)
     for (Vertex &vertex : set.vertices)

@@ -66,11 +66,6 @@ private:
   int64_t temporary = 0, executable = 0, usable = 0;
 };
 
-bool fits(const Compiled &compiled, const Architecture &machine) {
-  return compiled.codeBytes <= machine.executableBytes &&
-         roundUp(compiled.codeBytes, bufferAlignment) + compiled.dataBytes <= machine.memoryBytes - machine.tailBytes;
-}
-
 // "node_Conv_1 (12,345 bytes)": those that need most.
 std::string largestNodes(const Compiled &compiled, const graph::KernelGraph &graph) {
   constexpr size_t few = 3;
@@ -117,12 +112,12 @@ llvm::Error tooLarge(const Compiled &compiled, const graph::KernelGraph &graph, 
 llvm::Expected<program::Program> compileGraph(const graph::KernelGraph &graph, const Architecture &machine,
                                               const CycleModel &cycles, const Precision &precision,
                                               program::Program program, int64_t ipus) {
-  auto compile = [&](llvm::ArrayRef<uint16_t> ipuOf, const Frugality &frugality) {
-    return CompilerState(graph, machine, cycles, precision, program, ipuOf, frugality).run();
+  auto compile = [&](llvm::ArrayRef<uint16_t> ipuOf, const Frugality &frugality, bool measures = false) {
+    return CompilerState(graph, machine, cycles, precision, program, ipuOf, frugality).run(measures);
   };
   std::vector<uint16_t> one(graph.kernels.size(), 0);
-  Compiled alone = compile(one, {});
-  if (ipus <= 1 && fits(alone, machine))
+  Compiled alone = compile(one, {}, ipus > 1);
+  if (ipus <= 1 && alone.fits(machine))
     return std::move(alone.program);
   auto inStages = [&](const Compiled &measured, const Frugality &frugality) -> std::optional<program::Program> {
     Stages stages(measured, machine);
@@ -135,7 +130,7 @@ llvm::Expected<program::Program> compileGraph(const graph::KernelGraph &graph, c
         if (!ipuOf)
           break;
         Compiled compiled = compile(*ipuOf, frugality);
-        if (!fits(compiled, machine))
+        if (!compiled.fits(machine))
           continue;
         compiled.program.chips = count;
         return std::move(compiled.program);
@@ -148,13 +143,13 @@ llvm::Expected<program::Program> compileGraph(const graph::KernelGraph &graph, c
   const Frugality less[] = {{1, machine.memoryBytes / 64}, {0.25, machine.memoryBytes / 128}};
   if (ipus <= 1 && alone.codeBytes <= machine.executableBytes)
     for (const Frugality &frugality : less)
-      if (Compiled compiled = compile(one, frugality); fits(compiled, machine))
+      if (Compiled compiled = compile(one, frugality); compiled.fits(machine))
         return std::move(compiled.program);
   if (auto made = inStages(alone, {}))
     return std::move(*made);
   if (ipus != 1 && machine.ipuCounts.back() > 1)
     for (const Frugality &frugality : less)
-      if (auto made = inStages(compile(one, frugality), frugality))
+      if (auto made = inStages(compile(one, frugality, true), frugality))
         return std::move(*made);
   return tooLarge(alone, graph, machine, ipus > 0 ? ipus : machine.ipuCounts.back());
 }
