@@ -16,6 +16,7 @@ namespace quadrille::ipu {
 using graph::AccessMap;
 using graph::Combiner;
 using graph::Read;
+using graph::ValueId;
 using graph::Write;
 
 namespace {
@@ -85,6 +86,22 @@ int64_t offsetOf(const Held &held, const AccessMap &map, const Piece &piece) {
     offset += held.arrangement->offsetOf(d, index - held.box[d].begin);
   }
   return offset;
+}
+
+std::vector<int64_t> extentsOf(llvm::ArrayRef<LoopDigit> digits) {
+  std::vector<int64_t> extents;
+  for (const LoopDigit &digit : digits)
+    extents.push_back(digit.extent);
+  return extents;
+}
+
+// Appends where the piece begins in what is held, and the strides of its digits, `unit` to an element.
+void addArray(const Held &held, const AccessMap &map, int64_t width, const Piece &piece,
+              llvm::ArrayRef<LoopDigit> digits, std::vector<int64_t> &addresses, std::vector<int64_t> &strides,
+              int64_t unit = 1) {
+  addresses.push_back(addressIn(held.buffer, offsetOf(held, map, piece) * width));
+  for (const LoopDigit &digit : digits)
+    strides.push_back(strideOf(held, map, digit) * unit);
 }
 
 // Raises the groups of the loops that index grouped dimensions; false where that cannot be had.
@@ -259,19 +276,15 @@ void CompilerState::mapTask(const Task &task, const Sharing &sharing) {
         return strideOf(prepared.writes[0][i], task.writes[0].map, a) >
                strideOf(prepared.writes[0][i], task.writes[0].map, b);
       });
-      std::vector<int64_t> extents, in, inStrides, out, outStrides;
-      for (const LoopDigit &digit : piece.digits)
-        extents.push_back(digit.extent);
-      auto add = [&](const Held &held, const AccessMap &map, int64_t width, std::vector<int64_t> &addresses,
+      std::vector<int64_t> extents = extentsOf(piece.digits), in, inStrides, out, outStrides;
+      auto add = [&](const Held &held, const AccessMap &map, ValueId value, std::vector<int64_t> &addresses,
                      std::vector<int64_t> &strides) {
-        addresses.push_back(addressIn(held.buffer, offsetOf(held, map, piece) * width));
-        for (const LoopDigit &digit : piece.digits)
-          strides.push_back(strideOf(held, map, digit) * (copies ? width : 1));
+        addArray(held, map, widthOf(value), piece, piece.digits, addresses, strides, copies ? widthOf(value) : 1);
       };
       for (auto [r, read] : llvm::enumerate(task.reads))
-        add(prepared.reads[r][i], read.map, widthOf(read.value), in, inStrides);
+        add(prepared.reads[r][i], read.map, read.value, in, inStrides);
       for (auto [w, write] : llvm::enumerate(task.writes))
-        add(prepared.writes[w][i], write.map, widthOf(write.value), out, outStrides);
+        add(prepared.writes[w][i], write.map, write.value, out, outStrides);
       if (copies)
         set.add(Codelet::Copy, prepared.tiles[i],
                 {{widthOf(task.writes[0].value)}, extents, in, inStrides, out, outStrides});
@@ -306,65 +319,58 @@ void cut(const LoopBox &box, llvm::ArrayRef<graph::Loop> loops, int64_t most, st
 
 } // namespace
 
+std::vector<bool> CompilerState::startReduction(const Task &task, const Prepared &prepared) {
+  VertexSet starts(*this);
+  std::vector<bool> started;
+  for (auto [w, write] : llvm::enumerate(task.writes)) {
+    ElementType type = graph.values[write.value].type;
+    bool neutral =
+        !write.initial &&
+        (!write.initialScalar || (write.combiner == Combiner::Sum && graph::startsFromZero(write)) ||
+         write.initialScalar->bits == neutralBits(graph::combineOf(write.combiner), write.initialScalar->type));
+    started.push_back(!neutral);
+    if (neutral)
+      continue;
+    if (!write.initial) {
+      uint64_t bits = write.initialScalar->bits;
+      if (write.initialScalar->type != type)
+        bits = bitsFromDouble(type, doubleFromBits(write.initialScalar->type, bits));
+      const Home &home = *homes[write.value];
+      for (uint32_t tile : prepared.tiles)
+        starts.fill(tile, home.buffer, 0, widthOf(write.value), bits, home.layout.arrangement.elements);
+      continue;
+    }
+    ElementType from = graph.values[write.initial->value].type;
+    BlockExpression convert;
+    convert.inputs = {from};
+    convert.results = {convert.append(BlockOpcode::Input, from)};
+    if (from != type)
+      convert.results = {convert.append(BlockOpcode::Convert, type, {convert.results[0]})};
+    uint32_t number = expression(convert);
+    for (size_t i = 0; i < prepared.tiles.size(); ++i) {
+      LoopBox box = prepared.boxes[i];
+      for (auto [range, loop] : llvm::zip_equal(box, task.loops))
+        if (loop.reduction)
+          range.end = range.begin + 1;
+      for (const Piece &piece : piecesOf(box, prepared.groups)) {
+        std::vector<int64_t> in, inStrides, out, outStrides;
+        addArray(prepared.initialOperands[w][i], write.initial->map, widthOf(write.initial->value), piece, piece.digits,
+                 in, inStrides);
+        addArray(prepared.writes[w][i], write.map, widthOf(write.value), piece, piece.digits, out, outStrides);
+        starts.add(Codelet::Map, prepared.tiles[i],
+                   {{number}, extentsOf(piece.digits), in, inStrides, out, outStrides});
+      }
+    }
+  }
+  starts.execute("start");
+  return started;
+}
+
 void CompilerState::reduceTask(const Task &task, const Sharing &sharing) {
   Prepared prepared = prepare(task, sharing);
   bool direct = task.body.isIdentity() && task.reads.size() == 1 && task.writes.size() == 1;
   uint32_t body = direct ? 0 : expression(task.body);
-
-  // What the results start from.
-  VertexSet starts(*this);
-  std::vector<bool> started;
-  for (auto [w, write] : llvm::enumerate(task.writes)) {
-    int64_t width = widthOf(write.value);
-    ElementType type = graph.values[write.value].type;
-    started.push_back(true);
-    if (write.initial) {
-      ElementType from = graph.values[write.initial->value].type;
-      BlockExpression convert;
-      convert.inputs = {from};
-      convert.results = {convert.append(BlockOpcode::Input, from)};
-      if (from != type)
-        convert.results = {convert.append(BlockOpcode::Convert, type, {convert.results[0]})};
-      uint32_t number = expression(convert);
-      for (size_t i = 0; i < prepared.tiles.size(); ++i) {
-        LoopBox box = prepared.boxes[i];
-        for (auto [range, loop] : llvm::zip_equal(box, task.loops))
-          if (loop.reduction)
-            range.end = range.begin + 1;
-        for (const Piece &piece : piecesOf(box, prepared.groups)) {
-          std::vector<int64_t> extents, inStrides, outStrides;
-          for (const LoopDigit &digit : piece.digits) {
-            extents.push_back(digit.extent);
-            inStrides.push_back(strideOf(prepared.initialOperands[w][i], write.initial->map, digit));
-            outStrides.push_back(strideOf(prepared.writes[w][i], write.map, digit));
-          }
-          const Held &in = prepared.initialOperands[w][i], &out = prepared.writes[w][i];
-          starts.add(Codelet::Map, prepared.tiles[i],
-                     {{number},
-                      extents,
-                      {addressIn(in.buffer, offsetOf(in, write.initial->map, piece) * widthOf(write.initial->value))},
-                      inStrides,
-                      {addressIn(out.buffer, offsetOf(out, write.map, piece) * width)},
-                      outStrides});
-        }
-      }
-      continue;
-    }
-    bool neutral =
-        !write.initialScalar || (write.combiner == Combiner::Sum && graph::startsFromZero(write)) ||
-        write.initialScalar->bits == neutralBits(graph::combineOf(write.combiner), write.initialScalar->type);
-    if (neutral) {
-      started.back() = false;
-      continue;
-    }
-    uint64_t bits = write.initialScalar->bits;
-    if (write.initialScalar->type != type)
-      bits = bitsFromDouble(type, doubleFromBits(write.initialScalar->type, bits));
-    const Home &home = *homes[write.value];
-    for (uint32_t tile : prepared.tiles)
-      starts.fill(tile, home.buffer, 0, width, bits, home.layout.arrangement.elements);
-  }
-  starts.execute("start");
+  std::vector<bool> started = startReduction(task, prepared);
 
   // Where elements are computed before they are combined, as many at a time as there is room for.
   constexpr int64_t shareOfMemory = 16;
@@ -409,84 +415,64 @@ void CompilerState::reduceTask(const Task &task, const Sharing &sharing) {
       if (round >= works[i].size())
         continue;
       const auto &[piece, again] = works[i][round];
-      {
-        llvm::SmallVector<LoopDigit, 6> parallel, reduced;
-        for (const LoopDigit &digit : piece.digits)
-          (task.loops[digit.loop].reduction ? reduced : parallel).push_back(digit);
-        llvm::stable_sort(parallel, [&](const LoopDigit &a, const LoopDigit &b) {
-          return strideOf(prepared.writes[0][i], task.writes[0].map, a) >
-                 strideOf(prepared.writes[0][i], task.writes[0].map, b);
+      llvm::SmallVector<LoopDigit, 6> parallel, reduced;
+      for (const LoopDigit &digit : piece.digits)
+        (task.loops[digit.loop].reduction ? reduced : parallel).push_back(digit);
+      llvm::stable_sort(parallel, [&](const LoopDigit &a, const LoopDigit &b) {
+        return strideOf(prepared.writes[0][i], task.writes[0].map, a) >
+               strideOf(prepared.writes[0][i], task.writes[0].map, b);
+      });
+      if (direct)
+        llvm::stable_sort(reduced, [&](const LoopDigit &a, const LoopDigit &b) {
+          return std::abs(strideOf(prepared.reads[0][i], task.reads[0].map, a)) >
+                 std::abs(strideOf(prepared.reads[0][i], task.reads[0].map, b));
         });
-        if (direct)
-          llvm::stable_sort(reduced, [&](const LoopDigit &a, const LoopDigit &b) {
-            return std::abs(strideOf(prepared.reads[0][i], task.reads[0].map, a)) >
-                   std::abs(strideOf(prepared.reads[0][i], task.reads[0].map, b));
-          });
-        std::vector<int64_t> extents, reducedExtents;
-        for (const LoopDigit &digit : parallel)
-          extents.push_back(digit.extent);
-        for (const LoopDigit &digit : reduced)
-          reducedExtents.push_back(digit.extent);
-        llvm::SmallVector<LoopDigit, 6> all(parallel);
-        all.append(reduced);
-        std::vector<int64_t> dense(all.size());
-        int64_t count = 1;
-        for (size_t d = all.size(); d-- > 0;) {
-          dense[d] = count;
-          count *= all[d].extent;
+      llvm::SmallVector<LoopDigit, 6> all(parallel);
+      all.append(reduced);
+      std::vector<int64_t> dense(all.size());
+      int64_t count = 1;
+      for (size_t d = all.size(); d-- > 0;) {
+        dense[d] = count;
+        count *= all[d].extent;
+      }
+      if (!direct) {
+        std::vector<int64_t> in, inStrides, out, outStrides;
+        for (auto [r, read] : llvm::enumerate(task.reads))
+          addArray(prepared.reads[r][i], read.map, widthOf(read.value), piece, all, in, inStrides);
+        for (size_t w = 0; w < types.size(); ++w) {
+          out.push_back(addressIn(temporaries[w], 0));
+          llvm::append_range(outStrides, dense);
         }
-        if (!direct) {
-          std::vector<int64_t> every, in, inStrides, out, outStrides;
-          for (const LoopDigit &digit : all)
-            every.push_back(digit.extent);
-          for (auto [r, read] : llvm::enumerate(task.reads)) {
-            const Held &held = prepared.reads[r][i];
-            in.push_back(addressIn(held.buffer, offsetOf(held, read.map, piece) * widthOf(read.value)));
-            for (const LoopDigit &digit : all)
-              inStrides.push_back(strideOf(held, read.map, digit));
-          }
-          for (auto [w, type] : llvm::enumerate(types)) {
-            out.push_back(addressIn(temporaries[w], 0));
-            llvm::append_range(outStrides, dense);
-          }
-          maps.add(Codelet::Map, prepared.tiles[i], {{body}, every, in, inStrides, out, outStrides});
+        maps.add(Codelet::Map, prepared.tiles[i], {{body}, extentsOf(all), in, inStrides, out, outStrides});
+      }
+      for (auto [w, write] : llvm::enumerate(task.writes)) {
+        ElementType type = types[w];
+        ElementType accumulate =
+            isFloat(type) && byteWidth(type) < byteWidth(ElementType::f32) ? ElementType::f32 : type;
+        std::vector<int64_t> in, inStrides, out, outStrides, reducedExtents = extentsOf(reduced);
+        if (direct) {
+          addArray(prepared.reads[0][i], task.reads[0].map, widthOf(task.reads[0].value), piece, all, in, inStrides);
+        } else {
+          in.push_back(addressIn(temporaries[w], 0));
+          inStrides = dense;
         }
-        for (auto [w, write] : llvm::enumerate(task.writes)) {
-          const Held &to = prepared.writes[w][i];
-          ElementType type = types[w], resultType = graph.values[write.value].type;
-          ElementType accumulate =
-              isFloat(type) && byteWidth(type) < byteWidth(ElementType::f32) ? ElementType::f32 : type;
-          int64_t from = 0;
-          std::vector<int64_t> inStrides, outStrides;
-          if (direct) {
-            const Held &held = prepared.reads[0][i];
-            from = addressIn(held.buffer, offsetOf(held, task.reads[0].map, piece) * widthOf(task.reads[0].value));
-            for (const LoopDigit &digit : all)
-              inStrides.push_back(strideOf(held, task.reads[0].map, digit));
-          } else {
-            from = addressIn(temporaries[w], 0);
-            inStrides = dense;
-          }
-          for (const LoopDigit &digit : parallel)
-            outStrides.push_back(strideOf(to, write.map, digit));
-          std::vector<int64_t> one = reducedExtents;
-          if (one.empty()) {
-            one.push_back(1);
-            inStrides.push_back(1);
-          }
-          reductions.add(Codelet::Reduce, prepared.tiles[i],
-                         {{static_cast<int64_t>(graph::combineOf(write.combiner))},
-                          {numberOf(type)},
-                          {numberOf(accumulate)},
-                          {numberOf(resultType)},
-                          extents,
-                          one,
-                          {from},
-                          inStrides,
-                          {addressIn(to.buffer, offsetOf(to, write.map, piece) * widthOf(write.value))},
-                          outStrides,
-                          {started[w] || again}});
+        addArray(prepared.writes[w][i], write.map, widthOf(write.value), piece, parallel, out, outStrides);
+        if (reducedExtents.empty()) {
+          reducedExtents.push_back(1);
+          inStrides.push_back(1);
         }
+        reductions.add(Codelet::Reduce, prepared.tiles[i],
+                       {{static_cast<int64_t>(graph::combineOf(write.combiner))},
+                        {numberOf(type)},
+                        {numberOf(accumulate)},
+                        {numberOf(graph.values[write.value].type)},
+                        extentsOf(parallel),
+                        reducedExtents,
+                        in,
+                        inStrides,
+                        out,
+                        outStrides,
+                        {started[w] || again}});
       }
     }
     maps.execute("map");

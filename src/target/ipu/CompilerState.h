@@ -148,6 +148,8 @@ private:
   std::optional<std::pair<Task, Task>> splitReduction(const Task &task);
   struct Prepared;
   Prepared prepare(const Task &task, const Sharing &sharing);
+  // Stores what the results start from, where that is not neutral; by write, whether it is stored.
+  std::vector<bool> startReduction(const Task &task, const Prepared &prepared);
 
   // CompileSharing.cpp
   Sharing share(const Task &task);
