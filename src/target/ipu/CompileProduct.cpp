@@ -334,7 +334,7 @@ CompilerState::ProductPlan CompilerState::planProduct(const Product &product) co
                   smallest = made;
                 if (made->bytes <= most && made->weightBytes <= mostWeights && (!best || made->cycles < best->cycles))
                   best = made;
-                if (places.size() < 2)
+                if (places.size() < 2 || !frugality.sharesEvenly())
                   break;
               }
             }

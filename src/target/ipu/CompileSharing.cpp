@@ -369,8 +369,9 @@ Sharing CompilerState::share(const Task &task) {
   for (int64_t tiles = machine.tiles; tiles > 0; tiles /= 4)
     candidates.push_back(balanced(task, loops, tiles));
   candidates.push_back(balanced(task, loops, 1));
-  if (std::optional<Sharing> even = evenly(task, loops))
-    candidates.push_back(*even);
+  if (frugality.sharesEvenly())
+    if (std::optional<Sharing> even = evenly(task, loops))
+      candidates.push_back(*even);
   // Each part of a reduction is a tile's.
   if (task.chunk)
     llvm::erase_if(candidates, [&](const Sharing &each) { return each.loops[task.chunk->parts].block != 1; });

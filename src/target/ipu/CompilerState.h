@@ -114,6 +114,8 @@ using LoopBox = Box;
 struct Frugality {
   double proportion = 1;
   int64_t weightBytes = std::numeric_limits<int64_t>::max();
+  // Blocks as small as can be are faster, but their rows are short, which takes code.
+  bool sharesEvenly() const { return weightBytes == std::numeric_limits<int64_t>::max(); }
 };
 
 // What one kernel needs of the IPU that it runs on, on the tile that needs most.
