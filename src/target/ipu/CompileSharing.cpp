@@ -352,6 +352,9 @@ double CompilerState::costOf(const Task &task, const Sharing &sharing) const {
 Sharing CompilerState::share(const Task &task) {
   std::vector<Sharing> candidates;
   for (const Read &read : task.reads)
+    if (!isConstant(read.value)) // an input too lies somewhere
+      homeOf(read.value);
+  for (const Read &read : task.reads)
     if (std::optional<Sharing> like = sharedAs(task, read))
       candidates.push_back(*like);
   // Parallel loops from the slowest to the fastest of the result.
