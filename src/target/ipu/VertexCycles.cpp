@@ -203,6 +203,16 @@ int64_t cyclesOf(const Vertex &vertex, llvm::ArrayRef<BlockExpression> expressio
     return cycles.ampNx1(types, blocks, number("batch"), valuesOf(vertex, "out_field"), valuesOf(vertex, "kernel"),
                          std::max<int64_t>(1, cycles.ampFilterHeight(types, number("in_channels"))), zero);
   }
+  case Codelet::ConvPartialHorizontalMac: {
+    AmpTypes types = ampTypesOf(vertex);
+    Blocks blocks{number("groups"), number("in_blocks"), number("out_blocks"), 1};
+    int64_t positions = number("positions"), outChannels = number("out_channels"), zeroing = 0;
+    if (number("zero"))
+      zeroing = blocks.out * cycles.zeroPartials(typeOf(vertex, "partials"), outChannels * positions, blocks.groups);
+    return cycles.hmac(types, blocks, 1, positions, number("in_channels"), outChannels, 1, true) + zeroing;
+  }
+  case Codelet::OuterProduct:
+    return cycles.outerProduct(typeOf(vertex, "type"), number("positions"), number("groups"), number("channels"));
   case Codelet::ConvPartialVerticalMac: {
     Blocks blocks{number("groups"), 1, 1, 1};
     llvm::ArrayRef<int64_t> kernel = valuesOf(vertex, "kernel");

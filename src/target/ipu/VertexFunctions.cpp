@@ -222,6 +222,30 @@ private:
   int64_t count, a, b, out;
 };
 
+class OuterProductFunction final : public VertexFunction {
+public:
+  explicit OuterProductFunction(const Vertex &vertex)
+      : type(typeOf(vertex, "type")), groups(valueOf(vertex, "groups")), channels(valueOf(vertex, "channels")),
+        positions(valueOf(vertex, "positions")), in(valueOf(vertex, "in")), weights(valueOf(vertex, "weights")),
+        out(valueOf(vertex, "out")) {}
+
+  void execute(std::byte *memory) const override {
+    std::vector<float> data(static_cast<size_t>(positions)), factors(static_cast<size_t>(groups * channels)), products;
+    products.reserve(data.size() * factors.size());
+    widenToF32(type, memory + in, data.data(), data.size());
+    widenToF32(type, memory + weights, factors.data(), factors.size());
+    for (int64_t g = 0; g < groups; ++g)
+      for (float value : data)
+        for (int64_t c = 0; c < channels; ++c)
+          products.push_back(value * factors[static_cast<size_t>(g * channels + c)]);
+    narrowFromF32(type, products.data(), memory + out, products.size());
+  }
+
+private:
+  ElementType type;
+  int64_t groups, channels, positions, in, weights, out;
+};
+
 // Where the inputs of each kernel position lie in the field of all batches: by output, the input's number or -1
 // outside.
 struct Field {
@@ -262,7 +286,7 @@ public:
         outBlocks(valueOf(vertex, "out_blocks")), outChannels(valueOf(vertex, "out_channels")),
         in(valueOf(vertex, "in")), weights(valueOf(vertex, "weights")), out(valueOf(vertex, "out")),
         zero(valueOf(vertex, "zero") != 0) {
-    if (vertex.kind() == Codelet::ConvPartial1x1Out) {
+    if (vertex.kind() != Codelet::ConvPartialnx1) {
       inputs = outputs = valueOf(vertex, "positions");
       sources.emplace_back();
       return;
@@ -388,7 +412,10 @@ std::unique_ptr<VertexFunction> VertexFunction::make(const Vertex &vertex,
     return std::make_unique<DotProductFunction>(vertex);
   case Codelet::MultiSlice:
     return std::make_unique<MultiSliceFunction>(vertex);
+  case Codelet::OuterProduct:
+    return std::make_unique<OuterProductFunction>(vertex);
   case Codelet::ConvPartial1x1Out:
+  case Codelet::ConvPartialHorizontalMac:
   case Codelet::ConvPartialnx1:
     return std::make_unique<ConvolutionFunction>(vertex);
   case Codelet::ConvPartialVerticalMac:

@@ -113,6 +113,9 @@ std::string lengthProblem(const Vertex &vertex, llvm::ArrayRef<BlockExpression> 
   auto bounded = [&](llvm::StringRef name) {
     return pointsOf(valuesOf(vertex, name)) ? std::string() : "the loops have too many points";
   };
+  auto productProblem = [&](llvm::StringRef name) {
+    return isFloat(typeOf(vertex, name)) ? std::string() : name.str() + ": products are of floats";
+  };
   switch (vertex.kind()) {
   case Codelet::Map: {
     auto number = static_cast<size_t>(valueOf(vertex, "expression"));
@@ -137,11 +140,10 @@ std::string lengthProblem(const Vertex &vertex, llvm::ArrayRef<BlockExpression> 
   case Codelet::ConvPartialnx1: {
     int64_t rank = count("out_field");
     bool depthwise = vertex.kind() == Codelet::ConvPartialVerticalMac;
-    bool floats = isFloat(typeOf(vertex, "type")) && isFloat(typeOf(vertex, "partials"));
     return first({depthwise && rank == 0 ? "out_field: a field has a dimension" : "",
-                  depthwise && !floats ? "type: products are of floats" : "", wants("in_field", rank),
-                  wants("kernel", rank), wants("stride", rank), wants("dilation", rank), wants("padding", rank),
-                  bounded("out_field"), bounded("in_field"), bounded("kernel")});
+                  depthwise ? productProblem("type") : "", depthwise ? productProblem("partials") : "",
+                  wants("in_field", rank), wants("kernel", rank), wants("stride", rank), wants("dilation", rank),
+                  wants("padding", rank), bounded("out_field"), bounded("in_field"), bounded("kernel")});
   }
   case Codelet::MultiSlice: {
     auto number = [&](llvm::StringRef name) { return valueOf(vertex, name); };
@@ -150,7 +152,14 @@ std::string lengthProblem(const Vertex &vertex, llvm::ArrayRef<BlockExpression> 
          pointsOf({number("bytes"), number("elements"), number("count")}) ? "" : "too many rows are picked"});
   }
   case Codelet::DotProduct:
-    return isFloat(typeOf(vertex, "type")) ? "" : "type: products are of floats";
+    return productProblem("type");
+  case Codelet::ConvPartialHorizontalMac:
+    return first({productProblem("type"), productProblem("partials"),
+                  byteWidth(typeOf(vertex, "partials")) < byteWidth(typeOf(vertex, "type"))
+                      ? "partials: narrower than what is multiplied"
+                      : ""});
+  case Codelet::OuterProduct:
+    return productProblem("type");
   case Codelet::Fill:
   case Codelet::ConvPartial1x1Out:
     return "";
@@ -263,8 +272,9 @@ std::vector<Access> accessesOf(const Vertex &vertex, llvm::ArrayRef<BlockExpress
     return result;
   }
   case Codelet::ConvPartial1x1Out:
+  case Codelet::ConvPartialHorizontalMac:
   case Codelet::ConvPartialnx1: {
-    bool oneByOne = vertex.kind() == Codelet::ConvPartial1x1Out;
+    bool oneByOne = vertex.kind() != Codelet::ConvPartialnx1;
     auto points = [&](llvm::StringRef name) { return *pointsOf(valuesOf(vertex, name)); };
     int64_t outputs = oneByOne ? number("positions") : number("batch") * points("out_field");
     int64_t inputs = oneByOne ? number("positions") : number("batch") * points("in_field");
@@ -290,6 +300,14 @@ std::vector<Access> accessesOf(const Vertex &vertex, llvm::ArrayRef<BlockExpress
     result.push_back(dense(true, number("out"), images * points("out_field") * partials, matrixAlignment));
     return result;
   }
+  case Codelet::OuterProduct: {
+    auto width = static_cast<int64_t>(byteWidth(typeOf(vertex, "type")));
+    int64_t channels = number("groups") * number("channels");
+    result.push_back(dense(false, number("in"), number("positions") * width, width));
+    result.push_back(dense(false, number("weights"), channels * width, matrixAlignment));
+    result.push_back(dense(true, number("out"), channels * number("positions") * width, matrixAlignment));
+    return result;
+  }
   }
   return result;
 }
@@ -309,6 +327,11 @@ VertexWork workOf(const Vertex &vertex, llvm::ArrayRef<BlockExpression> expressi
   case Codelet::Fill:
   case Codelet::MultiSlice:
     return {};
+  case Codelet::ConvPartialHorizontalMac: // on the elementwise units
+    return {0, 2 * number("groups") * number("in_blocks") * number("in_channels") * number("out_blocks") *
+                   number("out_channels") * number("positions")};
+  case Codelet::OuterProduct:
+    return {0, number("groups") * number("channels") * number("positions")};
   case Codelet::ConvPartial1x1Out:
   case Codelet::ConvPartialnx1: {
     bool one = vertex.kind() == Codelet::ConvPartial1x1Out;

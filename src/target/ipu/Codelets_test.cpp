@@ -1,0 +1,180 @@
+// Programs of one vertex: the values of codelets against loops written out, their cycles against the reference's
+// formulas and what the checker finds.
+#include "target/ipu/TestProgram.h"
+
+#include "numerics/Convert.h"
+
+namespace quadrille::ipu {
+namespace {
+
+constexpr auto f32 = ElementType::f32, f16 = ElementType::f16;
+
+// A dense variable on tile 3.
+struct Variable {
+  std::string name;
+  ElementType type;
+  Shape shape;
+  int64_t address;
+};
+
+std::string listOf(llvm::ArrayRef<int64_t> numbers) {
+  std::string text = "[";
+  for (int64_t number : numbers)
+    text += (text.size() > 1 ? "," : "") + std::to_string(number);
+  return text + "]";
+}
+
+std::string placementOf(llvm::StringRef kind, const Variable &variable) {
+  std::string text = (".placement " + kind + " \"" + variable.name + "\" type=" + nameOf(variable.type) + "\n").str();
+  text += ".part tiles=3 address=" + std::to_string(variable.address) +
+          " begin=" + listOf(Shape(variable.shape.size(), 0)) + " extents=" + listOf(variable.shape) +
+          " shift=" + listOf(Shape(variable.shape.size(), 0)) + "\n";
+  auto stride = static_cast<int64_t>(byteWidth(variable.type));
+  for (size_t d = variable.shape.size(); d-- > 0; stride *= variable.shape[d])
+    text += ".digit dimension=" + std::to_string(d) + " extent=" + std::to_string(variable.shape[d]) +
+            " stride=" + std::to_string(stride) + "\n";
+  return text;
+}
+
+// The program of one vertex, or of one on each line, on tile 3 of a gc200.
+std::string programOf(llvm::ArrayRef<Variable> inputs, const Variable &output, const std::string &vertices) {
+  std::string text = ".target ipu\n.machine gc200\n.precision \"f16\"\n", placements;
+  auto add = [&](llvm::StringRef kind, const Variable &variable) {
+    text += ("." + kind + " \"" + variable.name + "\" " + nameOf(variable.type)).str() + listOf(variable.shape) + "\n";
+    placements += placementOf(kind, variable);
+  };
+  for (const Variable &input : inputs)
+    add("input", input);
+  add("output", output);
+  return text + placements + ".compute_set \"test\"\n" + vertices + "\n.steps \"inference\"\nexecute 0\n";
+}
+
+Tensor numbers(const Variable &variable, float first, float step) {
+  std::vector<float> values(static_cast<size_t>(elementCount(variable.shape)));
+  for (size_t i = 0; i < values.size(); ++i)
+    values[i] = first + step * static_cast<float>(i);
+  return convert(Tensor::of<float>(f32, variable.shape, values), variable.type);
+}
+
+int64_t cyclesOf(const std::string &text) {
+  return llvm::cantFail(execute(assembled(text), nullptr, {})).timeline.cycles.value;
+}
+
+std::string replaced(std::string text, llvm::StringRef from, llvm::StringRef to) {
+  size_t at = text.find(from.str());
+  EXPECT_NE(at, std::string::npos) << from.str();
+  return text.replace(at, from.size(), to.str());
+}
+
+void finds(const std::string &text, llvm::StringRef message) {
+  std::string found = finding(assembled(text));
+  EXPECT_NE(found.find(message.str()), std::string::npos) << message.str() << " in: " << found;
+}
+
+// What is legal among single changes of the program takes the same cycles with values as without; none fails.
+void mutationsAreExecuted(const std::string &text, const target::NamedTensors &inputs) {
+  program::Program program = assembled(text);
+  const target::Target *ipu = target::find("ipu");
+  int found = 0;
+  for (uint64_t seed = 1; seed <= 100; ++seed) {
+    target::Mutation mutation = llvm::cantFail(ipu->mutate(program, seed));
+    if (!finding(mutation.program).empty()) {
+      ++found;
+      continue;
+    }
+    int64_t estimated = llvm::cantFail(execute(mutation.program, nullptr, {})).timeline.cycles.value;
+    EXPECT_EQ(estimated, ran(mutation.program, inputs).timeline.cycles.value) << mutation.description;
+  }
+  EXPECT_GT(found, 20);
+}
+
+// Two groups, two blocks of 5 input channels, two blocks of 2 output channels, 3 positions. Values are whole numbers of
+// which f32 holds all sums exactly.
+TEST(IpuCodelets, dotProductsOverChannels) {
+  Variable x{"x", f16, {2, 2, 3, 5}, 65536}, w{"w", f16, {2, 2, 2, 2, 5}, 73728}, y{"y", f32, {2, 2, 3, 2}, 81920};
+  std::string text = programOf(
+      {x, w}, y,
+      "poplin::ConvPartialHorizontalMac tiles=3 type=f16 partials=f32 groups=2 in_blocks=2 in_channels=5 out_blocks=2 "
+      "out_channels=2 positions=3 in=65536 weights=73728 out=81920 zero=yes");
+  ASSERT_EQ(finding(assembled(text)), "");
+  target::NamedTensors inputs = {{"x", numbers(x, -20, 1)}, {"w", numbers(w, -50, 1)}};
+  target::RunResult result = ran(assembled(text), inputs);
+  std::vector<float> values = valuesOf<float>(result.outputs.at("y"));
+  // Element i of x is i - 20, of w i - 50.
+  for (int g = 0; g < 2; ++g)
+    for (int o = 0; o < 2; ++o)
+      for (int p = 0; p < 3; ++p)
+        for (int co = 0; co < 2; ++co) {
+          int sum = 0;
+          for (int i = 0; i < 2; ++i)
+            for (int ci = 0; ci < 5; ++ci)
+              sum += (((g * 2 + i) * 3 + p) * 5 + ci - 20) * ((((g * 2 + o) * 2 + i) * 2 + co) * 5 + ci - 50);
+          EXPECT_EQ(values[static_cast<size_t>(((g * 2 + o) * 3 + p) * 2 + co)], static_cast<float>(sum))
+              << g << o << p << co;
+        }
+  // A dot product over 5 halves, which are taken one by one: 3 + 4 + 1 + 5 * 2 - 1 = 17; a worker with one of the 3
+  // positions: 16 - 15 + 13 + (7 + 2 * 17) + 16 = 71; 65 - 10 + 6 * (9 + 15) + 2 * (23 + 2 * (15 + 2 * (10 + 6 * 71)))
+  // = 3793. Zeroing 6 sums of each of 2 output blocks in 2 groups: 2 * 6 * 2 * (ceil(1/2) + zeroing's 5) = 144.
+  EXPECT_EQ(result.timeline.cycles.value, 3793 + 144);
+  // Sums go on from what is there: nothing is.
+  finds(replaced(text, "zero=yes", "zero=no"), "nothing has");
+  finds(replaced(text, "in=65536", "in=65540"), "not aligned");
+  finds(replaced(text, "positions=3 in", "positions=4 in"), "nothing has");
+  finds(replaced(text, "type=f16 partials=f32 groups", "type=i32 partials=f32 groups"), "products are of floats");
+  finds(replaced(text, "type=f16 partials=f32 groups", "type=f32 partials=f16 groups"), "narrower");
+  mutationsAreExecuted(text, inputs);
+}
+
+// The reference's validation table, which leaves zeroing out: 1585 and 3502.
+TEST(IpuCodelets, dotProductsOverChannelsTakeWhatTheReferenceSays) {
+  Variable x{"x", f16, {96, 16}, 65536}, w{"w", f16, {16}, 73728}, y{"y", f32, {96}, 81920};
+  std::string text = programOf(
+      {x, w}, y,
+      "poplin::ConvPartialHorizontalMac tiles=3 type=f16 partials=f32 groups=1 in_blocks=1 in_channels=16 out_blocks=1 "
+      "out_channels=1 positions=96 in=65536 weights=73728 out=81920 zero=no");
+  EXPECT_EQ(cyclesOf(text), 1585);
+  text = replaced(text, "type=f16 partials=f32 groups=1 in_blocks=1 in_channels=16",
+                  "type=f32 partials=f32 groups=1 in_blocks=1 in_channels=64");
+  EXPECT_EQ(cyclesOf(replaced(text, "positions=96", "positions=64")), 3502);
+}
+
+// Two groups of 3 channels, 4 positions: x[y] is 1 .. 4, w[c] 10 .. 15.
+TEST(IpuCodelets, outerProduct) {
+  Variable x{"x", f32, {4}, 65536}, w{"w", f32, {2, 3}, 73728}, y{"y", f32, {2, 4, 3}, 81920};
+  std::string text = programOf(
+      {x, w}, y,
+      "poplin::OuterProduct tiles=3 type=f32 groups=2 channels=3 positions=4 in=65536 weights=73728 out=81920");
+  ASSERT_EQ(finding(assembled(text)), "");
+  target::NamedTensors inputs = {{"x", numbers(x, 1, 1)}, {"w", numbers(w, 10, 1)}};
+  target::RunResult result = ran(assembled(text), inputs);
+  EXPECT_EQ(valuesOf<float>(result.outputs.at("y")),
+            (std::vector<float>{10, 11, 12, 20, 22, 24, 30, 33, 36, 40, 44, 48,
+                                13, 14, 15, 26, 28, 30, 39, 42, 45, 52, 56, 60}));
+  // Few channels take the slow form: a worker's 25 + 2 * (11 + 4 * (10 + 2 * 3)) = 175, in every sixth cycle.
+  EXPECT_EQ(result.timeline.cycles.value, 6 * 175);
+  finds(replaced(text, "groups=2", "groups=3"), "nothing has");
+  finds(replaced(text, "weights=73728", "weights=73732"), "not aligned");
+  finds(replaced(text, "type=f32 groups", "type=i32 groups"), "products are of floats");
+  mutationsAreExecuted(text, inputs);
+  // 0.1 * 3 in halves: 0.1 is held as 0.0999755859375, three times it is 0.2999267578125, which lies between
+  // 0.2998046875 and 0.300048828125, nearer to the first.
+  for (Variable *each : {&x, &w, &y})
+    each->type = f16;
+  text = replaced(programOf({x, w}, y, text.substr(text.find("poplin::"), text.find(".steps") - text.find("poplin::"))),
+                  "type=f32 groups", "type=f16 groups");
+  result = ran(assembled(text), {{"x", numbers(x, 0.1F, 0)}, {"w", numbers(w, 3, 0)}});
+  EXPECT_EQ(valuesOf<double>(result.outputs.at("y")), std::vector<double>(24, 0.2998046875));
+}
+
+// The reference's validation table: a worker's 2276 and 1251.
+TEST(IpuCodelets, outerProductTakesWhatTheReferenceSays) {
+  Variable x{"x", f32, {64}, 65536}, w{"w", f32, {64}, 73728}, y{"y", f32, {64, 64}, 81920};
+  std::string text = programOf(
+      {x, w}, y,
+      "poplin::OuterProduct tiles=3 type=f32 groups=1 channels=64 positions=64 in=65536 weights=73728 out=81920");
+  EXPECT_EQ(cyclesOf(text), 6 * 2276);
+  EXPECT_EQ(cyclesOf(replaced(text, "type=f32 groups", "type=f16 groups")), 6 * 1251);
+}
+
+} // namespace
+} // namespace quadrille::ipu
