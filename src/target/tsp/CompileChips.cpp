@@ -57,6 +57,40 @@ std::pair<int64_t, std::string> leastWeightBytes(const graph::KernelGraph &graph
   return {sum, node};
 }
 
+// Of the elementwise kernel that needs most: the bytes of what it reads and writes, all of which are in memory at once,
+// but for one operand that may be streamed to it from the product that makes it. And its node.
+std::pair<int64_t, std::string> mostBytesAtOnce(const graph::KernelGraph &graph) {
+  graph::Uses uses(graph);
+  auto bytesOf = [&](graph::ValueId value) {
+    return elementCount(graph.values[value].shape) * static_cast<int64_t>(byteWidth(graph.values[value].type));
+  };
+  int64_t most = 0;
+  std::string node;
+  for (const graph::Kernel &kernel : graph.kernels) {
+    if (kernel.kind != graph::KernelKind::Map)
+      continue;
+    std::vector<graph::ValueId> operands = graph::operandsOf(kernel);
+    llvm::sort(operands);
+    operands.erase(std::unique(operands.begin(), operands.end()), operands.end());
+    int64_t bytes = 0, streamed = 0;
+    for (graph::ValueId value : operands) {
+      if (graph.values[value].role == graph::ValueRole::Constant)
+        continue;
+      bytes += bytesOf(value);
+      if (uses.readers[value].size() == 1 && uses.producers[value] &&
+          isMatrixProduct(graph, graph.kernels[*uses.producers[value]]))
+        streamed = std::max(streamed, bytesOf(value));
+    }
+    for (const graph::Write &write : kernel.writes)
+      bytes += bytesOf(write.value);
+    if (bytes - streamed > most) {
+      most = bytes - streamed;
+      node = kernel.nodes.empty() ? "" : graph.nodes[kernel.nodes.front()].name;
+    }
+  }
+  return {most, node};
+}
+
 struct Attempt {
   llvm::Expected<program::Program> program;
   // Of an error: the part that did not fit its chip, and what is known of why.
@@ -356,6 +390,13 @@ llvm::Expected<program::Program> compileGraph(const MachineGraph &graph, const A
         "the weights of products alone take " + mebibytes(weights) + ", " +
             (most == 1 ? "one chip holds " : std::to_string(most) + " chips hold ") + mebibytes(most * capacity),
         {"", largest}, llvm::Twine((weights + capacity - 1) / capacity) + " chips at least are needed");
+  if (auto [bytes, node] = mostBytesAtOnce(graph.graph); bytes > capacity)
+    return target::doesNotFitError("what it reads and writes takes " + mebibytes(bytes) + " at once, one chip holds " +
+                                       mebibytes(capacity) + "; the weights of products take " + mebibytes(weights),
+                                   {"", node},
+                                   llvm::Twine(std::max<int64_t>((weights + capacity - 1) / capacity, 1)) +
+                                       " chips at least are needed for weights, but no number of them holds these "
+                                       "values; a smaller batch or a shorter sequence needs less");
   Search search(graph, machine, program);
   for (int64_t count : machine.chipCounts)
     if ((chips == 0 || count == chips) && weights <= count * capacity)
