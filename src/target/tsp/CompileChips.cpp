@@ -231,7 +231,21 @@ public:
       return std::nullopt;
     for (size_t number = 0; number < variants.size() || addVariant(); ++number) {
       Variant &variant = *variants[number];
-      while (auto parts = variant.partition.parts(chips)) {
+      learns = true;
+      // What has not fit tells how full a chip can be. But that is not the same for all parts: where none is left that
+      // seems to fit, those that need more are tried too.
+      constexpr int64_t mostTries = 32;
+      for (int64_t triesBeyond = 0; triesBeyond < mostTries;) {
+        auto parts = variant.partition.parts(chips);
+        bool beyond = variant.partition.wordLimit() == machine.dataWords();
+        if (!parts && beyond)
+          break;
+        if (!parts) {
+          variant.partition.limitWords(machine.dataWords());
+          learns = false;
+          continue;
+        }
+        triesBeyond += learns ? 0 : 1;
         auto apart = fitApart(variant, *parts);
         if (!apart)
           return llvm::Expected<program::Program>(apart.takeError());
@@ -272,8 +286,12 @@ private:
   void misses(const ChipPart &part, const CompilerState::Misfit &misfit, const std::string &why, Partition *partition) {
     reason = why;
     alone = part.end - part.first == 1 || (!misfit.share && misfit.kernel == part.first);
-    if (partition)
-      partition->forbid(part.first, misfit.share ? partition->kernelAt(part, *misfit.share) : misfit.kernel);
+    if (!partition)
+      return;
+    partition->forbid(part.first, misfit.share ? partition->kernelAt(part, *misfit.share) : misfit.kernel);
+    if (learns && !misfit.share && misfit.kernel > part.first && misfit.kernel < part.end)
+      partition->limitWords(
+          std::min(partition->wordLimit(), partition->wordsOf(partition->part(part.first, misfit.kernel + 1)) - 1));
   }
 
   std::optional<llvm::Expected<program::Program>> attempt(const MachineGraph &graph, int64_t chips,
@@ -375,6 +393,7 @@ private:
   std::vector<std::unique_ptr<Variant>> variants; // ever finer
   int64_t partsOfChip = 1;                        // how large products of the last one may be
   std::string reason;                             // of the last attempt's failure
+  bool learns = true;                             // how full a chip can be
   bool alone = false;                             // a part of one kernel did not fit
 };
 

@@ -67,10 +67,11 @@ llvm::Error CompilerState::assumeArrived(llvm::ArrayRef<std::optional<Region>> s
     const graph::Value &of = graph.values[value];
     RegionPointer known = shapes[value] ? shared[shapes[value]->number] : nullptr;
     if (!known) {
-      auto region =
-          allocate(shapes[value] ? shapes[value]->shape()
-                                 : Region::of(of.type, rowsOf(of.shape), columnsOf(of.shape), machine.vectorBytes()),
-                   {});
+      Region shape = shapes[value] ? shapes[value]->shape()
+                                   : Region::of(of.type, rowsOf(of.shape), columnsOf(of.shape), machine.vectorBytes());
+      if (shape.wordsNeeded() > machine.words)
+        shape.segmentRows = 0; // as many as it needs
+      auto region = allocate(std::move(shape), {});
       if (!region)
         return region.takeError();
       known = *region;

@@ -58,8 +58,9 @@ std::vector<ChipPart> Partition::whole(const KernelGraph &graph) {
 }
 
 Partition::Partition(const KernelGraph &graph, const Architecture &machine, Costs given)
-    : graph(graph), machine(machine), costs(std::move(given)), limits(graph.kernels.size(), graph.kernels.size()),
-      residentBefore(1), cyclesBefore(1), crossingWords(graph.kernels.size() + 1) {
+    : graph(graph), machine(machine), costs(std::move(given)), mostWords(machine.dataWords()),
+      limits(graph.kernels.size(), graph.kernels.size()), residentBefore(1), cyclesBefore(1),
+      crossingWords(graph.kernels.size() + 1) {
   for (const KernelCost &cost : costs.kernels) {
     residentBefore.push_back(residentBefore.back() + cost.residentWords + cost.outputWords);
     cyclesBefore.push_back(cyclesBefore.back() + cost.cycles);
@@ -109,7 +110,8 @@ std::optional<std::vector<ChipPart>> Partition::parts(int64_t chips) const {
       int64_t live = 0;
       for (size_t end = first + 1; end <= limits[first]; ++end) {
         live = std::max(live, costs.kernels[end - 1].liveWords);
-        if (residentBefore[end] - residentBefore[first] + live > machine.dataWords())
+        int64_t words = residentBefore[end] - residentBefore[first] + live;
+        if (words > (end == first + 1 ? machine.dataWords() : mostWords))
           break;
         int64_t cycles = cyclesBefore[end] - cyclesBefore[first] +
                          (crossingWords[first] + crossingWords[end]) * machine.linkInterval;

@@ -49,6 +49,9 @@ public:
   // Tells that a part has not fit, whatever the costs say: none that has these kernels, and those between them, will
   // be tried again.
   void forbid(size_t first, size_t kernel);
+  // Parts of several kernels that seem to need more are left out; at first that is all that a chip holds.
+  void limitWords(int64_t words) { mostWords = words; }
+  int64_t wordLimit() const { return mostWords; }
   // The kernel up to which the part has `share` of its instructions: at least one less than all.
   size_t kernelAt(const ChipPart &part, double share) const;
 
@@ -65,6 +68,7 @@ private:
   const graph::KernelGraph &graph;
   const Architecture &machine;
   Costs costs;
+  int64_t mostWords;
   std::vector<size_t> limits;          // by first kernel: a part ends there at the latest
   std::vector<int64_t> residentBefore; // by kernel, and for all: words of weights and outputs
   std::vector<int64_t> cyclesBefore;

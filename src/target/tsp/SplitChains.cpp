@@ -38,10 +38,15 @@ public:
   int64_t extent = 0;
 
 private:
-  bool isLarge(ValueId id) const {
+  bool isLarge(ValueId id, int64_t times = 1) const {
     const Value &value = graph.values[id];
     return value.role == graph::ValueRole::Intermediate &&
-           elementCount(value.shape) * static_cast<int64_t>(byteWidth(value.type)) > mostBytes;
+           elementCount(value.shape) * static_cast<int64_t>(byteWidth(value.type)) > times * mostBytes;
+  }
+  // A value that is read whole for every block, or through more than one of its dimensions, stays as it is.
+  bool mayStay(ValueId id) const {
+    constexpr int64_t times = 4;
+    return !isLarge(id, times);
   }
 
   // A value whose blocks are made: those who make and read it belong to the chain.
@@ -94,7 +99,7 @@ private:
     for (const Read &read : kernel.reads) {
       auto count = llvm::count_if(read.map, [&](const auto &index) { return indexes(index, loop); });
       if (count == 0) {
-        if (isLarge(read.value))
+        if (!mayStay(read.value))
           return false;
         continue;
       }
@@ -106,7 +111,7 @@ private:
       if (count > 1 || read.padding || weights)
         return false;
       if (read.map[d] != graph::DimensionAccess{0, {{loop, 1}}} || graph.values[read.value].shape[d] != extent) {
-        if (isLarge(read.value))
+        if (!mayStay(read.value))
           return false;
         continue;
       }
