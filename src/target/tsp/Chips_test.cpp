@@ -270,6 +270,45 @@ TEST(TspChips, AnOutputLiesOnSeveralChips) {
   EXPECT_EQ(columns[0] + columns[1], 256);
 }
 
+// Rows of a table of 128 columns, in two parts side by side.
+TEST(TspChips, ATableIsCutAlongItsColumns) {
+  MachineGraph whole;
+  graph::KernelGraph &graph = whole.graph;
+  auto value = [&](ElementType type, Shape shape, graph::ValueRole role) {
+    graph.values.push_back({"v" + std::to_string(graph.values.size()), type, std::move(shape), role, {}, std::nullopt});
+    return static_cast<graph::ValueId>(graph.values.size() - 1);
+  };
+  std::vector<float> elements(100 * 128);
+  for (size_t i = 0; i < elements.size(); ++i)
+    elements[i] = static_cast<float>(i);
+  graph::ValueId table = value(ElementType::f32, {100, 128}, graph::ValueRole::Constant);
+  graph.values[table].data = Tensor::of<float>(ElementType::f32, {100, 128}, llvm::ArrayRef(elements));
+  graph::ValueId indices = value(ElementType::i32, {3}, graph::ValueRole::Input);
+  graph::ValueId rows = value(ElementType::f32, {3, 128}, graph::ValueRole::Intermediate);
+  graph::Kernel &gather = graph.kernels.emplace_back();
+  gather.operation = "gather";
+  gather.kind = graph::KernelKind::Move;
+  gather.attributes["axis"] = int64_t(0);
+  gather.reads = {{table, {}, std::nullopt}, {indices, {}, std::nullopt}};
+  gather.writes.push_back({rows, {}, graph::Combiner::None, std::nullopt, std::nullopt});
+  graph.inputs = {indices};
+  graph.outputs = {rows};
+  graph.outputNames = {"y"};
+  whole.outputs = {{0, {0, 0}}};
+  SplitGraph split = splitProducts(whole, {2}, 64);
+  EXPECT_EQ(split.graph.graph.verify(), "");
+  ASSERT_EQ(split.graph.graph.kernels.size(), 2u);
+  const graph::Kernel &second = split.graph.graph.kernels[1];
+  const graph::Value &part = split.graph.graph.values[second.reads[0].value];
+  EXPECT_EQ(part.shape, (Shape{100, 64}));
+  EXPECT_EQ(part.data.data<float>()[0], 64);        // row 0, column 64
+  EXPECT_EQ(part.data.data<float>()[65], 128 + 65); // row 1, column 65
+  EXPECT_EQ(second.reads[1].value, indices);
+  ASSERT_EQ(split.graph.outputs.size(), 2u);
+  EXPECT_EQ(split.graph.outputs[1].begin, (Shape{0, 64}));
+  EXPECT_EQ(split.graph.graph.values[split.graph.graph.outputs[1]].shape, (Shape{3, 64}));
+}
+
 TEST(TspChips, PartsOfAProductAreTheWhole) {
   Layers model(2, 256);
   MachineGraph whole;

@@ -290,8 +290,8 @@ private:
       return;
     partition->forbid(part.first, misfit.share ? partition->kernelAt(part, *misfit.share) : misfit.kernel);
     if (learns && !misfit.share && misfit.kernel > part.first && misfit.kernel < part.end)
-      partition->limitWords(
-          std::min(partition->wordLimit(), partition->wordsOf(partition->part(part.first, misfit.kernel + 1)) - 1));
+      partition->limitWords(std::max(partition->wordsOf(partition->part(part.first, misfit.kernel + 1)) - 1,
+                                     partition->wordLimit() - partition->wordLimit() / 10));
   }
 
   std::optional<llvm::Expected<program::Program>> attempt(const MachineGraph &graph, int64_t chips,

@@ -160,7 +160,7 @@ llvm::Expected<RegionPointer> CompilerState::matrixOfForms(graph::ValueId id) {
         for (int64_t byte = 0; byte < machine.gatherAddressBytes; ++byte)
           to[byte] = static_cast<std::byte>(from >> 8 * byte & 0xff);
       }
-  auto to = allocate(shape, {forms[id].packed.get()});
+  auto to = allocateInSegments(shape, {forms[id].packed.get()});
   if (!to)
     return to.takeError();
   if (llvm::Error error = gatherSuperlanes(forms[id].packed, std::move(map), *to, 0))

@@ -71,7 +71,7 @@ llvm::Error CompilerState::assumeArrived(llvm::ArrayRef<std::optional<Region>> s
                                    : Region::of(of.type, rowsOf(of.shape), columnsOf(of.shape), machine.vectorBytes());
       if (shape.wordsNeeded() > machine.words)
         shape.segmentRows = 0; // as many as it needs
-      auto region = allocate(std::move(shape), {});
+      auto region = allocateInSegments(std::move(shape), {});
       if (!region)
         return region.takeError();
       known = *region;
@@ -102,7 +102,7 @@ llvm::Error CompilerState::receive(CompilerState &sender) {
       ++needed;
     auto known = llvm::find_if(arrivals, [&](const Arrival &arrival) { return arrival.from == from; });
     if (known == arrivals.end()) {
-      auto region = allocate(from->shape(), {});
+      auto region = allocateInSegments(from->shape(), {});
       if (!region)
         return region.takeError();
       known = arrivals.insert(arrivals.end(), {from, *region, needed});

@@ -80,7 +80,7 @@ llvm::Expected<RegionPointer> CompilerState::routeBytes(llvm::ArrayRef<RegionPoi
     all.push_back(*splat);
     avoid.push_back(splat->get());
   }
-  auto result = allocate(shape, avoid, std::nullopt, anywhere);
+  auto result = anywhere ? allocate(shape, avoid, std::nullopt, /*anywhere=*/true) : allocateInSegments(shape, avoid);
   if (!result)
     return result.takeError();
   Region &to = **result;

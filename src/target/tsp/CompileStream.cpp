@@ -272,13 +272,13 @@ CompilerState::streamStage(BlockExpression body, std::vector<Operand> kept, int6
       if (shape.segmentRows || shape.wordsNeeded() <= machine.words)
         region = placement.allocate(shape, wished, beside);
       if (!*region)
-        region = allocate(shape, clear, beside);
+        region = allocateInSegments(shape, clear, beside);
       if (!region && (shape.segmentRows || shape.spread)) {
         llvm::consumeError(region.takeError());
         noRoom.reset();
         shape.segmentRows = 0;
         shape.spread = false;
-        region = allocate(shape, clear, beside);
+        region = allocateInSegments(shape, clear, beside);
       }
       if (!region && !side) { // perhaps when everything has moved
         reason = report(region.takeError()).message;

@@ -284,13 +284,13 @@ llvm::Expected<RegionPointer> CompilerState::streamTaps(TapProduct &product) {
   } else {
     llvm::consumeError(result.takeError());
     noRoom.reset();
-    result = allocate(shape, avoid);
+    result = product.isOutput ? allocate(shape, avoid) : allocateInSegments(shape, avoid);
   }
   if (!result && shape.segmentRows && shape.wordsNeeded() * shape.segments() <= machine.words) { // in fewer slices
     llvm::consumeError(result.takeError());
     noRoom.reset();
     shape.segmentRows = 0;
-    result = allocate(shape, avoid);
+    result = allocateInSegments(shape, avoid);
   }
   if (!result)
     return result.takeError();

@@ -205,7 +205,7 @@ llvm::Expected<RegionPointer> CompilerState::transposed(const RegionPointer &fro
       return maps.takeError();
     clear.push_back(maps->get());
   }
-  auto to = allocate(Region::of(from->type, rows, read.columns, machine.vectorBytes()), clear);
+  auto to = allocateInSegments(Region::of(from->type, rows, read.columns, machine.vectorBytes()), clear);
   if (!to)
     return to.takeError();
   for (const auto &[block, columns] : blocks)

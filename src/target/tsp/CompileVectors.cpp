@@ -231,7 +231,7 @@ llvm::Expected<RegionPointer> CompilerState::moveVectors(llvm::ArrayRef<RegionPo
   std::vector<const Region *> clear;
   for (const RegionPointer &source : sources)
     clear.push_back(source.get());
-  auto target = allocate(shape, clear);
+  auto target = allocateInSegments(shape, clear);
   if (!target)
     return target.takeError();
   // The orders need slices of their own on both sides, which matrices of many segments leave no room for.

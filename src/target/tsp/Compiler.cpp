@@ -245,26 +245,15 @@ llvm::Error CompilerState::kernel(const Kernel &kernel) {
 llvm::Expected<RegionPointer> CompilerState::allocate(Region region, llvm::ArrayRef<const Region *> avoid,
                                                       std::optional<unsigned> hemisphere, bool anywhere, bool initial,
                                                       Placement::Pool pool) {
-  bool free = !region.segmentRows;
-  int64_t segments = 1;
-  if (free && region.wordsNeeded() > machine.words) {
+  if (!region.segmentRows && region.wordsNeeded() > machine.words) {
     // As few as there can be, of the same size: small ones find room where a whole bank is not free.
-    int64_t most = machine.words / (region.spread ? 1 : region.pieces);
-    segments = (region.rows + most - 1) / most;
+    int64_t most = machine.words / (region.spread ? 1 : region.pieces), segments = (region.rows + most - 1) / most;
     region.segmentRows = (region.rows + segments - 1) / segments;
   }
-  // What is large finds room in shorter runs of more slices where no slice has a long one left.
-  int64_t largest = machine.words / 2;
-  do {
-    if (RegionPointer found = placement.allocate(region, avoid, hemisphere, anywhere, initial, pool)) {
-      residentWords += initial ? region.slicesNeeded() * region.wordsNeeded() : 0;
-      return found;
-    }
-    if (!free || region.wordsNeeded() <= largest / 4)
-      break;
-    segments *= 2;
-    region.segmentRows = (region.rows + segments - 1) / segments;
-  } while (region.slicesNeeded() <= machine.slices);
+  if (RegionPointer found = placement.allocate(region, avoid, hemisphere, anywhere, initial, pool)) {
+    residentWords += initial ? region.slicesNeeded() * region.wordsNeeded() : 0;
+    return found;
+  }
   noRoom = Misfit{current, std::nullopt};
   std::string name = node < graph.nodes.size() ? graph.nodes[node].name : "";
   return target::doesNotFitError("no room in the memory of one chip for " + llvm::Twine(region.rows) + " x " +
@@ -273,6 +262,26 @@ llvm::Expected<RegionPointer> CompilerState::allocate(Region region, llvm::Array
                                      llvm::Twine(region.slicesNeeded()) + " slices, a bank has " +
                                      llvm::Twine(machine.words),
                                  {"", name});
+}
+
+llvm::Expected<RegionPointer> CompilerState::allocateInSegments(Region region, llvm::ArrayRef<const Region *> avoid,
+                                                                std::optional<unsigned> hemisphere) {
+  auto found = allocate(region, avoid, hemisphere);
+  if (found || region.segmentRows || region.spread)
+    return found;
+  int64_t shortest = machine.words / 8; // so that there is an end
+  int64_t segments = (region.wordsNeeded() + machine.words - 1) / machine.words;
+  while (true) {
+    segments *= 2;
+    region.segmentRows = (region.rows + segments - 1) / segments;
+    if (region.wordsNeeded() < shortest || region.slicesNeeded() > machine.slices)
+      return found;
+    if (RegionPointer made = placement.allocate(region, avoid, hemisphere)) {
+      llvm::consumeError(found.takeError());
+      noRoom.reset();
+      return made;
+    }
+  }
 }
 
 void CompilerState::addLayout(uint32_t variable, const Region &region, const graph::Permutation &order,

@@ -217,6 +217,10 @@ private:
   llvm::Expected<RegionPointer> allocate(Region region, llvm::ArrayRef<const Region *> avoid,
                                          std::optional<unsigned> hemisphere = std::nullopt, bool anywhere = false,
                                          bool initial = false, Placement::Pool pool = Placement::Pool::Values);
+  // The same for what may lie in any number of segments: where no slice has a long run of words left, in shorter ones
+  // of more slices.
+  llvm::Expected<RegionPointer> allocateInSegments(Region region, llvm::ArrayRef<const Region *> avoid,
+                                                   std::optional<unsigned> hemisphere = std::nullopt);
   // Of an input or output: as many rows of a value lie in the same slices; whole rows of a dimension. 0: all of them.
   int64_t segmentRowsOf(graph::ValueId id) const;
   // `order`: of the variable's dimensions, when the region has another than the variable; `packing`: of the region.

@@ -2,6 +2,7 @@
 
 #include "graph/Contraction.h"
 #include "graph/KernelQueries.h"
+#include "target/tsp/Lower.h"
 
 #include "llvm/ADT/STLExtras.h"
 
@@ -105,15 +106,18 @@ SplitGraph splitProducts(const MachineGraph &whole, llvm::ArrayRef<int64_t> part
   };
   for (auto [number, kernel, most] : llvm::enumerate(graph.kernels, parts)) {
     std::optional<unsigned> loop = most > 1 ? columnLoop(graph, kernel) : std::nullopt;
-    int64_t extent = loop ? kernel.loops[*loop].extent : 0;
-    int64_t width = loop ? ((extent + most - 1) / most + columns - 1) / columns * columns : 0;
+    bool picks =
+        most > 1 && isRowPick(graph, kernel) && graph.values[kernel.reads[0].value].role == graph::ValueRole::Constant;
+    int64_t extent = loop ? kernel.loops[*loop].extent : picks ? graph.values[kernel.reads[0].value].shape[1] : 0;
+    int64_t width = extent ? ((extent + most - 1) / most + columns - 1) / columns * columns : 0;
     if (width >= extent) {
       result.kernels.push_back(kernel);
       split.origins.emplace_back(number, 1);
       continue;
     }
     const graph::Write &write = kernel.writes[0];
-    size_t axis = *dimensionAlong(write.map, *loop); // each loop that does not reduce indexes the result (Write)
+    // Each loop that does not reduce indexes the result (Write); picked rows are its last dimension.
+    size_t axis = loop ? *dimensionAlong(write.map, *loop) : graph.values[write.value].shape.size() - 1;
     Kernel join;
     join.kind = graph::KernelKind::Move;
     join.operation = "concat";
@@ -124,15 +128,19 @@ SplitGraph splitProducts(const MachineGraph &whole, llvm::ArrayRef<int64_t> part
     for (int64_t first = 0; first < extent; first += width) {
       int64_t count = std::min(width, extent - first);
       Kernel part = kernel;
-      part.loops[*loop].extent = count;
       auto cut = [&](graph::Read &read) {
         if (auto dimension = dimensionAlong(read.map, *loop))
           read.value = add(sliceOf(graph.values[read.value], *dimension, first, count));
       };
-      for (graph::Read &read : part.reads)
-        cut(read);
-      if (part.writes[0].initial)
-        cut(*part.writes[0].initial);
+      if (loop) {
+        part.loops[*loop].extent = count;
+        for (graph::Read &read : part.reads)
+          cut(read);
+        if (part.writes[0].initial)
+          cut(*part.writes[0].initial);
+      } else {
+        part.reads[0].value = add(sliceOf(graph.values[part.reads[0].value], 1, first, count));
+      }
       Value value = graph.values[write.value];
       value.name += " " + std::to_string(first) + ".." + std::to_string(first + count - 1);
       value.shape[axis] = count;
@@ -154,16 +162,19 @@ SplitGraph splitProducts(const MachineGraph &whole, llvm::ArrayRef<int64_t> part
     split.origins.emplace_back(number, 0);
   }
   result.outputs.clear();
+  result.outputNames.clear();
   made.outputs.clear();
-  for (auto [value, part] : llvm::zip(graph.outputs, whole.outputs)) {
+  for (auto [value, name, part] : llvm::zip(graph.outputs, graph.outputNames, whole.outputs)) {
     auto found = partsOf.find(value);
     if (found == partsOf.end()) {
       result.outputs.push_back(value);
+      result.outputNames.push_back(name);
       made.outputs.push_back(part);
       continue;
     }
     for (auto [of, first] : found->second) {
       result.outputs.push_back(of);
+      result.outputNames.push_back(name);
       made.outputs.push_back(part);
       made.outputs.back().begin[axisOf[value]] += first;
     }

@@ -1,4 +1,5 @@
-// Products that are cut along the columns of their weights, so that parts of one can be on several chips.
+// Products that are cut along the columns of their weights, and tables from which rows are picked along theirs, so that
+// parts of one can be on several chips.
 #pragma once
 
 #include "target/tsp/Compiler.h"
@@ -11,9 +12,9 @@ struct SplitGraph {
   std::vector<std::pair<size_t, double>> origins;
 };
 
-// The graph with products in parts and their results joined; parts of an output of the model that nothing else reads
-// stay apart. `parts` says of each kernel in how many at most; a part is a multiple of `columns` wide, but the last.
-// Kernels that are no products with constant weights stay whole.
+// The graph with products and tables in parts and their results joined; parts of an output of the model that nothing
+// else reads stay apart. `parts` says of each kernel in how many at most; a part is a multiple of `columns` wide, but
+// the last. Kernels that are neither products with constant weights nor pick rows of a constant table stay whole.
 SplitGraph splitProducts(const MachineGraph &graph, llvm::ArrayRef<int64_t> parts, int64_t columns);
 
 } // namespace quadrille::tsp
