@@ -34,6 +34,10 @@ llvm::Expected<Architecture> Architecture::from(const machine::Machine &machine)
   a.ipus = machine.chips();
   for (double count : machine.list("vmac.groups"))
     a.verticalMacChannels.push_back(static_cast<int64_t>(count));
+  a.slimWindow = machine.integer("slic.window");
+  a.slimChannels = machine.integer("slic.channels");
+  for (double stride : machine.list("slic.strides"))
+    a.slimStrides.push_back(static_cast<int64_t>(stride));
   for (double count : machine.list("system.ipu_counts"))
     a.ipuCounts.push_back(static_cast<int64_t>(count));
   llvm::sort(a.ipuCounts);

@@ -16,6 +16,8 @@ struct Architecture {
   int64_t tiles, workers, ipus;
   std::vector<int64_t> ipuCounts;           // that a program may use, ascending
   std::vector<int64_t> verticalMacChannels; // that the depthwise vertex takes together
+  int64_t slimWindow, slimChannels;         // elements of a row and channels that the slim convolution takes together
+  std::vector<int64_t> slimStrides;
   int64_t tilesPerBus, ipusPerHop, ipusPerMachine;
 
   // Bytes of a tile's memory: all of it, from the start the part that holds code, at the end the part that cannot be

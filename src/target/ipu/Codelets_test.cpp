@@ -7,7 +7,7 @@
 namespace quadrille::ipu {
 namespace {
 
-constexpr auto f32 = ElementType::f32, f16 = ElementType::f16;
+constexpr auto f32 = ElementType::f32, f16 = ElementType::f16, i32 = ElementType::i32;
 
 // A dense variable on tile 3.
 struct Variable {
@@ -174,6 +174,133 @@ TEST(IpuCodelets, outerProductTakesWhatTheReferenceSays) {
       "poplin::OuterProduct tiles=3 type=f32 groups=1 channels=64 positions=64 in=65536 weights=73728 out=81920");
   EXPECT_EQ(cyclesOf(text), 6 * 2276);
   EXPECT_EQ(cyclesOf(replaced(text, "type=f32 groups", "type=f16 groups")), 6 * 1251);
+}
+
+// Two blocks of two groups of 2 channels, a kernel of two windows below each other, every second column, a column of
+// padding. Values are whole numbers of which f32 holds all sums exactly.
+TEST(IpuCodelets, slimConvolution) {
+  Variable x{"x", f16, {2, 3, 5, 2, 2}, 65536}, w{"w", f16, {2, 2, 4, 2, 2, 2}, 73728};
+  Variable y{"y", f32, {2, 2, 2, 2, 2}, 81920};
+  std::string text = programOf(
+      {x, w}, y,
+      "poplin::ConvPartial1x4SLIC tiles=3 type=f16 partials=f32 groups=2 together=2 channels=2 batch=1 "
+      "out_field=[2,2] in_field=[3,5] kernel=[2,4] stride=[1,2] dilation=[1,1] padding=[0,1] window=4 in=65536 "
+      "weights=73728 out=81920");
+  ASSERT_EQ(finding(assembled(text)), "");
+  target::NamedTensors inputs = {{"x", numbers(x, -60, 1)}, {"w", numbers(w, -64, 1)}};
+  target::RunResult result = ran(assembled(text), inputs);
+  std::vector<float> values = valuesOf<float>(result.outputs.at("y"));
+  size_t at = 0;
+  for (int g = 0; g < 2; ++g)
+    for (int row = 0; row < 2; ++row)
+      for (int column = 0; column < 2; ++column)
+        for (int j = 0; j < 2; ++j)
+          for (int co = 0; co < 2; ++co, ++at) {
+            int sum = 0;
+            for (int ky = 0; ky < 2; ++ky)
+              for (int kx = 0; kx < 4; ++kx)
+                for (int ci = 0; ci < 2; ++ci)
+                  if (int iy = row + ky, ix = 2 * column + kx - 1; ix >= 0)
+                    sum += ((((g * 3 + iy) * 5 + ix) * 2 + j) * 2 + ci - 60) *
+                           (((((g * 2 + ky) * 4 + kx) * 2 + j) * 2 + co) * 2 + ci - 64);
+            EXPECT_EQ(values[at], static_cast<float>(sum)) << g << row << column << j << co;
+          }
+  // A worker with one output of a row in the first window: 17 + 10 + 1 + 3 + 2 * (13 - 1) = 55, in the second one 54.
+  // For each of two windows 20 + 37 + 6 * 12 = 129: 28 + 15 * 2 + 7 + 2 * 129 + 7 + 2 * 6 * (55 + 54) = 1638.
+  EXPECT_EQ(result.timeline.cycles.value, 1638);
+  finds(replaced(text, "together=2", "together=4"), "channels: the machine takes 4 together, not 8");
+  finds(replaced(text, "stride=[1,2]", "stride=[1,3]"), "stride: the machine takes no 3");
+  finds(replaced(text, "kernel=[2,4]", "kernel=[4,2]"), "not whole windows");
+  finds(replaced(replaced(text, "kernel=[2,4]", "kernel=[4,2]"), "window=4", "window=2"), "window: the machine's is 4");
+  finds(replaced(text, "dilation=[1,1]", "dilation=[1,2]"), "rows are not dilated");
+  finds(replaced(text, "type=f16 partials=f32 groups", "type=f32 partials=f32 groups"), "halves are multiplied");
+  finds(replaced(text, "padding=[0,1]", "padding=[0]"), "padding has 1 numbers, not 2");
+  finds(replaced(text, "weights=73728", "weights=73736"), "nothing has");
+  mutationsAreExecuted(text, inputs);
+}
+
+// Sums are rounded between windows: 2048 + 1 in the first, 1 in the second one. Halves hold no odd numbers there, and
+// 2049 is as far from 2048 as from 2050, so that the even significand is taken both times.
+TEST(IpuCodelets, slimConvolutionRoundsAfterEachWindow) {
+  Variable x{"x", f16, {8, 4}, 65536}, w{"w", f16, {8, 4, 4}, 73728}, y{"y", f16, {4}, 81920};
+  std::string text =
+      programOf({x, w}, y,
+                "poplin::ConvPartial1x4SLIC tiles=3 type=f16 partials=f16 groups=1 together=1 channels=4 "
+                "batch=1 out_field=[1] in_field=[8] kernel=[8] stride=[1] dilation=[1] padding=[0] "
+                "window=4 in=65536 weights=73728 out=81920");
+  std::vector<float> weights(8 * 4 * 4, 0);
+  weights[0] = 2048;
+  weights[16] = weights[64] = 1; // of kernel positions 1 and 4, output channel 0
+  target::NamedTensors inputs = {{"x", numbers(x, 1, 0)},
+                                 {"w", convert(Tensor::of<float>(f32, w.shape, weights), f16)}};
+  EXPECT_EQ(valuesOf<float>(convert(ran(assembled(text), inputs).outputs.at("y"), f32)),
+            (std::vector<float>{2048, 0, 0, 0}));
+}
+
+// The reference's validation table.
+TEST(IpuCodelets, slimConvolutionTakesWhatTheReferenceSays) {
+  Variable x{"x", f16, {17, 17, 4}, 65536}, w{"w", f16, {16, 4, 4}, 73728}, y{"y", f16, {14, 14, 4}, 81920};
+  std::string text =
+      programOf({x, w}, y,
+                "poplin::ConvPartial1x4SLIC tiles=3 type=f16 partials=f16 groups=1 together=1 channels=4 "
+                "batch=1 out_field=[14,14] in_field=[17,17] kernel=[4,4] stride=[1,1] dilation=[1,1] "
+                "padding=[0,0] window=4 in=65536 weights=73728 out=81920");
+  EXPECT_EQ(cyclesOf(text), 3057);
+  EXPECT_EQ(cyclesOf(replaced(text, "partials=f16", "partials=f32")), 4761);
+}
+
+// Rows 10 .. 13 of 3 elements lie here; row 11 is updated twice, 13 once, others are elsewhere or nowhere.
+TEST(IpuCodelets, rowsAreUpdated) {
+  Variable rows{"rows", f32, {4, 3}, 81920}, x{"x", f32, {6, 3}, 65536}, at{"at", i32, {6}, 73728};
+  Variable y{"y", f32, {4, 3}, 81920};
+  std::string text = programOf({rows, x, at}, y,
+                               "popops::MultiUpdate tiles=3 combine=sum type=f32 elements=3 rows=4 first=10 count=6 "
+                               "in=65536 indices=73728 out=81920");
+  ASSERT_EQ(finding(assembled(text)), "");
+  target::NamedTensors inputs = {{"rows", numbers(rows, 100, 1)},
+                                 {"x", numbers(x, 1, 1)},
+                                 {"at", Tensor::of<int32_t>(i32, {6}, {11, 9, 13, 11, 14, -1})}};
+  target::RunResult result = ran(assembled(text), inputs);
+  // Row 11 is 103, 104, 105, and gets 1, 2, 3 and 10, 11, 12; row 13 is 109, 110, 111 and gets 7, 8, 9.
+  EXPECT_EQ(valuesOf<float>(result.outputs.at("y")),
+            (std::vector<float>{100, 101, 102, 114, 117, 120, 106, 107, 108, 116, 118, 120}));
+  // A worker finds one of the 6: 6 * (38 + 11 + 3 * 2 + 5 * 5).
+  EXPECT_EQ(result.timeline.cycles.value, 480);
+  // The last one of an index stays.
+  result = ran(assembled(replaced(text, "combine=sum", "combine=replace")), inputs);
+  EXPECT_EQ(valuesOf<float>(result.outputs.at("y")),
+            (std::vector<float>{100, 101, 102, 10, 11, 12, 106, 107, 108, 7, 8, 9}));
+  // As a slice of three words: 6 * (29 + 19 + 2 * 2 + 8 * 5).
+  EXPECT_EQ(result.timeline.cycles.value, 552);
+  EXPECT_EQ(valuesOf<float>(ran(assembled(replaced(text, "combine=sum", "combine=minimum")), inputs).outputs.at("y")),
+            (std::vector<float>{100, 101, 102, 1, 2, 3, 106, 107, 108, 7, 8, 9}));
+  finds(replaced(text, "rows=4 first", "rows=5 first"), "nothing has");
+  finds(replaced(text, "indices=73728", "indices=73732"), "nothing has");
+  finds(replaced(text, "in=65536", "in=65538"), "not aligned");
+  finds(replaced(text, "combine=sum", "combine=xor"), "cannot be combined so");
+  mutationsAreExecuted(text, inputs);
+}
+
+// Halves are rounded after each update: 2048 + 1 stays 2048, twice.
+TEST(IpuCodelets, updatesAreRoundedEachTime) {
+  Variable rows{"rows", f16, {1, 2}, 81920}, x{"x", f16, {2, 2}, 65536}, at{"at", i32, {2}, 73728};
+  Variable y{"y", f16, {1, 2}, 81920};
+  std::string text = programOf({rows, x, at}, y,
+                               "popops::MultiUpdate tiles=3 combine=sum type=f16 elements=2 rows=1 first=0 count=2 "
+                               "in=65536 indices=73728 out=81920");
+  target::NamedTensors inputs = {
+      {"rows", numbers(rows, 2048, 0)}, {"x", numbers(x, 1, 0)}, {"at", Tensor::of<int32_t>(i32, {2}, {0, 0})}};
+  EXPECT_EQ(valuesOf<double>(ran(assembled(text), inputs).outputs.at("y")), (std::vector<double>{2048, 2048}));
+}
+
+// The reference's validation table: 96 indices, of which each worker has 16, of 64 elements.
+TEST(IpuCodelets, updatesTakeWhatTheReferenceSays) {
+  Variable x{"x", f32, {96, 64}, 65536}, at{"at", i32, {96}, 131072}, y{"y", f32, {8, 64}, 196608};
+  std::string text = programOf({x, at}, y,
+                               "popops::MultiUpdate tiles=3 combine=sum type=f32 elements=64 rows=8 first=0 count=96 "
+                               "in=65536 indices=131072 out=196608");
+  EXPECT_EQ(cyclesOf(text), 21828);
+  EXPECT_EQ(cyclesOf(replaced(text, "type=f32 elements", "type=f16 elements")), 12798);
 }
 
 } // namespace

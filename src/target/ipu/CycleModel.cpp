@@ -272,10 +272,10 @@ int64_t CycleModel::dynamicSlice(ElementType type, int64_t region, int64_t slice
                                   k(dynamicSlice1d, 3) * (ceilDivide(region, workerCount) / vector(type))));
 }
 
-int64_t CycleModel::multiSlice(int64_t elements, int64_t indices, int64_t inRange) const {
-  return workerCount *
-         (k(multiSlices, 0) + inRange * (k(multiSlices, 2) + k(multiSlices, 3) * ceilDivide(elements, 2)) +
-          k(multiSlices, 4) * (indices - inRange));
+int64_t CycleModel::multiSlice(int64_t elements, int64_t indices, int64_t inRange, bool updating) const {
+  return workerCount * (k(multiSlices, updating ? 1 : 0) +
+                        inRange * (k(multiSlices, 2) + k(multiSlices, 3) * ceilDivide(elements, 2)) +
+                        k(multiSlices, 4) * (indices - inRange));
 }
 
 int64_t CycleModel::multiUpdateAdd(ElementType type, int64_t elements, int64_t indices, int64_t inRange) const {

@@ -75,7 +75,7 @@ public:
   // `slices` slices out of a dimension, `region` elements each.
   int64_t dynamicSlice(ElementType type, int64_t region, int64_t slices) const;
   // `indices` of which the busiest worker has `inRange`, slices of `elements`.
-  int64_t multiSlice(int64_t elements, int64_t indices, int64_t inRange) const;
+  int64_t multiSlice(int64_t elements, int64_t indices, int64_t inRange, bool updating = false) const;
   int64_t multiUpdateAdd(ElementType type, int64_t elements, int64_t indices, int64_t inRange) const;
   // `depth` partials for each of `outputs`.
   int64_t reducePartials(ElementType type, ElementType result, int64_t outputs, int64_t depth, bool interleaved) const;
@@ -90,9 +90,9 @@ public:
   int64_t amp1x1(AmpTypes types, const Blocks &blocks, int64_t field, bool zeroes = true) const;
   int64_t ampNx1(AmpTypes types, const Blocks &blocks, int64_t batch, llvm::ArrayRef<int64_t> outField,
                  llvm::ArrayRef<int64_t> kernel, int64_t filterHeight, bool zeroes = true) const;
-  // Rows of outputs of the busiest worker, `subKernels` windows.
-  int64_t slic(AmpTypes types, int64_t groups, int64_t outRows, int64_t outColumns, int64_t subKernels,
-               int64_t stride) const;
+  // `subKernels` windows for each of `blocks` blocks of `together` groups.
+  int64_t slic(AmpTypes types, int64_t blocks, int64_t together, int64_t outRows, int64_t outColumns,
+               int64_t subKernels, int64_t stride) const;
 
   // Dot products over `inChannels` channels for rows of outputs (`rows` x `columns` x `positions` of the kernel); no
   // zeroing. `one`: a kernel of one position.

@@ -117,8 +117,8 @@ int64_t CycleModel::ampNx1(AmpTypes types, const Blocks &blocks, int64_t batch, 
          blocks.groups * (k(nx1, 9) + blocks.in * (k(nx1, 10) + blocks.out * (k(nx1, 11) + inner))) + zeroing;
 }
 
-int64_t CycleModel::slic(AmpTypes types, int64_t groups, int64_t outRows, int64_t outColumns, int64_t subKernels,
-                         int64_t stride) const {
+int64_t CycleModel::slic(AmpTypes types, int64_t blocks, int64_t together, int64_t outRows, int64_t outColumns,
+                         int64_t subKernels, int64_t stride) const {
   bool half = types == AmpTypes::F16F16;
   int64_t passes = (half ? slicChainsF16 : slicChainsF32) == 4 ? 1 : 2;
   auto ofRow = [&](int64_t m, bool zero) {
@@ -141,10 +141,13 @@ int64_t CycleModel::slic(AmpTypes types, int64_t groups, int64_t outRows, int64_
     return workerCount * most;
   };
   auto branch = [&](int64_t n) { return k(slicSupervisor, 8) * (n - 1) + k(slicSupervisor, 9); };
-  int64_t load = k(slicSupervisor, 3) + k(slicSupervisor, 5);
-  return k(slicSupervisor, 0) + k(slicSupervisor, 1) * groups + branch(groups) +
+  // Weights of several groups are put in order by the workers.
+  int64_t load = k(slicSupervisor, 5) +
+                 (together == 1 ? k(slicSupervisor, 3)
+                                : k(slicSupervisor, 4) + workerCount * k(slicSupervisor, together == 2 ? 6 : 7));
+  return k(slicSupervisor, 0) + k(slicSupervisor, 1) * blocks + branch(blocks) +
          (k(slicSupervisor, 2) + load) * subKernels + branch(subKernels) +
-         groups * (ofAll(true) + (subKernels - 1) * ofAll(false));
+         blocks * (ofAll(true) + (subKernels - 1) * ofAll(false));
 }
 
 int64_t CycleModel::hmac(AmpTypes types, const Blocks &blocks, int64_t rows, int64_t columns, int64_t inChannels,

@@ -70,9 +70,12 @@ TEST_F(CycleModelTest, ampNx1) {
 }
 
 TEST_F(CycleModelTest, slic) {
-  EXPECT_EQ(cycles.slic(Types::F16F16, 1, 14, 14, 4, 1), 3057);
-  EXPECT_EQ(cycles.slic(Types::F16F16, 1, 28, 28, 4, 1), 6747);
-  EXPECT_EQ(cycles.slic(Types::F16F32, 1, 14, 14, 4, 1), 4761);
+  EXPECT_EQ(cycles.slic(Types::F16F16, 1, 1, 14, 14, 4, 1), 3057);
+  EXPECT_EQ(cycles.slic(Types::F16F16, 1, 1, 28, 28, 4, 1), 6747);
+  EXPECT_EQ(cycles.slic(Types::F16F32, 1, 1, 14, 14, 4, 1), 4761);
+  // Weights of several groups: 37 + 6 * 12 or 10 in place of 34 for each of the 4 windows.
+  EXPECT_EQ(cycles.slic(Types::F16F16, 1, 2, 14, 14, 4, 1), 3057 + 4 * 75);
+  EXPECT_EQ(cycles.slic(Types::F16F16, 1, 4, 14, 14, 4, 1), 3057 + 4 * 63);
 }
 
 TEST_F(CycleModelTest, dotProductsAndDepthwise) {
@@ -201,6 +204,7 @@ TEST_F(CycleModelTest, fillsAndReductions) {
 TEST_F(CycleModelTest, slicesBiasesPools) {
   EXPECT_EQ(cycles.multiSlice(64, 6, 6), 3168);
   EXPECT_EQ(cycles.multiSlice(64, 96, 96), 47988);
+  EXPECT_EQ(cycles.multiSlice(64, 6, 6, true), 3168 - 6);
   EXPECT_EQ(cycles.multiUpdateAdd(f32, 64, 96, 16), 21828);
   EXPECT_EQ(cycles.multiUpdateAdd(f16, 64, 96, 16), 12798);
   EXPECT_EQ(cycles.dynamicSlice(f32, 64, 4), 1075);

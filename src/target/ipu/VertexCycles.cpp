@@ -192,6 +192,17 @@ int64_t cyclesOf(const Vertex &vertex, llvm::ArrayRef<BlockExpression> expressio
     int64_t words = ceilDivide(number("bytes") * number("elements"), wordBytes), count = number("count");
     return cycles.multiSlice(words, count, ceilDivide(count, cycles.workers()));
   }
+  case Codelet::MultiUpdate: {
+    constexpr int64_t wordBytes = 4;
+    auto width = static_cast<int64_t>(byteWidth(typeOf(vertex, "type")));
+    int64_t elements = number("elements"), count = number("count"), inRange = ceilDivide(count, cycles.workers());
+    if (!updateOf(vertex))
+      return cycles.multiSlice(ceilDivide(width * elements, wordBytes), count, inRange, true);
+    // What is as wide as a half goes two at a time as halves do, all else one by one as f32, whatever the operation.
+    if (width == static_cast<int64_t>(byteWidth(ElementType::f16)))
+      return cycles.multiUpdateAdd(ElementType::f16, elements + elements % 2, count, inRange);
+    return cycles.multiUpdateAdd(ElementType::f32, elements, count, inRange);
+  }
   case Codelet::ConvPartial1x1Out:
   case Codelet::ConvPartialnx1: {
     AmpTypes types = ampTypesOf(vertex);
@@ -213,6 +224,12 @@ int64_t cyclesOf(const Vertex &vertex, llvm::ArrayRef<BlockExpression> expressio
   }
   case Codelet::OuterProduct:
     return cycles.outerProduct(typeOf(vertex, "type"), number("positions"), number("groups"), number("channels"));
+  case Codelet::ConvPartial1x4SLIC: {
+    llvm::ArrayRef<int64_t> field = valuesOf(vertex, "out_field");
+    return cycles.slic(ampTypesOf(vertex), number("groups"), number("together"),
+                       number("batch") * productOf(field.drop_back()), field.back(),
+                       productOf(valuesOf(vertex, "kernel")) / number("window"), valuesOf(vertex, "stride").back());
+  }
   case Codelet::ConvPartialVerticalMac: {
     Blocks blocks{number("groups"), 1, 1, 1};
     llvm::ArrayRef<int64_t> kernel = valuesOf(vertex, "kernel");

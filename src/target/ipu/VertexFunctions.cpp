@@ -201,6 +201,35 @@ private:
   int64_t row, rows, first, count, in, indices, out;
 };
 
+class MultiUpdateFunction final : public VertexFunction {
+public:
+  explicit MultiUpdateFunction(const Vertex &vertex)
+      : combine(updateOf(vertex)), type(typeOf(vertex, "type")), elements(valueOf(vertex, "elements")),
+        rows(valueOf(vertex, "rows")), first(valueOf(vertex, "first")), count(valueOf(vertex, "count")),
+        in(valueOf(vertex, "in")), indices(valueOf(vertex, "indices")), out(valueOf(vertex, "out")) {}
+
+  void execute(std::byte *memory) const override {
+    int64_t row = elements * static_cast<int64_t>(byteWidth(type));
+    for (int64_t j = 0; j < count; ++j) {
+      int32_t index;
+      std::memcpy(&index, memory + indices + j * static_cast<int64_t>(sizeof(index)), sizeof(index));
+      if (index < first || index >= first + rows)
+        continue;
+      std::byte *into = memory + out + (index - first) * row;
+      const std::byte *update = memory + in + j * row;
+      if (combine)
+        combineElementwise(*combine, type, into, update, elements);
+      else
+        std::memcpy(into, update, static_cast<size_t>(row));
+    }
+  }
+
+private:
+  std::optional<Combine> combine;
+  ElementType type;
+  int64_t elements, rows, first, count, in, indices, out;
+};
+
 class DotProductFunction final : public VertexFunction {
 public:
   explicit DotProductFunction(const Vertex &vertex)
@@ -355,43 +384,55 @@ private:
   std::vector<std::vector<int32_t>> sources;
 };
 
-// Each channel by itself, row of the kernel after row.
-class VerticalMacFunction final : public VertexFunction {
+// Groups of channels that lie beside each other and do not mix; sums are rounded after each run of kernel positions.
+class GroupedConvolutionFunction final : public VertexFunction {
 public:
-  explicit VerticalMacFunction(const Vertex &vertex)
-      : type(typeOf(vertex, "type")), partials(typeOf(vertex, "partials")), groups(valueOf(vertex, "groups")),
-        channels(valueOf(vertex, "channels")), columns(valuesOf(vertex, "kernel").back()), in(valueOf(vertex, "in")),
-        weights(valueOf(vertex, "weights")), out(valueOf(vertex, "out")), field(vertex) {}
+  explicit GroupedConvolutionFunction(const Vertex &vertex)
+      : type(typeOf(vertex, "type")), partials(typeOf(vertex, "partials")), blocks(valueOf(vertex, "groups")),
+        in(valueOf(vertex, "in")), weights(valueOf(vertex, "weights")), out(valueOf(vertex, "out")), field(vertex) {
+    bool slim = vertex.kind() == Codelet::ConvPartial1x4SLIC;
+    // To the depthwise vertex each of its channels is a group.
+    together = valueOf(vertex, slim ? "together" : "channels");
+    channels = slim ? valueOf(vertex, "channels") : 1;
+    run = slim ? valueOf(vertex, "window") : valuesOf(vertex, "kernel").back();
+  }
 
   void execute(std::byte *memory) const override {
     auto width = static_cast<int64_t>(byteWidth(type)), partialWidth = static_cast<int64_t>(byteWidth(partials));
     auto kernel = static_cast<int64_t>(field.sources.size());
-    std::vector<float> data(static_cast<size_t>(field.inputs * channels)), taps(static_cast<size_t>(kernel * channels));
-    std::vector<float> sums(static_cast<size_t>(field.outputs * channels));
-    for (int64_t g = 0; g < groups; ++g) {
-      widenToF32(type, memory + in + g * field.inputs * channels * width, data.data(), data.size());
-      widenToF32(type, memory + weights + g * kernel * channels * width, taps.data(), taps.size());
+    int64_t block = together * channels, tap = block * channels;
+    std::vector<float> data(static_cast<size_t>(field.inputs * block)), taps(static_cast<size_t>(kernel * tap));
+    std::vector<float> sums(static_cast<size_t>(field.outputs * block));
+    for (int64_t g = 0; g < blocks; ++g) {
+      widenToF32(type, memory + in + g * field.inputs * block * width, data.data(), data.size());
+      widenToF32(type, memory + weights + g * kernel * tap * width, taps.data(), taps.size());
       std::fill(sums.begin(), sums.end(), 0.0F);
       for (int64_t k = 0; k < kernel; ++k) {
         for (auto [p, source] : llvm::enumerate(field.sources[static_cast<size_t>(k)]))
           if (source >= 0)
-            add(data.data() + source * channels, taps.data() + k * channels,
-                sums.data() + static_cast<int64_t>(p) * channels);
-        if ((k + 1) % columns == 0 && partials != ElementType::f32)
+            add(data.data() + source * block, taps.data() + k * tap, sums.data() + static_cast<int64_t>(p) * block);
+        if ((k + 1) % run == 0 && partials != ElementType::f32)
           roundF32To(partials, sums.data(), sums.size());
       }
-      narrowFromF32(partials, sums.data(), memory + out + g * field.outputs * channels * partialWidth, sums.size());
+      narrowFromF32(partials, sums.data(), memory + out + g * field.outputs * block * partialWidth, sums.size());
     }
   }
 
 private:
   void add(const float *from, const float *tap, float *sum) const {
-    for (int64_t c = 0; c < channels; ++c)
-      sum[c] += from[c] * tap[c];
+    if (channels == 1) {
+      for (int64_t j = 0; j < together; ++j)
+        sum[j] += from[j] * tap[j];
+      return;
+    }
+    for (int64_t j = 0; j < together; ++j, from += channels)
+      for (int64_t co = 0; co < channels; ++co, ++sum, tap += channels)
+        for (int64_t ci = 0; ci < channels; ++ci)
+          *sum += from[ci] * tap[ci];
   }
 
   ElementType type, partials;
-  int64_t groups, channels, columns, in, weights, out;
+  int64_t blocks, together = 0, channels = 0, run = 0, in, weights, out;
   Field field;
 };
 
@@ -418,8 +459,11 @@ std::unique_ptr<VertexFunction> VertexFunction::make(const Vertex &vertex,
   case Codelet::ConvPartialHorizontalMac:
   case Codelet::ConvPartialnx1:
     return std::make_unique<ConvolutionFunction>(vertex);
+  case Codelet::ConvPartial1x4SLIC:
   case Codelet::ConvPartialVerticalMac:
-    return std::make_unique<VerticalMacFunction>(vertex);
+    return std::make_unique<GroupedConvolutionFunction>(vertex);
+  case Codelet::MultiUpdate:
+    return std::make_unique<MultiUpdateFunction>(vertex);
   }
   return nullptr;
 }

@@ -81,6 +81,11 @@ ElementType typeOf(const Vertex &vertex, llvm::StringRef parameter) {
   return tileTypes()[static_cast<size_t>(valueOf(vertex, parameter))];
 }
 
+std::optional<Combine> updateOf(const Vertex &vertex) {
+  int64_t word = valueOf(vertex, "combine");
+  return word > static_cast<int64_t>(Combine::Xor) ? std::nullopt : std::optional(static_cast<Combine>(word));
+}
+
 namespace {
 
 std::string join(const std::string &what, int64_t is, int64_t wanted) {
@@ -116,6 +121,11 @@ std::string lengthProblem(const Vertex &vertex, llvm::ArrayRef<BlockExpression> 
   auto productProblem = [&](llvm::StringRef name) {
     return isFloat(typeOf(vertex, name)) ? std::string() : name.str() + ": products are of floats";
   };
+  auto fieldProblem = [&] {
+    int64_t rank = count("out_field");
+    return first({wants("in_field", rank), wants("kernel", rank), wants("stride", rank), wants("dilation", rank),
+                  wants("padding", rank), bounded("out_field"), bounded("in_field"), bounded("kernel")});
+  };
   switch (vertex.kind()) {
   case Codelet::Map: {
     auto number = static_cast<size_t>(valueOf(vertex, "expression"));
@@ -136,20 +146,38 @@ std::string lengthProblem(const Vertex &vertex, llvm::ArrayRef<BlockExpression> 
   }
   case Codelet::Copy:
     return first({wants("in_strides", count("extents")), wants("out_strides", count("extents")), bounded("extents")});
+  case Codelet::ConvPartial1x4SLIC: {
+    int64_t rank = count("out_field");
+    std::string field = fieldProblem();
+    if (rank == 0 || !field.empty())
+      return rank == 0 ? "out_field: a field has a dimension" : field;
+    int64_t row = valuesOf(vertex, "kernel").back(), window = valueOf(vertex, "window");
+    return first({typeOf(vertex, "type") != ElementType::f16 ? "type: halves are multiplied" : "",
+                  productProblem("partials"), row % window != 0 ? "kernel: its rows are not whole windows" : "",
+                  valuesOf(vertex, "dilation").back() != 1 ? "dilation: rows are not dilated" : ""});
+  }
   case Codelet::ConvPartialVerticalMac:
   case Codelet::ConvPartialnx1: {
     int64_t rank = count("out_field");
     bool depthwise = vertex.kind() == Codelet::ConvPartialVerticalMac;
     return first({depthwise && rank == 0 ? "out_field: a field has a dimension" : "",
                   depthwise ? productProblem("type") : "", depthwise ? productProblem("partials") : "",
-                  wants("in_field", rank), wants("kernel", rank), wants("stride", rank), wants("dilation", rank),
-                  wants("padding", rank), bounded("out_field"), bounded("in_field"), bounded("kernel")});
+                  fieldProblem()});
   }
   case Codelet::MultiSlice: {
     auto number = [&](llvm::StringRef name) { return valueOf(vertex, name); };
     return first(
         {pointsOf({number("bytes"), number("elements"), number("rows")}) ? "" : "the rows have too many elements",
          pointsOf({number("bytes"), number("elements"), number("count")}) ? "" : "too many rows are picked"});
+  }
+  case Codelet::MultiUpdate: {
+    auto number = [&](llvm::StringRef name) { return valueOf(vertex, name); };
+    ElementType type = typeOf(vertex, "type");
+    auto width = static_cast<int64_t>(byteWidth(type));
+    std::optional<Combine> combine = updateOf(vertex);
+    return first({combine && !combines(*combine, type) ? "combine: elements of the type cannot be combined so" : "",
+                  pointsOf({width, number("elements"), number("rows")}) ? "" : "the rows have too many elements",
+                  pointsOf({width, number("elements"), number("count")}) ? "" : "there are too many updates"});
   }
   case Codelet::DotProduct:
     return productProblem("type");
@@ -271,6 +299,16 @@ std::vector<Access> accessesOf(const Vertex &vertex, llvm::ArrayRef<BlockExpress
     result.push_back(dense(true, number("out"), number("count") * row, number("bytes")));
     return result;
   }
+  case Codelet::MultiUpdate: {
+    auto width = static_cast<int64_t>(byteWidth(typeOf(vertex, "type")));
+    int64_t row = width * number("elements");
+    constexpr int64_t indexBytes = 4;
+    result.push_back(dense(false, number("in"), number("count") * row, width));
+    result.push_back(dense(false, number("indices"), number("count") * indexBytes, indexBytes));
+    result.push_back(dense(false, number("out"), number("rows") * row, width));
+    result.push_back(dense(true, number("out"), number("rows") * row, width));
+    return result;
+  }
   case Codelet::ConvPartial1x1Out:
   case Codelet::ConvPartialHorizontalMac:
   case Codelet::ConvPartialnx1: {
@@ -290,13 +328,16 @@ std::vector<Access> accessesOf(const Vertex &vertex, llvm::ArrayRef<BlockExpress
     result.push_back(dense(true, number("out"), groups * out * outputs * partials, matrixAlignment));
     return result;
   }
+  case Codelet::ConvPartial1x4SLIC:
   case Codelet::ConvPartialVerticalMac: {
     auto points = [&](llvm::StringRef name) { return *pointsOf(valuesOf(vertex, name)); };
     auto width = static_cast<int64_t>(byteWidth(typeOf(vertex, "type")));
     auto partials = static_cast<int64_t>(byteWidth(typeOf(vertex, "partials")));
-    int64_t channels = number("groups") * number("channels"), images = number("batch") * channels;
+    bool slim = vertex.kind() == Codelet::ConvPartial1x4SLIC;
+    int64_t channels = number("groups") * (slim ? number("together") : 1) * number("channels");
+    int64_t images = number("batch") * channels, weights = channels * (slim ? number("channels") : 1);
     result.push_back(dense(false, number("in"), images * points("in_field") * width, matrixAlignment));
-    result.push_back(dense(false, number("weights"), channels * points("kernel") * width, matrixAlignment));
+    result.push_back(dense(false, number("weights"), weights * points("kernel") * width, matrixAlignment));
     result.push_back(dense(true, number("out"), images * points("out_field") * partials, matrixAlignment));
     return result;
   }
@@ -327,6 +368,8 @@ VertexWork workOf(const Vertex &vertex, llvm::ArrayRef<BlockExpression> expressi
   case Codelet::Fill:
   case Codelet::MultiSlice:
     return {};
+  case Codelet::MultiUpdate: // whichever rows the indices pick
+    return {0, updateOf(vertex) ? number("count") * number("elements") : 0};
   case Codelet::ConvPartialHorizontalMac: // on the elementwise units
     return {0, 2 * number("groups") * number("in_blocks") * number("in_channels") * number("out_blocks") *
                    number("out_channels") * number("positions")};
@@ -338,6 +381,11 @@ VertexWork workOf(const Vertex &vertex, llvm::ArrayRef<BlockExpression> expressi
     double products = number("groups") * number("in_blocks") * number("in_channels") * number("out_blocks") *
                       number("out_channels") *
                       (one ? number("positions") : number("batch") * points("out_field") * points("kernel"));
+    return {products, 2 * products};
+  }
+  case Codelet::ConvPartial1x4SLIC: {
+    double products = number("groups") * number("together") * number("channels") * number("channels") *
+                      number("batch") * points("out_field") * points("kernel");
     return {products, 2 * products};
   }
   case Codelet::ConvPartialVerticalMac: // on the elementwise units

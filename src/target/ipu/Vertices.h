@@ -3,9 +3,12 @@
 
 #include "target/ipu/Code.h"
 
+#include "numerics/BlockEvaluator.h"
+
 #include "llvm/ADT/STLFunctionalExtras.h"
 
 #include <memory>
+#include <optional>
 
 namespace quadrille::ipu {
 
@@ -29,6 +32,8 @@ bool meet(const Access &a, const Access &b);
 llvm::ArrayRef<int64_t> valuesOf(const Vertex &vertex, llvm::StringRef parameter);
 int64_t valueOf(const Vertex &vertex, llvm::StringRef parameter);
 ElementType typeOf(const Vertex &vertex, llvm::StringRef parameter);
+// Of a MultiUpdate: how rows are combined with updates; nothing where they are replaced.
+std::optional<Combine> updateOf(const Vertex &vertex);
 
 // Empty when the parameters of the vertex are there, in range and agree with each other, else what is wrong: "extents:
 // 0 is not in 1..2147483648".

@@ -108,6 +108,9 @@ private:
     if (vertex.kind() == Codelet::ConvPartialVerticalMac &&
         !llvm::is_contained(machine.verticalMacChannels, valueOf(vertex, "channels")))
       return find(where, "channels: the machine takes no " + llvm::Twine(valueOf(vertex, "channels")) + " together");
+    if (vertex.kind() == Codelet::ConvPartial1x4SLIC)
+      if (std::string problem = slimProblem(vertex); !problem.empty())
+        return find(where, problem);
     for (const Access &access : accessesOf(vertex, code.expressions)) {
       llvm::Twine what = access.writes ? "what it writes" : "what it reads";
       if (access.first() < 0 || access.end() > usable)
@@ -117,6 +120,19 @@ private:
         return find(where, what + " at " + llvm::Twine(access.address) + " is not aligned to " +
                                llvm::Twine(access.alignment) + " bytes");
     }
+  }
+
+  // What the machine's slim convolution takes.
+  std::string slimProblem(const Vertex &vertex) const {
+    int64_t channels = valueOf(vertex, "channels") * valueOf(vertex, "together");
+    if (channels != machine.slimChannels)
+      return "channels: the machine takes " + std::to_string(machine.slimChannels) + " together, not " +
+             std::to_string(channels);
+    if (valueOf(vertex, "window") != machine.slimWindow)
+      return "window: the machine's is " + std::to_string(machine.slimWindow);
+    if (int64_t stride = valuesOf(vertex, "stride").back(); !llvm::is_contained(machine.slimStrides, stride))
+      return "stride: the machine takes no " + std::to_string(stride) + " over a row";
+    return "";
   }
 
   void transfers(const Exchange &exchange, const std::string &where) {
