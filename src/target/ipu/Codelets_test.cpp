@@ -4,6 +4,9 @@
 
 #include "numerics/Convert.h"
 
+#include <cmath>
+#include <limits>
+
 namespace quadrille::ipu {
 namespace {
 
@@ -301,6 +304,69 @@ TEST(IpuCodelets, updatesTakeWhatTheReferenceSays) {
                                "in=65536 indices=131072 out=196608");
   EXPECT_EQ(cyclesOf(text), 21828);
   EXPECT_EQ(cyclesOf(replaced(text, "type=f32 elements", "type=f16 elements")), 12798);
+}
+
+// A batch of two, 3 x 4 positions of 4 channels, windows of 2 x 3 with a column of padding before each row, every
+// second column: of the first output of a row the first tap is outside. The third row of outputs lies outside
+// altogether.
+TEST(IpuCodelets, pools) {
+  Variable x{"x", f16, {2, 3, 4, 4}, 65536}, y{"y", f16, {2, 3, 2, 4}, 81920};
+  std::string text = programOf({x}, y,
+                               "popnn::MaxPool tiles=3 type=f16 channels=4 batch=2 out_field=[3,2] in_field=[3,4] "
+                               "kernel=[2,3] stride=[2,2] dilation=[1,1] padding=[0,1] in=65536 out=81920");
+  ASSERT_EQ(finding(assembled(text)), "");
+  // Whole numbers in no order.
+  std::vector<float> given(2 * 3 * 4 * 4);
+  for (size_t i = 0; i < given.size(); ++i)
+    given[i] = static_cast<float>(static_cast<int>(i * 37 % 96) - 60);
+  target::NamedTensors inputs = {{"x", convert(Tensor::of<float>(f32, x.shape, given), f16)}};
+  target::RunResult maximum = ran(assembled(text), inputs);
+  std::string sums = replaced(text, "MaxPool", "SumPool");
+  target::RunResult sum = ran(assembled(sums), inputs);
+  std::vector<float> maxima, totals;
+  for (int b = 0; b < 2; ++b)
+    for (int row = 0; row < 3; ++row)
+      for (int column = 0; column < 2; ++column)
+        for (int c = 0; c < 4; ++c) {
+          maxima.push_back(-std::numeric_limits<float>::infinity());
+          totals.push_back(0);
+          for (int ky = 0; ky < 2; ++ky)
+            for (int kx = 0; kx < 3; ++kx)
+              if (int iy = 2 * row + ky, ix = 2 * column + kx - 1; iy < 3 && ix >= 0) {
+                float value = given[static_cast<size_t>(((b * 3 + iy) * 4 + ix) * 4 + c)];
+                maxima.back() = std::max(maxima.back(), value);
+                totals.back() += value;
+              }
+        }
+  EXPECT_EQ(valuesOf<float>(convert(maximum.outputs.at("y"), f32)), maxima);
+  EXPECT_EQ(valuesOf<float>(convert(sum.outputs.at("y"), f32)), totals);
+  // Six rows of 2 outputs, one for each worker, one vector of channels, 6 taps. A tap of a maximum takes
+  // 15 + 23 + 2 + (3 + 4 + 3 * 2) = 53, of a sum one more: 13 + 6 * (40 + 4 + 2 + 6 * 53 + 1), and 6 * (1 + 6) more.
+  EXPECT_EQ(maximum.timeline.cycles.value, 2203);
+  EXPECT_EQ(sum.timeline.cycles.value, 2203 + 42);
+  finds(replaced(text, "channels=4", "channels=3"), "not whole words");
+  finds(replaced(text, "batch=2", "batch=3"), "nothing has");
+  finds(replaced(text, "in=65536", "in=65540"), "not aligned");
+  finds(replaced(text, "kernel=[2,3]", "kernel=[2]"), "kernel has 1 numbers, not 2");
+  finds(replaced(text, "type=f16 channels", "type=i16 channels"), "floats are pooled");
+  mutationsAreExecuted(text, inputs);
+  mutationsAreExecuted(sums, inputs);
+}
+
+// 2048 + 1 + 1 is 2050, which halves hold; rounded after each tap it would stay 2048. A NaN is a maximum.
+TEST(IpuCodelets, sumsOfPoolsAreRoundedOnce) {
+  Variable x{"x", f16, {3, 4}, 65536}, y{"y", f16, {1, 4}, 81920};
+  std::string text = programOf({x}, y,
+                               "popnn::SumPool tiles=3 type=f16 channels=4 batch=1 out_field=[1] in_field=[3] "
+                               "kernel=[3] stride=[1] dilation=[1] padding=[0] in=65536 out=81920");
+  constexpr float nan = std::numeric_limits<float>::quiet_NaN();
+  std::vector<float> given = {2048, 0, 0, 0, 1, 0, 0, nan, 1, 0, 0, 0};
+  target::NamedTensors inputs = {{"x", convert(Tensor::of<float>(f32, x.shape, given), f16)}};
+  EXPECT_EQ(valuesOf<double>(ran(assembled(text), inputs).outputs.at("y"))[0], 2050);
+  std::vector<double> maxima =
+      valuesOf<double>(ran(assembled(replaced(text, "SumPool", "MaxPool")), inputs).outputs.at("y"));
+  EXPECT_EQ(maxima[0], 2048);
+  EXPECT_TRUE(std::isnan(maxima[3]));
 }
 
 } // namespace

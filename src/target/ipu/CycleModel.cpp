@@ -317,11 +317,20 @@ int64_t CycleModel::normal(ElementType type, int64_t count) const {
   return k(list, 0) + k(list, 1) * count / vector(type);
 }
 
-int64_t CycleModel::maxPool(ElementType type, int64_t channels, int64_t outputsOfWorker, int64_t taps) const {
-  int64_t vectors = ceilDivide(channels, vector(type));
-  int64_t each =
-      k(pool, 5) + k(pool, 6) + k(pool, 7) + vectors * (k(pool, 8) + k(poolStep, 0) + k(poolStep, 1) * outputsOfWorker);
-  return k(pool, 0) + workerCount * (k(pool, 1) + k(pool, 4) + outputsOfWorker * vectors + taps * each + k(pool, 11));
+int64_t CycleModel::pool(bool maximum, ElementType type, int64_t channels, int64_t rows, int64_t columns,
+                         int64_t taps) const {
+  int64_t vectors = ceilDivide(channels, vector(type)), most = 0;
+  size_t step = maximum ? 0 : 2;
+  for (const WorkerRows &share : shareField(rows, columns, workerCount)) {
+    int64_t outputs = 0, passes = 0;
+    for (int64_t m : share) {
+      outputs += m;
+      passes += taps * (k(pooling, 5) + k(pooling, 6) + k(pooling, 7) +
+                        vectors * (k(pooling, 8) + k(poolStep, step) + k(poolStep, step + 1) * m));
+    }
+    most = std::max(most, k(pooling, maximum ? 1 : 2) + k(pooling, 4) + outputs * vectors + passes + k(pooling, 11));
+  }
+  return k(pooling, 0) + workerCount * most;
 }
 
 } // namespace quadrille::ipu

@@ -102,7 +102,8 @@ public:
   int64_t vmac(AmpTypes types, const Blocks &blocks, int64_t together, int64_t outputs, int64_t kernelRows,
                int64_t kernelColumns) const;
 
-  int64_t maxPool(ElementType type, int64_t channels, int64_t outputsOfWorker, int64_t taps) const;
+  // Maxima, else sums, of `taps` inputs for rows of outputs.
+  int64_t pool(bool maximum, ElementType type, int64_t channels, int64_t rows, int64_t columns, int64_t taps) const;
 
 private:
   using List = std::vector<double>;

@@ -215,8 +215,11 @@ TEST_F(CycleModelTest, slicesBiasesPools) {
   EXPECT_EQ(cycles.biasAdd(f16, 16, 96), 763);
   EXPECT_EQ(cycles.biasAdd(f32, 64, 96), 15541);
   EXPECT_EQ(cycles.biasAdd(f16, 64, 96), 2383);
-  EXPECT_EQ(cycles.maxPool(f16, 16, 7, 1), 1363);
-  EXPECT_EQ(cycles.maxPool(f16, 16, 7, 4), 4099);
+  // 7 outputs of each worker.
+  EXPECT_EQ(cycles.pool(true, f16, 16, 6, 7, 1), 1363);
+  EXPECT_EQ(cycles.pool(true, f16, 16, 6, 7, 4), 4099);
+  // 41 for 40, and for each of 4 vectors 5 + 3 m for 4 + 3 m.
+  EXPECT_EQ(cycles.pool(false, f16, 16, 6, 7, 1), 1363 + 6 * (1 + 4));
 }
 
 // The test bench has other coefficients and the same formulas: more work never takes less time, and none is negative.

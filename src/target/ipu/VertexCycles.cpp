@@ -224,6 +224,13 @@ int64_t cyclesOf(const Vertex &vertex, llvm::ArrayRef<BlockExpression> expressio
   }
   case Codelet::OuterProduct:
     return cycles.outerProduct(typeOf(vertex, "type"), number("positions"), number("groups"), number("channels"));
+  case Codelet::MaxPool:
+  case Codelet::SumPool: {
+    llvm::ArrayRef<int64_t> field = valuesOf(vertex, "out_field");
+    return cycles.pool(vertex.kind() == Codelet::MaxPool, typeOf(vertex, "type"), number("channels"),
+                       number("batch") * productOf(field.drop_back()), field.back(),
+                       productOf(valuesOf(vertex, "kernel")));
+  }
   case Codelet::ConvPartial1x4SLIC: {
     llvm::ArrayRef<int64_t> field = valuesOf(vertex, "out_field");
     return cycles.slic(ampTypesOf(vertex), number("groups"), number("together"),

@@ -436,6 +436,33 @@ private:
   Field field;
 };
 
+// Tap after tap; an output's channels together.
+class PoolFunction final : public VertexFunction {
+public:
+  explicit PoolFunction(const Vertex &vertex)
+      : combine(vertex.kind() == Codelet::MaxPool ? Combine::Maximum : Combine::Sum), type(typeOf(vertex, "type")),
+        channels(valueOf(vertex, "channels")), in(valueOf(vertex, "in")), out(valueOf(vertex, "out")), field(vertex) {}
+
+  void execute(std::byte *memory) const override {
+    std::vector<float> data(static_cast<size_t>(field.inputs * channels));
+    widenToF32(type, memory + in, data.data(), data.size());
+    auto neutral = static_cast<float>(doubleFromBits(ElementType::f32, neutralBits(combine, ElementType::f32)));
+    std::vector<float> results(static_cast<size_t>(field.outputs * channels), neutral);
+    for (const std::vector<int32_t> &tap : field.sources)
+      for (auto [p, source] : llvm::enumerate(tap))
+        if (source >= 0)
+          combineElementwise(combine, ElementType::f32, results.data() + static_cast<int64_t>(p) * channels,
+                             data.data() + source * channels, channels);
+    narrowFromF32(type, results.data(), memory + out, results.size());
+  }
+
+private:
+  Combine combine;
+  ElementType type;
+  int64_t channels, in, out;
+  Field field;
+};
+
 } // namespace
 
 std::unique_ptr<VertexFunction> VertexFunction::make(const Vertex &vertex,
@@ -462,6 +489,9 @@ std::unique_ptr<VertexFunction> VertexFunction::make(const Vertex &vertex,
   case Codelet::ConvPartial1x4SLIC:
   case Codelet::ConvPartialVerticalMac:
     return std::make_unique<GroupedConvolutionFunction>(vertex);
+  case Codelet::MaxPool:
+  case Codelet::SumPool:
+    return std::make_unique<PoolFunction>(vertex);
   case Codelet::MultiUpdate:
     return std::make_unique<MultiUpdateFunction>(vertex);
   }

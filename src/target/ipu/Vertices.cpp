@@ -88,6 +88,8 @@ std::optional<Combine> updateOf(const Vertex &vertex) {
 
 namespace {
 
+constexpr int64_t wordBytes = 8; // operands of convolutions and pools are loaded 64 bits at a time
+
 std::string join(const std::string &what, int64_t is, int64_t wanted) {
   return what + " has " + std::to_string(is) + " numbers, not " + std::to_string(wanted);
 }
@@ -146,6 +148,13 @@ std::string lengthProblem(const Vertex &vertex, llvm::ArrayRef<BlockExpression> 
   }
   case Codelet::Copy:
     return first({wants("in_strides", count("extents")), wants("out_strides", count("extents")), bounded("extents")});
+  case Codelet::MaxPool:
+  case Codelet::SumPool: {
+    bool whole = valueOf(vertex, "channels") * static_cast<int64_t>(byteWidth(typeOf(vertex, "type"))) % wordBytes == 0;
+    return first({isFloat(typeOf(vertex, "type")) ? "" : "type: floats are pooled",
+                  count("out_field") == 0 ? "out_field: a field has a dimension" : "",
+                  whole ? "" : "channels: not whole words of 64 bits", fieldProblem()});
+  }
   case Codelet::ConvPartial1x4SLIC: {
     int64_t rank = count("out_field");
     std::string field = fieldProblem();
@@ -216,8 +225,6 @@ std::string parameterProblem(const Vertex &vertex, llvm::ArrayRef<BlockExpressio
 }
 
 namespace {
-
-constexpr int64_t matrixAlignment = 8; // the matrix unit's operands are loaded 64 bits at a time
 
 Access dense(bool writes, int64_t address, int64_t bytes, int64_t alignment) {
   return {writes, address, bytes, alignment, {}, {}};
@@ -321,11 +328,19 @@ std::vector<Access> accessesOf(const Vertex &vertex, llvm::ArrayRef<BlockExpress
     auto partials = static_cast<int64_t>(byteWidth(typeOf(vertex, "partials")));
     int64_t groups = number("groups"), in = number("in_blocks") * number("in_channels");
     int64_t out = number("out_blocks") * number("out_channels");
-    result.push_back(dense(false, number("in"), groups * in * inputs * width, matrixAlignment));
-    result.push_back(dense(false, number("weights"), groups * in * out * kernel * width, matrixAlignment));
+    result.push_back(dense(false, number("in"), groups * in * inputs * width, wordBytes));
+    result.push_back(dense(false, number("weights"), groups * in * out * kernel * width, wordBytes));
     if (!number("zero"))
-      result.push_back(dense(false, number("out"), groups * out * outputs * partials, matrixAlignment));
-    result.push_back(dense(true, number("out"), groups * out * outputs * partials, matrixAlignment));
+      result.push_back(dense(false, number("out"), groups * out * outputs * partials, wordBytes));
+    result.push_back(dense(true, number("out"), groups * out * outputs * partials, wordBytes));
+    return result;
+  }
+  case Codelet::MaxPool:
+  case Codelet::SumPool: {
+    auto width = static_cast<int64_t>(byteWidth(typeOf(vertex, "type")));
+    int64_t images = number("batch") * number("channels") * width;
+    result.push_back(dense(false, number("in"), images * *pointsOf(valuesOf(vertex, "in_field")), wordBytes));
+    result.push_back(dense(true, number("out"), images * *pointsOf(valuesOf(vertex, "out_field")), wordBytes));
     return result;
   }
   case Codelet::ConvPartial1x4SLIC:
@@ -336,17 +351,17 @@ std::vector<Access> accessesOf(const Vertex &vertex, llvm::ArrayRef<BlockExpress
     bool slim = vertex.kind() == Codelet::ConvPartial1x4SLIC;
     int64_t channels = number("groups") * (slim ? number("together") : 1) * number("channels");
     int64_t images = number("batch") * channels, weights = channels * (slim ? number("channels") : 1);
-    result.push_back(dense(false, number("in"), images * points("in_field") * width, matrixAlignment));
-    result.push_back(dense(false, number("weights"), weights * points("kernel") * width, matrixAlignment));
-    result.push_back(dense(true, number("out"), images * points("out_field") * partials, matrixAlignment));
+    result.push_back(dense(false, number("in"), images * points("in_field") * width, wordBytes));
+    result.push_back(dense(false, number("weights"), weights * points("kernel") * width, wordBytes));
+    result.push_back(dense(true, number("out"), images * points("out_field") * partials, wordBytes));
     return result;
   }
   case Codelet::OuterProduct: {
     auto width = static_cast<int64_t>(byteWidth(typeOf(vertex, "type")));
     int64_t channels = number("groups") * number("channels");
     result.push_back(dense(false, number("in"), number("positions") * width, width));
-    result.push_back(dense(false, number("weights"), channels * width, matrixAlignment));
-    result.push_back(dense(true, number("out"), channels * number("positions") * width, matrixAlignment));
+    result.push_back(dense(false, number("weights"), channels * width, wordBytes));
+    result.push_back(dense(true, number("out"), channels * number("positions") * width, wordBytes));
     return result;
   }
   }
@@ -383,6 +398,9 @@ VertexWork workOf(const Vertex &vertex, llvm::ArrayRef<BlockExpression> expressi
                       (one ? number("positions") : number("batch") * points("out_field") * points("kernel"));
     return {products, 2 * products};
   }
+  case Codelet::MaxPool:
+  case Codelet::SumPool:
+    return {0, number("channels") * number("batch") * points("out_field") * points("kernel")};
   case Codelet::ConvPartial1x4SLIC: {
     double products = number("groups") * number("together") * number("channels") * number("channels") *
                       number("batch") * points("out_field") * points("kernel");
