@@ -369,5 +369,49 @@ TEST(IpuCodelets, sumsOfPoolsAreRoundedOnce) {
   EXPECT_TRUE(std::isnan(maxima[3]));
 }
 
+// 0.5 and -0.25 as bits of f32 are 1056964608 and 3196059648.
+const char *const uniform = "poprand::Uniform tiles=3 type=f32 count=4096 seed=7 first=0 scale=1056964608 "
+                            "offset=3196059648 out=65536";
+
+// Numbers of the two vertices are those of their words, wherever the vertex begins.
+TEST(IpuCodelets, randomNumbers) {
+  Variable y{"y", f32, {4096}, 65536};
+  std::string text = programOf({}, y, uniform), gaussian = replaced(text, "Uniform", "Normal");
+  ASSERT_EQ(finding(assembled(text)), "");
+  std::vector<uint32_t> words(2 * 4096);
+  randomBits(7, 0, words.data(), words.size());
+  auto unit = [&](size_t i) { return static_cast<double>(words[i] >> 8) / 16777216; };
+  target::RunResult result = ran(assembled(text), {}), normal = ran(assembled(gaussian), {});
+  std::vector<double> drawn = valuesOf<double>(result.outputs.at("y"));
+  std::vector<double> normals = valuesOf<double>(normal.outputs.at("y"));
+  double sum = 0, squares = 0;
+  for (size_t i = 0; i < 4096; ++i) {
+    EXPECT_NEAR(drawn[i], unit(i) / 2 - 0.25, 1e-7);
+    double number = std::sqrt(-2 * std::log(1 - unit(2 * i))) * std::cos(2 * std::acos(-1) * unit(2 * i + 1));
+    EXPECT_NEAR(normals[i], number / 2 - 0.25, 1e-5);
+    sum += normals[i];
+    squares += (normals[i] + 0.25) * (normals[i] + 0.25);
+  }
+  // Mean -1/4 and deviation 1/2: within four standard errors, of 1/2 / 64 and of 1/4 * sqrt(2) / 64.
+  EXPECT_NEAR(sum / 4096, -0.25, 4 * 0.5 / 64);
+  EXPECT_NEAR(squares / 4096, 0.25, 4 * 0.25 * std::sqrt(2) / 64);
+  // The reference's formula for normal numbers: 138 + 4 * 4096 / 2.
+  EXPECT_EQ(normal.timeline.cycles.value, 8330);
+  EXPECT_EQ(result.timeline.cycles.value, 8330);
+  // Another tile goes on where this one stops.
+  for (const std::string &each : {text, gaussian}) {
+    y.shape = {4096 - 100};
+    std::string vertex = each.substr(each.find("poprand::"), each.find(".steps") - each.find("poprand::") - 1);
+    vertex = replaced(replaced(vertex, "first=0", "first=100"), "count=4096", "count=3996");
+    std::vector<double> rest = valuesOf<double>(ran(assembled(programOf({}, y, vertex)), {}).outputs.at("y"));
+    std::vector<double> all = each == text ? drawn : normals;
+    EXPECT_EQ(rest, std::vector<double>(all.begin() + 100, all.end()));
+  }
+  finds(replaced(text, "count=4096", "count=4095"), "nothing has");
+  finds(replaced(text, "out=65536", "out=65540"), "not aligned");
+  finds(replaced(text, "type=f32 count", "type=i32 count"), "random numbers are floats");
+  mutationsAreExecuted(gaussian, {});
+}
+
 } // namespace
 } // namespace quadrille::ipu

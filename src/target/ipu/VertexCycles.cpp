@@ -224,6 +224,9 @@ int64_t cyclesOf(const Vertex &vertex, llvm::ArrayRef<BlockExpression> expressio
   }
   case Codelet::OuterProduct:
     return cycles.outerProduct(typeOf(vertex, "type"), number("positions"), number("groups"), number("channels"));
+  case Codelet::Uniform: // has no estimator
+  case Codelet::Normal:
+    return cycles.normal(typeOf(vertex, "type"), number("count"));
   case Codelet::MaxPool:
   case Codelet::SumPool: {
     llvm::ArrayRef<int64_t> field = valuesOf(vertex, "out_field");

@@ -9,6 +9,7 @@
 
 #include <cassert>
 #include <cstring>
+#include <numbers>
 
 namespace quadrille::ipu {
 
@@ -228,6 +229,65 @@ private:
   std::optional<Combine> combine;
   ElementType type;
   int64_t elements, rows, first, count, in, indices, out;
+};
+
+class RandomFunction final : public VertexFunction {
+public:
+  explicit RandomFunction(const Vertex &vertex)
+      : evaluator(llvm::cantFail(BlockEvaluator::compile(expressionOf(vertex)))), count(valueOf(vertex, "count")),
+        seed(static_cast<uint64_t>(valueOf(vertex, "seed"))), out(valueOf(vertex, "out")), words(wordsOf(vertex)),
+        first(static_cast<uint64_t>(valueOf(vertex, "first") * words)) {}
+
+  void execute(std::byte *memory) const override {
+    std::vector<uint32_t> bits(static_cast<size_t>(count * words));
+    randomBits(seed, first, bits.data(), bits.size());
+    BlockEvaluator::Scratch scratch(evaluator);
+    std::vector<BlockEvaluator::Operand> operands;
+    for (int64_t word = 0; word < words; ++word)
+      operands.push_back({reinterpret_cast<const std::byte *>(bits.data() + word), words});
+    BlockEvaluator::Output result = {memory + out, 1};
+    evaluator.evaluate(operands, result, count, {}, scratch);
+  }
+
+private:
+  static int64_t wordsOf(const Vertex &vertex) { return vertex.kind() == Codelet::Normal ? 2 : 1; }
+
+  static BlockExpression expressionOf(const Vertex &vertex) {
+    constexpr auto f32 = ElementType::f32;
+    BlockExpression body;
+    auto real = [&](double value) { return body.append(BlockOpcode::Constant, f32, {}, bitsFromDouble(f32, value)); };
+    auto product = [&](Register a, Register b) { return body.append(BlockOpcode::Multiply, f32, {a, b}); };
+    // From 0 up to but not 1, in steps of 2^-24.
+    auto uniform = [&](uint64_t word) {
+      constexpr auto u32 = ElementType::u32;
+      body.inputs.push_back(u32);
+      Register input = body.append(BlockOpcode::Input, u32, {}, word);
+      Register high =
+          body.append(BlockOpcode::ShiftRight, u32, {input, body.append(BlockOpcode::Constant, u32, {}, 8)});
+      return product(body.append(BlockOpcode::Convert, f32, {high}), real(0x1p-24));
+    };
+    Register number = uniform(0);
+    if (vertex.kind() == Codelet::Normal) { // Box and Muller (Ann. Math. Stat. 29, 1958)
+      Register angle = product(uniform(1), real(2 * std::numbers::pi));
+      Register rest = body.append(BlockOpcode::Subtract, f32, {real(1), number}); // never 0
+      Register square = product(body.append(BlockOpcode::Log, f32, {rest}), real(-2));
+      number =
+          product(body.append(BlockOpcode::SquareRoot, f32, {square}), body.append(BlockOpcode::Cos, f32, {angle}));
+    }
+    auto parameter = [&](llvm::StringRef name) {
+      return body.append(BlockOpcode::Constant, f32, {}, static_cast<uint64_t>(valueOf(vertex, name)));
+    };
+    Register sum = body.append(BlockOpcode::Add, f32, {product(number, parameter("scale")), parameter("offset")});
+    ElementType type = typeOf(vertex, "type");
+    body.results = {type == f32 ? sum : body.append(BlockOpcode::Convert, type, {sum})};
+    return body;
+  }
+
+  BlockEvaluator evaluator;
+  int64_t count;
+  uint64_t seed;
+  int64_t out, words;
+  uint64_t first;
 };
 
 class DotProductFunction final : public VertexFunction {
@@ -489,6 +549,9 @@ std::unique_ptr<VertexFunction> VertexFunction::make(const Vertex &vertex,
   case Codelet::ConvPartial1x4SLIC:
   case Codelet::ConvPartialVerticalMac:
     return std::make_unique<GroupedConvolutionFunction>(vertex);
+  case Codelet::Uniform:
+  case Codelet::Normal:
+    return std::make_unique<RandomFunction>(vertex);
   case Codelet::MaxPool:
   case Codelet::SumPool:
     return std::make_unique<PoolFunction>(vertex);

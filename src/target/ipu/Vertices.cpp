@@ -148,6 +148,9 @@ std::string lengthProblem(const Vertex &vertex, llvm::ArrayRef<BlockExpression> 
   }
   case Codelet::Copy:
     return first({wants("in_strides", count("extents")), wants("out_strides", count("extents")), bounded("extents")});
+  case Codelet::Uniform:
+  case Codelet::Normal:
+    return isFloat(typeOf(vertex, "type")) ? "" : "type: random numbers are floats";
   case Codelet::MaxPool:
   case Codelet::SumPool: {
     bool whole = valueOf(vertex, "channels") * static_cast<int64_t>(byteWidth(typeOf(vertex, "type"))) % wordBytes == 0;
@@ -335,6 +338,11 @@ std::vector<Access> accessesOf(const Vertex &vertex, llvm::ArrayRef<BlockExpress
     result.push_back(dense(true, number("out"), groups * out * outputs * partials, wordBytes));
     return result;
   }
+  case Codelet::Uniform:
+  case Codelet::Normal:
+    result.push_back(dense(true, number("out"),
+                           number("count") * static_cast<int64_t>(byteWidth(typeOf(vertex, "type"))), wordBytes));
+    return result;
   case Codelet::MaxPool:
   case Codelet::SumPool: {
     auto width = static_cast<int64_t>(byteWidth(typeOf(vertex, "type")));
@@ -398,6 +406,9 @@ VertexWork workOf(const Vertex &vertex, llvm::ArrayRef<BlockExpression> expressi
                       (one ? number("positions") : number("batch") * points("out_field") * points("kernel"));
     return {products, 2 * products};
   }
+  case Codelet::Uniform: // the scale and the offset; random bits are not arithmetic
+  case Codelet::Normal:
+    return {0, 2 * number("count")};
   case Codelet::MaxPool:
   case Codelet::SumPool:
     return {0, number("channels") * number("batch") * points("out_field") * points("kernel")};
