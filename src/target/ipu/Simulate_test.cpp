@@ -213,6 +213,11 @@ TEST(IpuSimulate, depthwiseConvolution) {
   EXPECT_NE(
       finding(assembled(replaced(depthwise, "channels=4", "channels=5"))).find("channels: the machine takes no 5"),
       std::string::npos);
+  // Sizes whose product wraps around to 0 in 64 bits.
+  EXPECT_NE(finding(assembled(replaced(depthwise, "groups=2 channels=4 batch=1",
+                                       "groups=2147483648 channels=4 batch=2147483648")))
+                .find("the arrays have too many elements"),
+            std::string::npos);
   EXPECT_NE(finding(assembled(replaced(depthwise, "in=65536 weights", "in=65538 weights"))).find("not aligned"),
             std::string::npos);
   EXPECT_NE(finding(assembled(replaced(depthwise, "in_field=[4,3]", "in_field=[6,3]"))).find("nothing has"),

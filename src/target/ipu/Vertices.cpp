@@ -106,6 +106,37 @@ std::optional<int64_t> pointsOf(llvm::ArrayRef<int64_t> extents) {
   return points;
 }
 
+// Of products and pools: arrays have no more elements than the products of all their sizes, which no tile comes near.
+std::string sizesProblem(const Vertex &vertex) {
+  switch (vertex.kind()) {
+  case Codelet::ConvPartial1x1Out:
+  case Codelet::ConvPartialnx1:
+  case Codelet::ConvPartialVerticalMac:
+  case Codelet::ConvPartialHorizontalMac:
+  case Codelet::ConvPartial1x4SLIC:
+  case Codelet::OuterProduct:
+  case Codelet::MaxPool:
+  case Codelet::SumPool:
+    break;
+  default:
+    return "";
+  }
+  const Form &form = *formOf(vertex.codelet);
+  std::vector<int64_t> sizes;
+  for (auto [parameter, values] : llvm::zip(form.parameters, vertex.values))
+    if (parameter.kind == ParameterKind::Count && parameter.minimum == 1)
+      llvm::append_range(sizes, values);
+  bool fits = pointsOf(sizes).has_value();
+  for (auto [parameter, values] : llvm::zip(form.parameters, vertex.values)) {
+    if (parameter.kind != ParameterKind::Counts || parameter.minimum != 1)
+      continue;
+    std::vector<int64_t> all = sizes;
+    llvm::append_range(all, values);
+    fits &= pointsOf(all).has_value();
+  }
+  return fits ? "" : "the arrays have too many elements";
+}
+
 std::string lengthProblem(const Vertex &vertex, llvm::ArrayRef<BlockExpression> expressions) {
   auto count = [&](llvm::StringRef name) { return static_cast<int64_t>(valuesOf(vertex, name).size()); };
   auto wants = [&](llvm::StringRef name, int64_t wanted) {
@@ -128,6 +159,8 @@ std::string lengthProblem(const Vertex &vertex, llvm::ArrayRef<BlockExpression> 
     return first({wants("in_field", rank), wants("kernel", rank), wants("stride", rank), wants("dilation", rank),
                   wants("padding", rank), bounded("out_field"), bounded("in_field"), bounded("kernel")});
   };
+  if (std::string problem = sizesProblem(vertex); !problem.empty())
+    return problem;
   switch (vertex.kind()) {
   case Codelet::Map: {
     auto number = static_cast<size_t>(valueOf(vertex, "expression"));

@@ -285,10 +285,12 @@ private:
   // Remembers why a part does not fit, and has it not tried again.
   void misses(const ChipPart &part, const CompilerState::Misfit &misfit, const std::string &why, Partition *partition) {
     reason = why;
-    alone = part.end - part.first == 1 || (!misfit.share && misfit.kernel == part.first);
+    alone = part.end - part.first == 1;
     if (!partition)
       return;
-    partition->forbid(part.first, misfit.share ? partition->kernelAt(part, *misfit.share) : misfit.kernel);
+    // The first kernel may find no room for the sake of those behind it: by itself it is tried again.
+    size_t kernel = misfit.share ? partition->kernelAt(part, *misfit.share) : misfit.kernel;
+    partition->forbid(part.first, alone ? kernel : std::max(kernel, part.first + 1));
     if (learns && !misfit.share && misfit.kernel > part.first && misfit.kernel < part.end)
       partition->limitWords(std::max(partition->wordsOf(partition->part(part.first, misfit.kernel + 1)) - 1,
                                      partition->wordLimit() - partition->wordLimit() / 10));
@@ -316,7 +318,7 @@ private:
       if (!*full)
         continue;
       size_t kernel = **full;
-      if (kernel > part.first && kernel < part.end)
+      if (kernel < part.end && part.end - part.first > 1)
         if (auto of = fullAt(variant, variant.partition.part(kernel, kernel + 1)); !of)
           return of.takeError();
       return false;

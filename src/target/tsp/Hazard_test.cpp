@@ -135,6 +135,8 @@ TEST(TspHazard, Layouts) {
                "entry 'inference': output 'y' has layouts of 3 of its 4 elements");
   expectHazard(ranged(".range dimension=0 begin=0 extent=3\n.range dimension=0 begin=3 extent=1\n"),
                "layout 1 of 'y': it has two ranges of dimension 0");
+  expectHazard(edit(move, axis, ".range dimension=0 begin=0 extent=3\n" + axis),
+               "layout 0 of 'w': only outputs may lie in parts");
   std::string other = ".layout output \"y\" bank=1 address=7 slices=e6\n" + axis;
   expectHazard(edit(move, ".layout output", other + ".layout output"),
                "entry 'inference': output 'y' has two layouts with the same elements");

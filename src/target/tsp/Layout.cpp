@@ -75,6 +75,10 @@ std::string outputProblem(llvm::ArrayRef<const Layout *> layouts, const program:
   constexpr size_t most = 4096; // pairs of them are compared
   if (layouts.size() > most)
     return (Twine(layouts.size()) + " layouts, at most " + Twine(most) + " are allowed").str();
+  if (llvm::any_of(layouts, [&](const Layout *layout) {
+        return isNarrowed(*layout, variable) != isNarrowed(*layouts[0], variable);
+      }))
+    return "layouts of 4 bytes and of 8";
   std::vector<ElementBox> boxes;
   int64_t elements = 0, all = elementCount(variable.shape);
   for (const Layout *layout : layouts) {

@@ -222,15 +222,17 @@ private:
   }
 
   llvm::Error store(target::NamedTensors &outputs, int64_t cycles) {
+    std::vector<std::vector<const Layout *>> layoutsOf(program.variables.size());
+    for (const Layout &layout : code.layouts)
+      layoutsOf[layout.variable].push_back(&layout);
     for (uint32_t index : entryPoint.outputs) {
       const program::Variable &variable = program.variables[index];
       Tensor tensor = inputs ? Tensor::zeros(variable.type, variable.shape) : Tensor();
       std::byte *bytes = inputs ? tensor.mutableBytes() : nullptr;
       bool narrowed = false;
       std::string failure;
-      for (const Layout &layout : code.layouts) {
-        if (layout.variable != index)
-          continue;
+      for (const Layout *part : layoutsOf[index]) {
+        const Layout &layout = *part;
         forEachWord(layout, variable, machine, [&](const WordAddress &word, const WordContents &contents) {
           const std::byte *from = nullptr;
           if (contents.empty)

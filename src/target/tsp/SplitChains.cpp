@@ -90,7 +90,8 @@ private:
         }))
       return false;
     for (const graph::Write &write : kernel.writes) {
-      if (write.initial)
+      // A bias of columns is the same for all blocks of rows.
+      if (write.initial && llvm::any_of(write.initial->map, [&](const auto &index) { return indexes(index, loop); }))
         return false;
       for (auto [d, index] : llvm::enumerate(write.map))
         if (indexes(index, loop) && !addValue(write.value, d))

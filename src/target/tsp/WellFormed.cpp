@@ -50,6 +50,7 @@ std::vector<target::Finding> wellFormed(const program::Program &program, const C
     return findings;
   }
   bool faultyLayouts = false;
+  std::vector<std::vector<const Layout *>> layoutsOf(program.variables.size());
   for (const auto &[index, layout] : llvm::enumerate(code.layouts)) {
     if (layout.variable >= program.variables.size()) {
       report("layout " + Twine(index), "variable " + Twine(layout.variable) + " does not exist");
@@ -59,6 +60,9 @@ std::vector<target::Finding> wellFormed(const program::Program &program, const C
     if (layout.chip >= program.chips)
       report("layout " + Twine(index) + " of '" + variable.name + "'",
              "chip " + Twine(layout.chip) + " is not in 0.." + Twine(program.chips - 1));
+    layoutsOf[layout.variable].push_back(&layout);
+    if (!layout.ranges.empty() && variable.role != program::VariableRole::Output)
+      report("layout " + Twine(index) + " of '" + variable.name + "'", "only outputs may lie in parts");
     if (std::string problem = layoutProblem(layout, variable, machine); !problem.empty()) {
       report("layout " + Twine(index) + " of '" + variable.name + "'", problem);
       faultyLayouts = true;
@@ -71,21 +75,14 @@ std::vector<target::Finding> wellFormed(const program::Program &program, const C
                                                Twine(program.chips) + " on a machine of " + Twine(machine.chips));
       continue;
     }
-    auto layouts = [&, &code = code](uint32_t variable) {
-      std::vector<const Layout *> of;
-      for (const Layout &layout : code.layouts)
-        if (layout.variable == variable)
-          of.push_back(&layout);
-      return of;
-    };
     // What has no elements lies nowhere.
     auto isEmpty = [&](uint32_t variable) { return elementCount(program.variables[variable].shape) == 0; };
     for (uint32_t variable : entry.inputs)
-      if (!isEmpty(variable) && layouts(variable).empty())
+      if (!isEmpty(variable) && layoutsOf[variable].empty())
         report("entry '" + entry.name + "'", "input '" + program.variables[variable].name + "' has no layout");
     for (uint32_t variable : entry.outputs)
       if (!isEmpty(variable) && !faultyLayouts)
-        if (std::string problem = outputProblem(layouts(variable), program.variables[variable]); !problem.empty())
+        if (std::string problem = outputProblem(layoutsOf[variable], program.variables[variable]); !problem.empty())
           report("entry '" + entry.name + "'", "output '" + program.variables[variable].name + "' has " + problem);
     for (auto [chip, chipCode] : llvm::enumerate(entryCode.chips)) {
       std::set<QueueName> names;
