@@ -339,7 +339,7 @@ TEST(IpuCodelets, pools) {
           for (int ky = 0; ky < 2; ++ky)
             for (int kx = 0; kx < 3; ++kx)
               if (int iy = 2 * row + ky, ix = 2 * column + kx - 1; iy < 3 && ix >= 0) {
-                float value = given[static_cast<size_t>(((b * 3 + iy) * 4 + ix) * 4 + c)];
+                float value = given[((b * 3 + iy) * 4 + ix) * 4 + c];
                 maxima.back() = std::max(maxima.back(), value);
                 totals.back() += value;
               }

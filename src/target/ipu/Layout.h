@@ -101,7 +101,6 @@ struct Layout {
   // The box of a tile; nothing when it holds none.
   std::optional<Box> boxOf(uint32_t tile) const;
   bool operator==(const Layout &) const = default;
-
 };
 
 // Elements of a box in two buffers: runs of `run` elements that are contiguous in both, for every point of the loops.

@@ -387,8 +387,7 @@ public:
   }
 
   BlockExpression run() {
-    for (Register number = 0; number < body.instructions.size(); ++number) {
-      const BlockInstruction &each = body.instructions[number];
+    for (const BlockInstruction &each : body.instructions) {
       // Bytes have no infinity to round to.
       bool narrows = each.opcode == BlockOpcode::Convert && each.type == ElementType::f16 &&
                      body.instructions[each.operands[0]].type == ElementType::f32;
