@@ -112,19 +112,15 @@ bool compose(const Kernel &producer, Kernel &consumer, size_t at, size_t longest
 bool absorbProducer(const KernelGraph &graph, llvm::ArrayRef<size_t> producers, Kernel &kernel, Read &read,
                     CanHave canHave) {
   size_t from = producers[read.value];
-  if (from == ~size_t(0) || read.padding || !isMove(graph, graph.kernels[from]))
+  std::optional<Read> through = from == ~size_t(0) ? std::nullopt : readThrough(graph, graph.kernels[from], read);
+  if (!through)
     return false;
-  const Kernel &move = graph.kernels[from];
-  std::optional<Substitution> substitution = substitutionOf(move, read.map);
-  if (!substitution)
-    return false;
-  Read before = read;
-  read = {move.reads[0].value, substituted(move.reads[0].map, *substitution), std::nullopt};
+  std::swap(read, *through);
   if (!canHave(graph, kernel)) {
-    read = before;
+    std::swap(read, *through);
     return false;
   }
-  addNodes(kernel, move.nodes);
+  addNodes(kernel, graph.kernels[from].nodes);
   return true;
 }
 
@@ -137,6 +133,15 @@ void removeKernels(KernelGraph &graph, const std::vector<bool> &gone) {
 }
 
 } // namespace
+
+std::optional<Read> readThrough(const KernelGraph &graph, const Kernel &move, const Read &read) {
+  if (read.padding || !isMove(graph, move))
+    return std::nullopt;
+  std::optional<Substitution> substitution = substitutionOf(move, read.map);
+  if (!substitution)
+    return std::nullopt;
+  return Read{move.reads[0].value, substituted(move.reads[0].map, *substitution), std::nullopt};
+}
 
 void fuseElementwise(KernelGraph &graph, size_t longestBody) {
   Uses uses(graph);

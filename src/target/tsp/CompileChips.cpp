@@ -191,13 +191,12 @@ Costs costsOfParts(const Costs &whole, const graph::KernelGraph &graph, const Sp
 // The graph with its large products in parts, and how it can be cut.
 struct Variant {
   Variant(MachineGraph from, const Architecture &machine, Costs costs)
-      : graph(std::move(from)), lean(withoutWeights(graph)), partition(graph.graph, machine, std::move(costs)),
-        signatures(graph::signaturesOf(graph.graph)) {}
+      : graph(std::move(from)), lean(withoutWeights(graph)), partition(graph.graph, machine, std::move(costs)) {}
 
   // The same for parts that compute the same from values that lie in memory alike.
   uint64_t signatureOf(const ChipPart &part) const {
-    llvm::hash_code sum = llvm::hash_combine_range(signatures.begin() + static_cast<ptrdiff_t>(part.first),
-                                                   signatures.begin() + static_cast<ptrdiff_t>(part.end));
+    llvm::ArrayRef<uint64_t> kernels = partition.signaturesOf(part);
+    llvm::hash_code sum = llvm::hash_combine_range(kernels.begin(), kernels.end());
     for (graph::ValueId value : part.arriving)
       sum = llvm::hash_combine(sum, 'a', partition.valueWords(value));
     for (graph::ValueId value : part.leaving)
@@ -208,10 +207,10 @@ struct Variant {
   MachineGraph graph;
   MachineGraph lean; // without weights
   Partition partition;
-  std::vector<uint64_t> signatures; // of the kernels
   struct Tried {
     std::optional<CompilerState::Misfit> misfit; // its kernel counted from the part's first
     std::string reason;
+    bool frugal = false; // as it was compiled last
   };
   std::map<uint64_t, Tried> tried; // parts, by what they compute
 };
@@ -234,14 +233,13 @@ public:
       learns = true;
       // What has not fit tells how full a chip can be. But that is not the same for all parts: where none is left that
       // seems to fit, those that need more are tried too.
-      constexpr int64_t mostTries = 32;
+      constexpr int64_t mostTries = 16;
       for (int64_t triesBeyond = 0; triesBeyond < mostTries;) {
         auto parts = variant.partition.parts(chips);
-        bool beyond = variant.partition.wordLimit() == machine.dataWords();
-        if (!parts && beyond)
+        if (!parts && !variant.partition.isLimited())
           break;
         if (!parts) {
-          variant.partition.limitWords(machine.dataWords());
+          variant.partition.unlimit();
           learns = false;
           continue;
         }
@@ -291,14 +289,21 @@ private:
     // The first kernel may find no room for the sake of those behind it: by itself it is tried again.
     size_t kernel = misfit.share ? partition->kernelAt(part, *misfit.share) : misfit.kernel;
     partition->forbid(part.first, alone ? kernel : std::max(kernel, part.first + 1));
+    if (learns && misfit.share)
+      partition->limitSteps(static_cast<int64_t>(*misfit.share * static_cast<double>(partition->stepsOf(part))));
     if (learns && !misfit.share && misfit.kernel > part.first && misfit.kernel < part.end)
-      partition->limitWords(std::max(partition->wordsOf(partition->part(part.first, misfit.kernel + 1)) - 1,
-                                     partition->wordLimit() - partition->wordLimit() / 10));
+      partition->limitWords(kernel, std::max(partition->wordsOf(partition->part(part.first, kernel + 1)) - 1,
+                                             partition->wordLimit(kernel) - partition->wordLimit(kernel) / 10));
   }
 
   std::optional<llvm::Expected<program::Program>> attempt(const MachineGraph &graph, int64_t chips,
-                                                          const std::vector<ChipPart> &parts, Partition *partition) {
+                                                          std::vector<ChipPart> parts, Partition *partition) {
     Attempt attempt = compileParts(graph, machine, program, chips, parts);
+    while (!attempt.program && attempt.misfit && !attempt.misfit->share && !parts[attempt.part].frugal) {
+      llvm::consumeError(attempt.program.takeError());
+      parts[attempt.part].frugal = true;
+      attempt = compileParts(graph, machine, program, chips, parts);
+    }
     if (attempt.program || !attempt.misfit)
       return std::move(attempt.program);
     misses(parts[attempt.part], *attempt.misfit, report(attempt.program.takeError()).message, partition);
@@ -307,54 +312,74 @@ private:
 
   // Whether each part, and the kernel at which one is full, fits a chip by itself: much sooner known than whether all
   // of them do, since most parts of one cut are parts of others too. The fullest are tried first.
-  llvm::Expected<bool> fitApart(Variant &variant, std::vector<ChipPart> parts) {
-    llvm::stable_sort(parts, [&](const ChipPart &a, const ChipPart &b) {
-      return variant.partition.wordsOf(a) > variant.partition.wordsOf(b);
+  llvm::Expected<bool> fitApart(Variant &variant, std::vector<ChipPart> &parts) {
+    std::vector<ChipPart *> order;
+    for (ChipPart &part : parts)
+      order.push_back(&part);
+    llvm::stable_sort(order, [&](const ChipPart *a, const ChipPart *b) {
+      return variant.partition.wordsOf(*a) > variant.partition.wordsOf(*b);
     });
-    for (const ChipPart &part : parts) {
+    for (ChipPart *fullest : order) {
+      ChipPart &part = *fullest;
       auto full = fullAt(variant, part);
       if (!full)
         return full.takeError();
       if (!*full)
         continue;
       size_t kernel = **full;
+      ChipPart single = variant.partition.part(kernel, kernel + 1);
       if (kernel < part.end && part.end - part.first > 1)
-        if (auto of = fullAt(variant, variant.partition.part(kernel, kernel + 1)); !of)
+        if (auto of = fullAt(variant, single); !of)
           return of.takeError();
       return false;
     }
     return true;
   }
 
-  // The kernel of a part for which a chip has no room; nothing when all of it fits.
-  llvm::Expected<std::optional<size_t>> fullAt(Variant &variant, const ChipPart &part) {
+  // The kernel of a part for which a chip has no room; nothing when all of it fits, if it must then frugally.
+  llvm::Expected<std::optional<size_t>> fullAt(Variant &variant, ChipPart &part) {
     auto [known, fresh] = variant.tried.try_emplace(variant.signatureOf(part));
     Variant::Tried &tried = known->second;
     if (fresh) {
-      program::Program copy = program;
-      Code code;
-      CompilerState state(variant.lean, machine, copy, code, part, 0);
-      llvm::Error error = state.begin();
-      if (!error)
-        error = state.assumeArrived(variant.partition.regions());
-      if (!error)
-        error = state.run();
-      if (!error)
-        if (auto made = state.finish(); !made)
-          error = made.takeError();
-      if (error) {
-        if (!state.misfit())
+      // Of parts that fill most of a chip few fit otherwise.
+      tried.frugal = variant.partition.wordsOf(part) > machine.dataWords() / 2;
+      if (llvm::Error error = compileApart(variant, part, tried))
+        return std::move(error);
+      if (tried.misfit && !tried.misfit->share && !tried.frugal) {
+        tried.frugal = true;
+        if (llvm::Error error = compileApart(variant, part, tried))
           return std::move(error);
-        tried.misfit = state.misfit();
-        tried.misfit->kernel -= part.first;
-        tried.reason = report(std::move(error)).message;
       }
     }
+    part.frugal = tried.frugal;
     if (!tried.misfit)
       return std::nullopt;
     CompilerState::Misfit misfit{tried.misfit->kernel + part.first, tried.misfit->share};
     misses(part, misfit, tried.reason, &variant.partition);
     return misfit.kernel;
+  }
+
+  // Notes why a part does not fit a chip by itself, if it does not.
+  llvm::Error compileApart(const Variant &variant, ChipPart part, Variant::Tried &tried) {
+    part.frugal = tried.frugal;
+    tried.misfit.reset();
+    program::Program copy = program;
+    Code code;
+    CompilerState state(variant.lean, machine, copy, code, part, 0);
+    llvm::Error error = state.begin();
+    if (!error)
+      error = state.assumeArrived(variant.partition.regions());
+    if (!error)
+      error = state.run();
+    if (!error)
+      if (auto made = state.finish(); !made)
+        error = made.takeError();
+    if (!error || !state.misfit())
+      return error;
+    tried.misfit = state.misfit();
+    tried.misfit->kernel -= part.first;
+    tried.reason = report(std::move(error)).message;
+    return llvm::Error::success();
   }
 
   // The first variant, the graph as it is.

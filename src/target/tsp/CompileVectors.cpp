@@ -232,6 +232,12 @@ llvm::Expected<RegionPointer> CompilerState::moveVectors(llvm::ArrayRef<RegionPo
   for (const RegionPointer &source : sources)
     clear.push_back(source.get());
   auto target = allocateInSegments(shape, clear);
+  if (!target && sources.size() > 1) {
+    // Many sources take many slices; those of the one that shares some with the result are moved few at a time.
+    llvm::consumeError(target.takeError());
+    noRoom.reset();
+    target = allocateInSegments(shape, {});
+  }
   if (!target)
     return target.takeError();
   // The orders need slices of their own on both sides, which matrices of many segments leave no room for.

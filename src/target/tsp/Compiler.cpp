@@ -9,6 +9,7 @@
 #include "graph/ShareConstants.h"
 #include "target/Refusal.h"
 #include "target/tsp/ByteFunctions.h"
+#include "target/tsp/ColumnParts.h"
 #include "target/tsp/CompilerState.h"
 #include "target/tsp/DivideLater.h"
 #include "target/tsp/Lower.h"
@@ -50,6 +51,7 @@ llvm::Expected<MachineGraph> machineGraph(const KernelGraph &original, const Arc
   multiplyPartsApart(graph);
   graph::dropUnused(graph);
   graph::absorbMoves(graph, isMatrixProduct);
+  multiplyReadColumnsApart(graph, machine.vectorBytes());
   divideAfterProducts(graph);
   sumBeforeMerging(graph);
   graph::fuseBetweenBytes(graph, sumOfBytes);
@@ -58,11 +60,11 @@ llvm::Expected<MachineGraph> machineGraph(const KernelGraph &original, const Arc
   splitColumns(graph);
   splitInputs(graph);
   poolByProducts(graph, machine.vectorBytes());
-  // Values that leave little of a chip for others.
-  constexpr int64_t mostOfChip = 12;
-  splitChains(graph, machine.dataWords() * machine.vectorBytes() / mostOfChip);
   narrowProductOperands(graph);
   result.ends = orientValues(graph);
+  // Values that leave little of a chip for others.
+  constexpr int64_t mostOfChip = 9;
+  splitChains(graph, machine.dataWords() / mostOfChip, machine.vectorBytes());
   for (auto [number, value] : llvm::enumerate(graph.outputs))
     result.outputs.push_back({number, Shape(graph.values[value].shape.size(), 0)});
   result.packings = choosePackings(graph, machine);
@@ -71,6 +73,8 @@ llvm::Expected<MachineGraph> machineGraph(const KernelGraph &original, const Arc
 
 llvm::Error CompilerState::begin() {
   firstLayout = code.layouts.size();
+  if (part.frugal)
+    placement.beFrugal();
   measured.valueWords.resize(graph.values.size());
   measured.regions.resize(graph.values.size());
   int64_t constants = 0; // bytes, in the types that are multiplied
@@ -272,7 +276,7 @@ llvm::Expected<RegionPointer> CompilerState::allocateInSegments(Region region, l
   int64_t shortest = machine.words / 8; // so that there is an end
   int64_t segments = (region.wordsNeeded() + machine.words - 1) / machine.words;
   while (true) {
-    segments *= 2;
+    segments += std::max<int64_t>(segments / 4, 1);
     region.segmentRows = (region.rows + segments - 1) / segments;
     if (region.wordsNeeded() < shortest || region.slicesNeeded() > machine.slices)
       return found;

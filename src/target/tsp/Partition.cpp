@@ -1,6 +1,7 @@
 #include "target/tsp/Partition.h"
 
 #include "graph/KernelQueries.h"
+#include "graph/Repetition.h"
 
 #include "llvm/ADT/STLExtras.h"
 
@@ -58,12 +59,13 @@ std::vector<ChipPart> Partition::whole(const KernelGraph &graph) {
 }
 
 Partition::Partition(const KernelGraph &graph, const Architecture &machine, Costs given)
-    : graph(graph), machine(machine), costs(std::move(given)), mostWords(machine.dataWords()),
-      limits(graph.kernels.size(), graph.kernels.size()), residentBefore(1), cyclesBefore(1),
-      crossingWords(graph.kernels.size() + 1) {
+    : graph(graph), machine(machine), costs(std::move(given)), signatures(graph::signaturesOf(graph)),
+      mostWords(graph.kernels.size(), machine.dataWords()), limits(graph.kernels.size(), graph.kernels.size()),
+      residentBefore(1), cyclesBefore(1), stepsBefore(1), crossingWords(graph.kernels.size() + 1) {
   for (const KernelCost &cost : costs.kernels) {
     residentBefore.push_back(residentBefore.back() + cost.residentWords + cost.outputWords);
     cyclesBefore.push_back(cyclesBefore.back() + cost.cycles);
+    stepsBefore.push_back(stepsBefore.back() + cost.steps);
   }
   graph::Uses uses(graph);
   for (ValueId value = 0; value < graph.values.size(); ++value) {
@@ -107,11 +109,14 @@ std::optional<std::vector<ChipPart>> Partition::parts(int64_t chips) const {
     for (size_t first = 0; first < kernels; ++first) {
       if (best[first].cycles == std::numeric_limits<int64_t>::max())
         continue;
-      int64_t live = 0;
+      int64_t live = 0, most = machine.dataWords();
       for (size_t end = first + 1; end <= limits[first]; ++end) {
         live = std::max(live, costs.kernels[end - 1].liveWords);
         int64_t words = residentBefore[end] - residentBefore[first] + live;
-        if (words > (end == first + 1 ? machine.dataWords() : mostWords))
+        bool single = end == first + 1;
+        most = std::min(most, mostWords[end - 1]);
+        if (words > (single ? machine.dataWords() : most) ||
+            (!single && stepsBefore[end] - stepsBefore[first] > mostSteps))
           break;
         int64_t cycles = cyclesBefore[end] - cyclesBefore[first] +
                          (crossingWords[first] + crossingWords[end]) * machine.linkInterval;
@@ -143,6 +148,22 @@ void Partition::forbid(size_t first, size_t kernel) {
     limits[begin] = std::min(limits[begin], std::max(begin, kernel));
 }
 
+void Partition::limitWords(size_t kernel, int64_t words) {
+  for (auto [signature, most] : llvm::zip(signatures, mostWords))
+    if (signature == signatures[kernel])
+      most = std::min(most, words);
+}
+
+bool Partition::isLimited() const {
+  return mostSteps < std::numeric_limits<int64_t>::max() ||
+         llvm::any_of(mostWords, [&](int64_t most) { return most < machine.dataWords(); });
+}
+
+void Partition::unlimit() {
+  mostWords.assign(mostWords.size(), machine.dataWords());
+  mostSteps = std::numeric_limits<int64_t>::max();
+}
+
 int64_t Partition::wordsOf(const ChipPart &part) const {
   int64_t live = 0;
   for (size_t kernel = part.first; kernel < part.end; ++kernel)
@@ -151,15 +172,9 @@ int64_t Partition::wordsOf(const ChipPart &part) const {
 }
 
 size_t Partition::kernelAt(const ChipPart &part, double share) const {
-  auto stepsOf = [&](size_t end) {
-    int64_t steps = 0;
-    for (size_t kernel = part.first; kernel < end; ++kernel)
-      steps += costs.kernels[kernel].steps;
-    return static_cast<double>(steps);
-  };
-  double most = share * stepsOf(part.end);
+  auto most = static_cast<int64_t>(share * static_cast<double>(stepsOf(part)));
   size_t end = part.end - 1;
-  while (end > part.first + 1 && stepsOf(end) > most)
+  while (end > part.first + 1 && stepsBefore[end] - stepsBefore[part.first] > most)
     --end;
   return end;
 }

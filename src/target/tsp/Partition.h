@@ -6,6 +6,7 @@
 #include "target/tsp/Architecture.h"
 #include "target/tsp/Placement.h"
 
+#include <limits>
 #include <optional>
 #include <vector>
 
@@ -17,6 +18,7 @@ struct ChipPart {
   std::vector<size_t> inputs, outputs; // of the model, that it reads and makes
   // Values that the chip before sends, and those that it sends itself, each once.
   std::vector<graph::ValueId> arriving, leaving;
+  bool frugal = false; // it fits only where memory is saved at the cost of time
 };
 
 // What kernels take of a chip, measured by compiling them for one with memory enough.
@@ -49,9 +51,14 @@ public:
   // Tells that a part has not fit, whatever the costs say: none that has these kernels, and those between them, will
   // be tried again.
   void forbid(size_t first, size_t kernel);
-  // Parts of several kernels that seem to need more are left out; at first that is all that a chip holds.
-  void limitWords(int64_t words) { mostWords = words; }
-  int64_t wordLimit() const { return mostWords; }
+  // Parts of several kernels, this one and those that compute the same among them, that seem to need more are left out;
+  // at first that is all that a chip holds.
+  void limitWords(size_t kernel, int64_t words);
+  int64_t wordLimit(size_t kernel) const { return mostWords[kernel]; }
+  // The same for instructions of any parts; at first any number.
+  void limitSteps(int64_t steps) { mostSteps = steps; }
+  bool isLimited() const;
+  void unlimit();
   // The kernel up to which the part has `share` of its instructions: at least one less than all.
   size_t kernelAt(const ChipPart &part, double share) const;
 
@@ -59,6 +66,10 @@ public:
   int64_t valueWords(graph::ValueId value) const { return costs.valueWords[value]; }
   // How many words a part needs, as the costs say.
   int64_t wordsOf(const ChipPart &part) const;
+  llvm::ArrayRef<uint64_t> signaturesOf(const ChipPart &part) const {
+    return llvm::ArrayRef(signatures).slice(part.first, part.end - part.first);
+  }
+  int64_t stepsOf(const ChipPart &part) const { return stepsBefore[part.end] - stepsBefore[part.first]; }
   const KernelCost &cost(size_t kernel) const { return costs.kernels[kernel]; }
   int64_t weightBytes() const; // of the whole model
   int64_t outputBytes() const;
@@ -68,10 +79,12 @@ private:
   const graph::KernelGraph &graph;
   const Architecture &machine;
   Costs costs;
-  int64_t mostWords;
+  std::vector<uint64_t> signatures; // of the kernels
+  std::vector<int64_t> mostWords;   // by kernel
+  int64_t mostSteps = std::numeric_limits<int64_t>::max();
   std::vector<size_t> limits;          // by first kernel: a part ends there at the latest
   std::vector<int64_t> residentBefore; // by kernel, and for all: words of weights and outputs
-  std::vector<int64_t> cyclesBefore;
+  std::vector<int64_t> cyclesBefore, stepsBefore;
   std::vector<int64_t> crossingWords; // by kernel: of the values that go from those before it to it and later ones
 };
 

@@ -4,6 +4,8 @@
 
 #include "llvm/ADT/STLExtras.h"
 
+#include <map>
+
 namespace quadrille::tsp {
 
 int64_t columnsOf(llvm::ArrayRef<int64_t> shape) {
@@ -64,6 +66,8 @@ Region Region::shape() const {
 
 std::optional<int64_t> Placement::addressIn(llvm::ArrayRef<SliceName> slices, uint8_t bank, int64_t words,
                                             Search search) {
+  if (search.only)
+    return usedAddressIn(slices, bank, words);
   if (search.high) {
     int64_t end = machine.words;
     for (bool moved = true; std::exchange(moved, false);)
@@ -84,6 +88,77 @@ std::optional<int64_t> Placement::addressIn(llvm::ArrayRef<SliceName> slices, ui
           moved = true;
         }
   return address + words <= machine.words ? std::optional(address) : std::nullopt;
+}
+
+std::vector<std::pair<int64_t, int64_t>> Placement::freeIn(SliceName slice, uint8_t bank, Search search) {
+  std::vector<std::pair<int64_t, int64_t>> free;
+  auto add = [&](int64_t begin, int64_t end) {
+    if (begin >= end)
+      return;
+    if (!free.empty() && free.back().second == begin)
+      free.back().second = end;
+    else
+      free.emplace_back(begin, end);
+  };
+  int64_t next = 0;
+  for (const Words &of : bankOf(slice, bank)) {
+    if (!search.only)
+      add(next, of.begin);
+    if (!of.live && (search.again || search.only))
+      add(of.begin, of.end);
+    next = of.end;
+  }
+  if (!search.only)
+    add(next, machine.words);
+  return free;
+}
+
+std::optional<int64_t> Placement::usedAddressIn(llvm::ArrayRef<SliceName> slices, uint8_t bank, int64_t words) {
+  int64_t address = 0;
+  for (bool moved = true; std::exchange(moved, false);)
+    for (SliceName slice : slices) {
+      bool found = false;
+      for (auto [begin, end] : freeIn(slice, bank, {.only = true}))
+        if (end - std::max(begin, address) >= words) {
+          found = true;
+          moved |= begin > address;
+          address = std::max(begin, address);
+          break;
+        }
+      if (!found)
+        return std::nullopt;
+    }
+  return address;
+}
+
+std::optional<int64_t> Placement::addressInSome(std::vector<SliceName> &slices, size_t count, uint8_t bank,
+                                                int64_t words, Search search) {
+  // How many slices have the words free from an address on changes where it can begin in one, and behind where it can.
+  std::map<int64_t, int64_t> changes;
+  for (SliceName name : slices)
+    for (auto [begin, end] : freeIn(name, bank, search))
+      if (end - begin >= words) {
+        ++changes[begin];
+        --changes[end - words + 1];
+      }
+  std::optional<int64_t> address;
+  int64_t slicesFree = 0;
+  for (auto change = changes.begin(); change != changes.end(); ++change) {
+    slicesFree += change->second;
+    if (slicesFree < static_cast<int64_t>(count))
+      continue;
+    address = search.high ? std::next(change)->first - 1 : change->first;
+    if (!search.high)
+      break;
+  }
+  if (!address)
+    return std::nullopt;
+  llvm::erase_if(slices, [&](SliceName name) {
+    return llvm::none_of(freeIn(name, bank, search),
+                         [&](auto run) { return run.first <= *address && *address + words <= run.second; });
+  });
+  slices.resize(count);
+  return address;
 }
 
 RegionPointer Placement::take(Region region, std::vector<SliceName> slices, uint8_t bank, int64_t address) {
@@ -127,19 +202,25 @@ RegionPointer Placement::find(Region &region, llvm::ArrayRef<const Region *> avo
                               bool anywhere, Pool pool, Search search) {
   auto count = static_cast<size_t>(region.slicesNeeded());
   int64_t words = region.wordsNeeded();
+  int64_t sides = machine.hemispheres, attempts = sides * machine.banks;
   // Both hemispheres and banks in turn. Single rows of weights, as of a bias, all lie in the first banks, so that
-  // others have room for values that need a whole one.
+  // others have room for values that need a whole one. To save memory values come and go in the first banks.
   bool single = search.high && pool == Pool::Values && words == 1;
-  for (int64_t attempt = 0; attempt < machine.hemispheres * machine.banks; ++attempt) {
-    int64_t number = turn++;
-    auto side = static_cast<unsigned>(number % machine.hemispheres);
-    auto bank = static_cast<uint8_t>(number / machine.hemispheres % machine.banks);
+  auto placeFor = [&](int64_t attempt) {
+    int64_t number = turn++, inOrder = attempt / sides % machine.banks;
+    auto side = static_cast<unsigned>(number % sides);
+    int64_t bank = number / sides % machine.banks;
     if (hemisphere && side != *hemisphere) {
       side = *hemisphere;
-      bank = static_cast<uint8_t>(number % machine.banks);
+      bank = number % machine.banks;
     }
-    if (single)
-      bank = static_cast<uint8_t>(attempt / machine.hemispheres % machine.banks);
+    if (single || (frugal && pool == Pool::Values))
+      bank = inOrder;
+    else if (frugal)
+      bank = machine.banks - 1 - inOrder;
+    return std::pair(side, static_cast<uint8_t>(bank));
+  };
+  auto slicesOn = [&](unsigned side) {
     std::vector<SliceName> slices;
     for (unsigned of = 0; of < machine.hemispheres; ++of)
       for (uint16_t slice = 0; slice < machine.slices && (anywhere || of == side); ++slice) {
@@ -148,34 +229,64 @@ RegionPointer Placement::find(Region &region, llvm::ArrayRef<const Region *> avo
             llvm::none_of(avoid, [&](const Region *other) { return other && llvm::is_contained(other->slices, name); }))
           slices.push_back(name);
       }
-    if (pool == Pool::Weights && !anywhere) {
-      // From the outermost slice inwards, always the same ones together, so that no words are lost between them.
-      llvm::sort(slices, [](SliceName a, SliceName b) { return a.slice > b.slice; });
-      for (size_t first = 0; first + count <= slices.size(); first += count) {
-        llvm::ArrayRef<SliceName> block = llvm::ArrayRef(slices).slice(first, count);
-        if (auto address = addressIn(block, bank, words, search))
-          return take(region, block.vec(), bank, *address);
+    return slices;
+  };
+  // Of weights: from the outermost slice inwards, always the same ones together, so that no words are lost between
+  // them.
+  auto inBlock = [&](std::vector<SliceName> slices, uint8_t bank, size_t number) -> RegionPointer {
+    llvm::sort(slices, [](SliceName a, SliceName b) { return a.slice > b.slice; });
+    if ((number + 1) * count > slices.size())
+      return nullptr;
+    llvm::ArrayRef<SliceName> block = llvm::ArrayRef(slices).slice(number * count, count);
+    auto address = addressIn(block, bank, words, search);
+    return address ? take(region, block.vec(), bank, *address) : nullptr;
+  };
+  bool blocks = pool == Pool::Weights && !anywhere;
+  size_t mostBlocks = machine.slices / count;
+  if (blocks && frugal)
+    for (size_t number = 0; number < mostBlocks; ++number)
+      for (int64_t attempt = 0; attempt < attempts; ++attempt) {
+        auto [side, bank] = placeFor(attempt);
+        if (RegionPointer found = inBlock(slicesOn(side), bank, number))
+          return found;
+      }
+  for (bool thorough : {false, true})
+    for (int64_t attempt = 0; attempt < attempts; ++attempt) {
+      auto [side, bank] = placeFor(attempt);
+      std::vector<SliceName> slices = slicesOn(side);
+      if (blocks && !frugal && !thorough)
+        for (size_t number = 0; number < mostBlocks; ++number)
+          if (RegionPointer found = inBlock(slices, bank, number))
+            return found;
+      // From the inner half, if it has room; of the slices those with the lowest free words.
+      std::vector<std::tuple<bool, int64_t, SliceName>> ranked;
+      for (SliceName name : slices)
+        if (auto address =
+                search.inner && name.slice >= machine.slices / 2 ? std::nullopt : addressIn(name, bank, words, search))
+          ranked.emplace_back(name.slice >= machine.slices / 2, search.high ? -*address : *address, name);
+      if (ranked.size() < count)
+        continue;
+      llvm::sort(ranked);
+      if (thorough) {
+        slices.clear();
+        for (const auto &each : ranked)
+          slices.push_back(std::get<2>(each));
+        if (auto address = addressInSome(slices, count, bank, words, search)) {
+          llvm::sort(slices);
+          return take(region, std::move(slices), bank, *address);
+        }
+        continue;
+      }
+      // Neighbours in this order are those that have the most in common.
+      for (size_t first = 0; first + count <= ranked.size(); ++first) {
+        slices.clear();
+        for (size_t i = 0; i < count; ++i)
+          slices.push_back(std::get<2>(ranked[first + i]));
+        llvm::sort(slices);
+        if (auto address = addressIn(slices, bank, words, search))
+          return take(region, std::move(slices), bank, *address);
       }
     }
-    // From the inner half, if it has room; of the slices those with the lowest free words.
-    std::vector<std::tuple<bool, int64_t, SliceName>> ranked;
-    for (SliceName name : slices)
-      if (auto address =
-              search.inner && name.slice >= machine.slices / 2 ? std::nullopt : addressIn(name, bank, words, search))
-        ranked.emplace_back(name.slice >= machine.slices / 2, search.high ? -*address : *address, name);
-    if (ranked.size() < count)
-      continue;
-    llvm::sort(ranked);
-    // Neighbours in this order are those that have the most in common.
-    for (size_t first = 0; first + count <= ranked.size(); ++first) {
-      slices.clear();
-      for (size_t i = 0; i < count; ++i)
-        slices.push_back(std::get<2>(ranked[first + i]));
-      llvm::sort(slices);
-      if (auto address = addressIn(slices, bank, words, search))
-        return take(region, std::move(slices), bank, *address);
-    }
-  }
   return nullptr;
 }
 
@@ -187,6 +298,13 @@ RegionPointer Placement::allocate(Region region, llvm::ArrayRef<const Region *> 
   // Memory that was never used waits for nobody; but weights, which are still to come, lie in nothing else, and far
   // apart what is left of it is of no use to them.
   bool scarce = fresh + expected > machine.dataWords() / 4;
+  // What weights fill besides their elements, and what is lost between regions.
+  int64_t losses = machine.dataWords() / 5;
+  if (frugal && fresh + expected + losses > machine.dataWords())
+    for (bool inner : {true, false})
+      if (RegionPointer found =
+              find(region, avoid, hemisphere, anywhere, pool, {.again = true, .only = true, .inner = inner}))
+        return found;
   // The outer slices are read for weights while values come and go.
   for (bool inner : {true, false})
     for (bool again : {scarce, !scarce})

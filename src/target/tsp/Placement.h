@@ -64,6 +64,9 @@ public:
   explicit Placement(const Architecture &machine)
       : machine(machine), banks(machine.hemispheres * machine.slices * machine.banks) {}
 
+  // Memory first, time second: values lie in the first banks, weights in the last ones, of all outer slices before
+  // inner ones, and what was used before is used again although it may have to be waited for.
+  void beFrugal() { frugal = true; }
   // About so many words will be asked for that are there when the program starts.
   void expect(int64_t words) { expected = words; }
 
@@ -92,11 +95,19 @@ private:
   }
   struct Search {
     bool again = false; // words that were used before are free when nobody needs them
+    bool only = false;  // and no others are
     bool high = false;  // from the highest address down
     bool inner = false; // of the slices near the vector unit only
   };
   // The lowest address from which on `words` are free in all slices, or the highest one; nothing when there is none.
   std::optional<int64_t> addressIn(llvm::ArrayRef<SliceName> slices, uint8_t bank, int64_t words, Search search);
+  std::optional<int64_t> usedAddressIn(llvm::ArrayRef<SliceName> slices, uint8_t bank, int64_t words);
+  // Stretches of free words, in order.
+  std::vector<std::pair<int64_t, int64_t>> freeIn(SliceName slice, uint8_t bank, Search search);
+  // The lowest address, or the highest one, from which on `words` are free in `count` of the slices, which become
+  // these.
+  std::optional<int64_t> addressInSome(std::vector<SliceName> &slices, size_t count, uint8_t bank, int64_t words,
+                                       Search search);
   RegionPointer take(Region region, std::vector<SliceName> slices, uint8_t bank, int64_t address);
   RegionPointer find(Region &region, llvm::ArrayRef<const Region *> avoid, std::optional<unsigned> hemisphere,
                      bool anywhere, Pool pool, Search search);
@@ -105,6 +116,7 @@ private:
   std::vector<Bank> banks; // by slice and bank
   int64_t fresh = 0;       // words of values that nothing had used before
   int64_t expected = 0;    // words of what will be there from the start, about
+  bool frugal = false;
   int64_t turn = 0;
   uint32_t placed = 0;
 };

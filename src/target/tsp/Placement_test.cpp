@@ -8,6 +8,7 @@
 #include "gtest/gtest.h"
 
 #include <bit>
+#include <set>
 
 namespace quadrille::tsp {
 namespace {
@@ -75,6 +76,54 @@ TEST(TspPlacement, NothingLiesOnWhatIsNeeded) {
       live.erase(live.begin() + next(30));
   }
   EXPECT_EQ(refused, 0); // 30 values take at most 30 * 4 * 2700 words of 88 * 8192
+}
+
+// Slices that are full at different ends: those that have the words free at the same addresses are found although none
+// that follow each other in the order of their free words do.
+TEST(TspPlacement, SlicesThatHaveAddressesInCommonAreFound) {
+  Architecture machine = card();
+  Placement placement(machine);
+  int64_t half = machine.words / 2, slices = llvm::count(machine.reserved[east], false);
+  std::vector<RegionPointer> kept;
+  auto take = [&](int64_t rows) {
+    kept.push_back(placement.allocate(Region::of(ElementType::u8, rows, 320, machine.vectorBytes()), {}, east));
+    return kept.back();
+  };
+  // Every slice of both banks has a lower and an upper half; every other slice keeps the upper one, the rest the lower.
+  for (int64_t i = 0; i < 2 * slices * machine.banks; ++i)
+    ASSERT_TRUE(take(half));
+  llvm::erase_if(
+      kept, [&](const RegionPointer &region) { return (region->address == 0) == (region->slices[0].slice % 2 == 0); });
+  int64_t alike = 0;
+  for (int64_t slice = 0; slice < machine.slices; slice += 2)
+    alike += !machine.reserved[east][slice];
+  Region wide = Region::of(ElementType::u8, half, 320 * alike, machine.vectorBytes());
+  wide.spread = true;
+  RegionPointer found = placement.allocate(wide, {}, east);
+  ASSERT_TRUE(found);
+  EXPECT_EQ(found->address, 0);
+  for (SliceName name : found->slices)
+    EXPECT_EQ(name.slice % 2, 0);
+}
+
+// Values of which one is needed at a time lie on each other where memory is to be saved, and leave the rest to weights.
+TEST(TspPlacement, FrugalValuesLieWhereOthersLay) {
+  Architecture machine = card();
+  for (bool frugal : {false, true}) {
+    Placement placement(machine);
+    if (frugal)
+      placement.beFrugal();
+    placement.expect(machine.dataWords());
+    std::set<std::tuple<SliceName, uint8_t>> used;
+    for (int64_t i = 0; i < 8; ++i) {
+      RegionPointer value =
+          placement.allocate(Region::of(ElementType::f32, 1000, 320, machine.vectorBytes()), {}, west);
+      ASSERT_TRUE(value);
+      for (SliceName name : value->slices)
+        used.emplace(name, value->bank);
+    }
+    EXPECT_EQ(used.size(), frugal ? 4 : 8); // four bytes, in one bank or both
+  }
 }
 
 TEST(TspChain, LeavesUnitsAndStreamsOfOthersAlone) {

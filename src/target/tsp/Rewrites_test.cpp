@@ -2,6 +2,7 @@
 #include "graph/Contraction.h"
 #include "graph/KernelQueries.h"
 #include "target/host/RewriteTest.h"
+#include "target/tsp/ColumnParts.h"
 #include "target/tsp/Expand.h"
 #include "target/tsp/Lower.h"
 #include "target/tsp/Orient.h"
@@ -149,11 +150,13 @@ GraphBuilder attention() {
 
 TEST(TspSplitChains, NoValueIsLargerThanAllowed) {
   GraphBuilder b = attention();
-  // 3 heads of 8 x 8 of 4 bytes are 768 bytes; one is 256, of which 4 rows are 128.
-  for (int64_t most : {768, 300, 200}) {
+  // 3 heads of 8 rows of two vectors, with a word for each of 4 bytes, are 192 words; one is 64, of which 4 rows
+  // are 32.
+  constexpr int64_t lanes = 4;
+  for (int64_t most : {192, 70, 40}) {
     KernelGraph split = b.graph;
-    splitChains(split, most);
-    if (most == 768) {
+    splitChains(split, most, lanes);
+    if (most == 192) {
       EXPECT_EQ(split.print(), b.graph.print());
     } else {
       EXPECT_GT(split.kernels.size(), b.graph.kernels.size());
@@ -161,7 +164,8 @@ TEST(TspSplitChains, NoValueIsLargerThanAllowed) {
     for (const Kernel &kernel : split.kernels)
       for (const Write &write : kernel.writes)
         if (!llvm::is_contained(split.outputs, write.value)) {
-          EXPECT_LE(4 * elementCount(split.values[write.value].shape), most);
+          const Shape &shape = split.values[write.value].shape;
+          EXPECT_LE(4 * elementCount(shape) / shape.back() * ((shape.back() + lanes - 1) / lanes), most);
         }
     expectTheSame(b.graph, split);
   }
@@ -171,8 +175,45 @@ TEST(TspSplitChains, WhatIsWantedAsAWholeStays) {
   GraphBuilder b = attention();
   b.output(b.graph.kernels[0].writes[0].value);
   KernelGraph split = b.graph;
-  splitChains(split, 300);
+  splitChains(split, 40, 4); // of 192 words
   EXPECT_EQ(split.print(), b.graph.print());
+}
+
+// A product of 12 columns through a reshape: what reads columns 0..3 and 4..11 apart gets products of its own.
+TEST(TspColumnParts, WhatIsReadApartIsMultipliedApart) {
+  auto graphOf = [](int64_t second) {
+    GraphBuilder b;
+    ValueId x = b.input("x", f32, {5, 3});
+    ValueId all = reshape(b, product(b, x, b.constant("w", smallNumbers(f32, {3, 12}, 1))), {1, 5, 12});
+    DimensionAccess none{0, {}}, row{0, {{0, 1}}};
+    b.output(
+        elementwise(b, "first", {5, 4}, {{all, {none, row, {0, {{1, 1}}}}, {}}}, withNumber(BlockOpcode::Multiply, 2)));
+    b.output(elementwise(b, "second", {5, 8}, {{all, {none, row, {second, {{1, 1}}}}, {}}},
+                         withNumber(BlockOpcode::Multiply, 3)));
+    structureReshapes(b.graph);
+    return b.graph;
+  };
+  auto productsOf = [](const KernelGraph &graph) {
+    std::vector<int64_t> columns;
+    for (const Kernel &kernel : graph.kernels)
+      if (kernel.kind == KernelKind::Contract)
+        columns.push_back(graph.values[kernel.writes[0].value].shape.back());
+    return columns;
+  };
+  constexpr int64_t lanes = 3;
+  KernelGraph graph = graphOf(4), apart = graph;
+  multiplyReadColumnsApart(apart, lanes);
+  EXPECT_EQ(productsOf(apart), (std::vector<int64_t>{4, 8}));
+  expectTheSame(graph, apart);
+  // Columns that both read, or that begin with a vector, stay together, and so do those that fill none.
+  graph = graphOf(3);
+  multiplyReadColumnsApart(graph, lanes);
+  EXPECT_EQ(productsOf(graph), std::vector<int64_t>{12});
+  graph = graphOf(4);
+  multiplyReadColumnsApart(graph, 4);
+  EXPECT_EQ(productsOf(graph), std::vector<int64_t>{12});
+  multiplyReadColumnsApart(graph, 5);
+  EXPECT_EQ(productsOf(graph), std::vector<int64_t>{12});
 }
 
 TEST(TspOrient, ReshapesThatSplitDimensionsMoveElements) {

@@ -4,11 +4,11 @@
 #include "graph/DropUnused.h"
 #include "graph/KernelQueries.h"
 #include "numerics/Convert.h"
+#include "target/tsp/ColumnParts.h"
 #include "target/tsp/Lower.h"
 
 #include "llvm/ADT/STLExtras.h"
 
-#include <cstring>
 #include <map>
 
 namespace quadrille::tsp {
@@ -235,24 +235,6 @@ void transposeBeforeMerging(KernelGraph &graph) {
   }
 }
 
-namespace {
-
-// Elements of a constant along a dimension.
-Tensor sliceOf(const Tensor &from, size_t dimension, int64_t first, int64_t count) {
-  Shape shape = from.shape();
-  int64_t inner = static_cast<int64_t>(byteWidth(from.type())), outer = 1, extent = shape[dimension];
-  for (size_t d = 0; d < shape.size(); ++d)
-    (d < dimension ? outer : inner) *= d == dimension ? 1 : shape[d];
-  shape[dimension] = count;
-  Tensor part = Tensor::uninitialized(from.type(), shape);
-  for (int64_t i = 0; i < outer; ++i)
-    std::memcpy(part.mutableBytes() + i * count * inner, from.bytes().data() + (i * extent + first) * inner,
-                count * inner);
-  return part;
-}
-
-} // namespace
-
 void multiplyPartsApart(KernelGraph &graph) {
   Uses uses(graph);
   struct Split {
@@ -321,11 +303,7 @@ void multiplyPartsApart(KernelGraph &graph) {
     for (auto [p, part] : llvm::enumerate(parts)) {
       Kernel product = kernel;
       int64_t count = graph.values[part.value].shape[axis];
-      Value weights = graph.values[kernel.reads[split->rhs].value];
-      weights.shape[split->channels] = count;
-      weights.origin.reset();
-      if (weights.data.valid())
-        weights.data = sliceOf(weights.data, split->channels, first, count);
+      Value weights = sliceOf(graph.values[kernel.reads[split->rhs].value], split->channels, first, count);
       first += count;
       product.loops[split->loop].extent = count;
       product.reads[split->lhs].value = part.value;

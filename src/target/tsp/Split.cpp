@@ -1,12 +1,11 @@
 #include "target/tsp/Split.h"
 
-#include "graph/Contraction.h"
 #include "graph/KernelQueries.h"
+#include "target/tsp/ColumnParts.h"
 #include "target/tsp/Lower.h"
 
 #include "llvm/ADT/STLExtras.h"
 
-#include <cstring>
 #include <map>
 
 namespace quadrille::tsp {
@@ -16,80 +15,6 @@ using graph::Kernel;
 using graph::KernelGraph;
 using graph::Value;
 using graph::ValueId;
-
-namespace {
-
-// The dimension of a read that the loop alone indexes, from 0 on; nothing when it indexes more or in another way.
-std::optional<size_t> dimensionAlong(const graph::AccessMap &map, unsigned loop) {
-  std::optional<size_t> found;
-  for (auto [d, access] : llvm::enumerate(map)) {
-    if (llvm::none_of(access.terms, [&](auto term) { return term.first == loop; }))
-      continue;
-    if (found || access.offset != 0 || access.terms.size() != 1 || access.terms[0].second != 1)
-      return std::nullopt;
-    found = d;
-  }
-  return found;
-}
-
-bool usesLoop(const Kernel &kernel, unsigned loop) {
-  return llvm::any_of(kernel.body.instructions, [&](const BlockInstruction &instruction) {
-    return instruction.opcode == BlockOpcode::LoopIndex && instruction.immediate == loop;
-  });
-}
-
-// Which loop a product can be cut along: of the columns of constant weights.
-std::optional<unsigned> columnLoop(const KernelGraph &graph, const Kernel &kernel) {
-  if (kernel.kind != graph::KernelKind::Contract || kernel.writes.size() != 1)
-    return std::nullopt;
-  auto contraction = graph::inferContraction(graph, kernel);
-  if (!contraction)
-    return std::nullopt;
-  const graph::Read &weights = kernel.reads[contraction->rhs];
-  if (graph.values[weights.value].role != graph::ValueRole::Constant)
-    return std::nullopt;
-  for (unsigned loop : contraction->n) {
-    bool everywhere = !usesLoop(kernel, loop) && dimensionAlong(weights.map, loop).has_value();
-    // What else the loop indexes can be cut along it too.
-    auto cuttable = [&](const graph::Read &read) {
-      bool indexed = llvm::any_of(read.map, [&](const DimensionAccess &access) {
-        return llvm::any_of(access.terms, [&](auto term) { return term.first == loop; });
-      });
-      return !indexed ||
-             (dimensionAlong(read.map, loop) && graph.values[read.value].role == graph::ValueRole::Constant);
-    };
-    for (const graph::Read &read : kernel.reads)
-      everywhere &= cuttable(read);
-    if (kernel.writes[0].initial)
-      everywhere &= cuttable(*kernel.writes[0].initial);
-    if (everywhere)
-      return loop;
-  }
-  return std::nullopt;
-}
-
-// Indices [first, first + count) of a dimension of a constant.
-Value sliceOf(const Value &value, size_t dimension, int64_t first, int64_t count) {
-  Value slice = value;
-  slice.name += " " + std::to_string(first) + ".." + std::to_string(first + count - 1);
-  slice.shape[dimension] = count;
-  slice.origin.reset();
-  if (!value.data.valid())
-    return slice;
-  slice.data = Tensor::uninitialized(value.type, slice.shape);
-  auto inner = static_cast<int64_t>(byteWidth(value.type));
-  for (size_t d = dimension + 1; d < value.shape.size(); ++d)
-    inner *= value.shape[d];
-  int64_t outer = 1;
-  for (size_t d = 0; d < dimension; ++d)
-    outer *= value.shape[d];
-  for (int64_t i = 0; i < outer; ++i)
-    std::memcpy(slice.data.mutableBytes() + i * count * inner,
-                value.data.bytes().data() + (i * value.shape[dimension] + first) * inner, count * inner);
-  return slice;
-}
-
-} // namespace
 
 SplitGraph splitProducts(const MachineGraph &whole, llvm::ArrayRef<int64_t> parts, int64_t columns) {
   const KernelGraph &graph = whole.graph;

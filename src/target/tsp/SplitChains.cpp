@@ -1,6 +1,7 @@
 #include "target/tsp/SplitChains.h"
 
 #include "graph/KernelQueries.h"
+#include "target/tsp/Placement.h"
 
 #include "llvm/ADT/STLExtras.h"
 
@@ -21,11 +22,21 @@ bool indexes(const graph::DimensionAccess &access, unsigned loop) {
   return llvm::any_of(access.terms, [&](auto term) { return term.first == loop; });
 }
 
+// In memory, where the last dimension lies in the lanes; what has no other columns, as sums of rows, is packed.
+int64_t wordsOf(const Value &value, int64_t lanes) {
+  if (elementCount(value.shape) == 0)
+    return 0;
+  if (columnsOf(value.shape) == 1)
+    return (rowsOf(value.shape) + lanes - 1) / lanes * static_cast<int64_t>(byteWidth(value.type));
+  Region region = Region::of(value.type, rowsOf(value.shape), columnsOf(value.shape), lanes);
+  return region.wordsNeeded() * region.slicesNeeded();
+}
+
 // The kernels of a chain, the loop of each that becomes blocks, and the dimension of what they make.
 class KernelChain {
 public:
-  KernelChain(const KernelGraph &graph, const graph::Uses &uses, int64_t mostBytes)
-      : graph(graph), uses(uses), mostBytes(mostBytes) {}
+  KernelChain(const KernelGraph &graph, const graph::Uses &uses, int64_t mostWords, int64_t lanes)
+      : graph(graph), uses(uses), mostWords(mostWords), lanes(lanes) {}
 
   // Whether the value and all that must go with it can be had in blocks of the dimension.
   bool grow(ValueId value, size_t dimension) {
@@ -40,8 +51,7 @@ public:
 private:
   bool isLarge(ValueId id, int64_t times = 1) const {
     const Value &value = graph.values[id];
-    return value.role == graph::ValueRole::Intermediate &&
-           elementCount(value.shape) * static_cast<int64_t>(byteWidth(value.type)) > times * mostBytes;
+    return value.role == graph::ValueRole::Intermediate && wordsOf(value, lanes) > times * mostWords;
   }
   // A value that is read whole for every block, or through more than one of its dimensions, stays as it is.
   bool mayStay(ValueId id) const {
@@ -66,7 +76,7 @@ private:
 
   bool addReader(size_t reader, ValueId value) {
     if (reader >= graph.kernels.size())
-      return false; // a result of the program
+      return mayStay(value); // a result of the program, which is joined
     for (const Read &read : graph.kernels[reader].reads)
       if (read.value == value)
         return addKernel(reader, read.map, made.at(value));
@@ -159,7 +169,7 @@ private:
 
   const KernelGraph &graph;
   const graph::Uses &uses;
-  int64_t mostBytes;
+  int64_t mostWords, lanes;
 };
 
 // The graph with the chain in blocks of `block` indices.
@@ -279,20 +289,24 @@ void inBlocks(KernelGraph &graph, const KernelChain &chain, int64_t block) {
   graph.kernels.insert(graph.kernels.end(), after.begin(), after.end());
 }
 
-bool splitOne(KernelGraph &graph, int64_t mostBytes, std::set<ValueId> &whole) {
+// The largest value for which there is a way.
+bool splitOne(KernelGraph &graph, int64_t mostWords, int64_t lanes, std::set<ValueId> &whole) {
   graph::Uses uses(graph);
-  for (ValueId value = 0; value < graph.values.size(); ++value) {
+  std::vector<std::pair<int64_t, ValueId>> large;
+  for (ValueId value = 0; value < graph.values.size(); ++value)
+    if (int64_t words = wordsOf(graph.values[value], lanes);
+        graph.values[value].role == graph::ValueRole::Intermediate && words > mostWords && uses.producers[value] &&
+        !whole.count(value))
+      large.emplace_back(words, value);
+  llvm::stable_sort(large, [](auto a, auto b) { return a.first > b.first; });
+  for (auto [words, value] : large) {
     const Shape &shape = graph.values[value].shape;
-    int64_t bytes = elementCount(shape) * static_cast<int64_t>(byteWidth(graph.values[value].type));
-    if (graph.values[value].role != graph::ValueRole::Intermediate || bytes <= mostBytes || !uses.producers[value] ||
-        whole.count(value))
-      continue;
     for (size_t d = 0; d + 1 < shape.size(); ++d) {
-      KernelChain chain(graph, uses, mostBytes);
+      KernelChain chain(graph, uses, mostWords, lanes);
       // A kernel alone has nothing from block to block.
       if (shape[d] == 1 || !chain.grow(value, d) || chain.loops.size() < 2)
         continue;
-      int64_t blocks = std::min(shape[d], (bytes + mostBytes - 1) / mostBytes);
+      int64_t most = std::max<int64_t>(shape[d] * mostWords / words, 1), blocks = (shape[d] + most - 1) / most;
       inBlocks(graph, chain, (shape[d] + blocks - 1) / blocks);
       return true;
     }
@@ -303,9 +317,9 @@ bool splitOne(KernelGraph &graph, int64_t mostBytes, std::set<ValueId> &whole) {
 
 } // namespace
 
-void splitChains(KernelGraph &graph, int64_t mostBytes) {
+void splitChains(KernelGraph &graph, int64_t mostWords, int64_t lanes) {
   std::set<ValueId> whole; // for which there is no way
-  while (splitOne(graph, mostBytes, whole))
+  while (splitOne(graph, mostWords, lanes, whole))
     ;
 }
 
