@@ -55,6 +55,19 @@ def save(path, nodes, inputs, outputs, constants=()):
 FLOAT = onnx.TensorProto.FLOAT
 
 
+# An input that several IPUs read lies where the first of them reads it, and is sent on from there.
+def test_an_input_that_several_ipus_read(tmp_path):
+    save(tmp_path / "m.onnx", [helper.make_node("MatMul", ["x", "x"], ["a"]), helper.make_node("MatMul", ["a", "x"], ["b"]),
+                               helper.make_node("MatMul", ["b", "x"], ["y"])],
+         [("x", FLOAT, (32, 32))], [("y", FLOAT, (32, 32))])
+    outputs = []
+    for chips in (1, 2, 4):
+        command("run", tmp_path / "m.onnx", "--machine", "bow-pod16", "--chips", chips, "--random", 1, "--check", "--output",
+                tmp_path / "y.npz")
+        outputs.append((tmp_path / "y.npz").read_bytes())
+    assert outputs[0] == outputs[1] == outputs[2]
+
+
 # Weights read at every second place, so that no matrix unit takes them: products and sums, the channels in parts.
 def test_sums_in_parts(tmp_path):
     random = np.random.default_rng(3)

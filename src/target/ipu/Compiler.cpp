@@ -79,6 +79,8 @@ void CompilerState::enter(size_t kernel) {
         }
       });
     }
+    if (graph.values[id].role == graph::ValueRole::Input)
+      firstHomes.try_emplace(id, home);
     home = Home{there, known->second};
   }
   flush();

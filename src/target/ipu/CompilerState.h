@@ -258,6 +258,7 @@ private:
   Code code;
 
   std::vector<std::optional<Home>> homes;                    // by value
+  std::map<graph::ValueId, Home> firstHomes;                 // of inputs that have been brought to another IPU since
   std::map<graph::ValueId, std::vector<Resident>> residents; // constants
   std::vector<Buffer> buffers;
   std::vector<std::vector<Sending>> sendings; // by exchange

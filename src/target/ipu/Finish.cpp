@@ -124,10 +124,14 @@ bool Compiled::fits(const Architecture &machine) const {
 
 Compiled CompilerState::finish(bool measures) {
   auto last = static_cast<int64_t>(steps.size());
+  auto givenHome = [&](ValueId input) -> const Home & {
+    auto first = firstHomes.find(input);
+    return first == firstHomes.end() ? homeOf(input) : first->second;
+  };
   // Inputs are there from the beginning, outputs until the end.
   for (ValueId id : graph.inputs)
     if (homes[id])
-      buffers[homes[id]->buffer].from = 0;
+      buffers[givenHome(id).buffer].from = 0;
   for (ValueId id : graph.outputs)
     if (elementCount(graph.values[id].shape) > 0) {
       Buffer &held = buffers[homeOf(id).buffer];
@@ -157,24 +161,24 @@ Compiled CompilerState::finish(bool measures) {
                               each.rows > 1 ? each.fromStride : 0, each.rows > 1 ? each.toStride : 0, each.joins});
     sent = {}; // and their memory
   }
-  auto addVariable = [&](uint32_t variable, ValueId id) {
+  auto addVariable = [&](uint32_t variable, ValueId id, bool isInput) {
     const graph::Value &value = graph.values[id];
     Placement placement;
     placement.variable = variable;
     placement.type = value.type;
     if (elementCount(value.shape) > 0) {
-      const Home &home = homeOf(id);
+      const Home &home = isInput ? givenHome(id) : homeOf(id);
       addPlacement(placement, home.layout, buffers[home.buffer].address);
     }
     code.placements.push_back(std::move(placement));
   };
   for (auto [number, id] : llvm::enumerate(graph.inputs))
     if (homes[id] || elementCount(graph.values[id].shape) == 0)
-      addVariable(static_cast<uint32_t>(number), id);
+      addVariable(static_cast<uint32_t>(number), id, true);
     else
       code.placements.push_back({static_cast<uint32_t>(number), graph.values[id].type, {}}); // nothing reads it
   for (auto [number, id] : llvm::enumerate(graph.outputs))
-    addVariable(static_cast<uint32_t>(graph.inputs.size() + number), id);
+    addVariable(static_cast<uint32_t>(graph.inputs.size() + number), id, false);
   addConstants();
   code.entries.push_back(std::move(steps));
   program.chips = ipuOf.empty() ? 1 : ipuOf.back() + 1;
