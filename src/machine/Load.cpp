@@ -2,6 +2,7 @@
 // the schema.
 #include "base/Error.h"
 #include "base/File.h"
+#include "base/Suggestion.h"
 #include "machine/Machine.h"
 #include "machine/Schema.h"
 #include "machine/Search.h"

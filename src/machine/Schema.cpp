@@ -1,6 +1,7 @@
 #include "machine/Schema.h"
 
 #include "base/Error.h"
+#include "base/Suggestion.h"
 #include "machine/SchemaText.h"
 #include "machine/Unit.h"
 #include "machine/Yaml.h"

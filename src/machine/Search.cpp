@@ -1,6 +1,7 @@
 #include "machine/Search.h"
 
 #include "base/Error.h"
+#include "base/Suggestion.h"
 #include "machine/Machine.h"
 #include "machine/Yaml.h"
 

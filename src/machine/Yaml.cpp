@@ -1,6 +1,7 @@
 #include "machine/Yaml.h"
 
 #include "base/Error.h"
+#include "base/Suggestion.h"
 
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/SmallString.h"
@@ -215,21 +216,6 @@ llvm::Expected<std::vector<std::string>> textsOf(const YamlNode &node, llvm::Str
     texts.push_back(std::move(*text));
   }
   return texts;
-}
-
-std::string suggestion(llvm::StringRef word, llvm::ArrayRef<std::string> candidates) {
-  if (word.size() > 100)
-    return "";
-  const std::string *best = nullptr;
-  unsigned bestDistance = std::max<unsigned>(1, word.size() / 3) + 1;
-  for (const std::string &candidate : candidates) {
-    unsigned distance = word.edit_distance(candidate, /*AllowReplacements=*/true, bestDistance);
-    if (distance < bestDistance) {
-      best = &candidate;
-      bestDistance = distance;
-    }
-  }
-  return best ? "did you mean '" + *best + "'?" : "";
 }
 
 llvm::Expected<YamlNode> parseYaml(llvm::StringRef text, llvm::StringRef fileName) {

@@ -44,9 +44,6 @@ llvm::Expected<std::string> textOf(const YamlNode &node, llvm::StringRef fileNam
 llvm::Expected<std::vector<std::string>> textsOf(const YamlNode &node, llvm::StringRef fileName,
                                                  const llvm::Twine &what); // a list, or one scalar
 
-// The candidate that differs little from `word`, as "did you mean 'x'?", or an empty text.
-std::string suggestion(llvm::StringRef word, llvm::ArrayRef<std::string> candidates);
-
 // "FILE:LINE", as every message about a node says where it is.
 std::string placeOf(llvm::StringRef fileName, unsigned line);
 
