@@ -41,9 +41,9 @@ static llvm::Expected<Header> readHeader(llvm::ArrayRef<std::byte> bytes, const 
   Header header;
   std::memcpy(&header, bytes.data(), sizeof(Header));
   // The version comes first: another version may lay out the rest differently.
-  if (header.version != formatVersion)
-    return userError("program format version " + llvm::Twine(header.version) + ", this version of Quadrille reads " +
-                         llvm::Twine(formatVersion),
+  if (header.version < 1 || header.version > formatVersion)
+    return userError("program format version " + llvm::Twine(header.version) +
+                         ", this version of Quadrille reads 1 to " + llvm::Twine(formatVersion),
                      where,
                      header.version > formatVersion ? "use a newer Quadrille, or compile the model again"
                                                     : "compile the model again");
@@ -64,7 +64,7 @@ static llvm::Expected<Header> readHeader(llvm::ArrayRef<std::byte> bytes, const 
   return header;
 }
 
-llvm::Expected<std::vector<Section>> readContainer(llvm::ArrayRef<std::byte> bytes, llvm::StringRef fileName) {
+llvm::Expected<Container> readContainer(llvm::ArrayRef<std::byte> bytes, llvm::StringRef fileName) {
   Where where{fileName.str(), "header"};
   auto header = readHeader(bytes, where);
   if (!header)
@@ -74,7 +74,9 @@ llvm::Expected<std::vector<Section>> readContainer(llvm::ArrayRef<std::byte> byt
   if (header->tableHash != hashOf(table))
     return userError("corrupted: the hash does not match", where);
 
-  std::vector<Section> sections;
+  Container container;
+  container.version = header->version;
+  std::vector<Section> &sections = container.sections;
   sections.reserve(header->sectionCount); // bounded by the file's size
   uint64_t end = sizeof(Header);
   for (uint32_t i = 0; i < header->sectionCount; ++i) {
@@ -112,7 +114,7 @@ llvm::Expected<std::vector<Section>> readContainer(llvm::ArrayRef<std::byte> byt
   where.node = "section table";
   if (header->tableOffset != llvm::alignTo(end, tableAlignment) || !isZero(bytes.slice(end, header->tableOffset - end)))
     return userError("corrupted: a gap or non-zero padding before the table", where);
-  return sections;
+  return container;
 }
 
 llvm::Error verifyHash(const Section &section, llvm::StringRef fileName) {

@@ -53,10 +53,15 @@ struct Section {
 
 uint64_t hashOf(llvm::ArrayRef<std::byte> bytes);
 
+struct Container {
+  uint32_t version = 0; // of the format
+  std::vector<Section> sections;
+};
+
 // Verifies the header and the table: sizes, offsets, alignment, order, padding. Section 0 is the metadata, 1 the
 // payload, all others are data. The hashes of the sections themselves are for the caller to verify. The sections borrow
 // from `bytes`.
-llvm::Expected<std::vector<Section>> readContainer(llvm::ArrayRef<std::byte> bytes, llvm::StringRef fileName);
+llvm::Expected<Container> readContainer(llvm::ArrayRef<std::byte> bytes, llvm::StringRef fileName);
 
 // User error when the bytes are not those that were written.
 llvm::Error verifyHash(const Section &section, llvm::StringRef fileName);

@@ -159,7 +159,7 @@ llvm::Expected<std::vector<std::byte>> encodeMetadata(const Program &program, ll
   auto entryPointVector = builder.CreateVector(entryPoints);
   schema::FinishMetadataBuffer(builder, schema::CreateMetadata(builder, target, machine, revision, precision,
                                                                program.chips, program.batch, model, nodeVector,
-                                                               variableVector, entryPointVector));
+                                                               variableVector, entryPointVector, program.replicas));
   if (illegal)
     return userError("a name in the model is not UTF-8 and cannot be written to a program: '" +
                      llvm::json::fixUTF8(*illegal) + "'");
@@ -211,7 +211,7 @@ private:
 
 } // namespace
 
-llvm::Expected<Program> decodeMetadata(llvm::ArrayRef<std::byte> bytes, const std::string &fileName,
+llvm::Expected<Program> decodeMetadata(llvm::ArrayRef<std::byte> bytes, uint32_t version, const std::string &fileName,
                                        std::vector<Placement> &placements) {
   const Where where{fileName, "section 'metadata'"};
   if (bytes.size() >= FLATBUFFERS_MAX_BUFFER_SIZE)
@@ -234,6 +234,9 @@ llvm::Expected<Program> decodeMetadata(llvm::ArrayRef<std::byte> bytes, const st
   program.precision = decoder.text(root.precision());
   program.chips = root.chips();
   program.batch = root.batch();
+  program.replicas = root.replicas();
+  if (version < 2 && program.replicas != 1)
+    return userError("corrupted: format version 1 has no replicas", where);
   if (const schema::ModelReference *model = root.model()) {
     program.model.emplace();
     program.model->path = decoder.text(model->path());

@@ -21,9 +21,9 @@ struct Placement {
 // would exceed what a FlatBuffer can hold (2 GiB).
 llvm::Expected<std::vector<std::byte>> encodeMetadata(const Program &program, llvm::ArrayRef<Placement> placements);
 
-// Verifies the FlatBuffer and copies it out; Program::verify is the caller's. Payload and data are left empty; fills
-// `placements`, parallel to the variables.
-llvm::Expected<Program> decodeMetadata(llvm::ArrayRef<std::byte> bytes, const std::string &fileName,
+// Verifies the FlatBuffer, of a file of that format version, and copies it out; Program::verify is the caller's.
+// Payload and data are left empty; fills `placements`, parallel to the variables.
+llvm::Expected<Program> decodeMetadata(llvm::ArrayRef<std::byte> bytes, uint32_t version, const std::string &fileName,
                                        std::vector<Placement> &placements);
 
 } // namespace quadrille::program

@@ -85,8 +85,8 @@ std::string Program::verify() const {
     return "the target has no name";
   if (!precision.empty() && precision != "none" && !elementTypeNamed(precision))
     return "precision '" + precision + "' is not an element type";
-  if (chips < 1 || batch < 0)
-    return "the number of chips or the batch is out of range";
+  if (chips < 1 || replicas < 1 || batch < 0)
+    return "the number of chips, the number of replicas or the batch is out of range";
   // Names are unique, except that an ONNX graph may return an input or a constant under its own name.
   llvm::StringSet<> names, outputNames;
   for (const Variable &variable : variables) {
@@ -140,14 +140,15 @@ llvm::Expected<Program> Program::load(llvm::StringRef path, ExternalFiles extern
 llvm::Expected<Program> Program::read(llvm::ArrayRef<std::byte> bytes, std::shared_ptr<const void> owner,
                                       llvm::StringRef fileName, ExternalFiles allowed) {
   assert(reinterpret_cast<uintptr_t>(bytes.data()) % 16 == 0 && "FlatBuffers are read in place");
-  auto sections = readContainer(bytes, fileName);
-  if (!sections)
-    return sections.takeError();
+  auto container = readContainer(bytes, fileName);
+  if (!container)
+    return container.takeError();
+  std::vector<Section> &sections = container->sections;
   for (size_t i : {0, 1})
-    if (llvm::Error error = verifyHash((*sections)[i], fileName))
+    if (llvm::Error error = verifyHash(sections[i], fileName))
       return error;
   std::vector<Placement> placements;
-  auto program = decodeMetadata((*sections)[0].bytes, fileName.str(), placements);
+  auto program = decodeMetadata(sections[0].bytes, container->version, fileName.str(), placements);
   if (!program)
     return program.takeError();
 
@@ -174,17 +175,17 @@ llvm::Expected<Program> Program::read(llvm::ArrayRef<std::byte> bytes, std::shar
       return corrupted("its data is both in this file and in another");
     if (variable.role != VariableRole::Weight && variable.role != VariableRole::State)
       return corrupted("only weights and states have data");
-    if (placement.section != next || next >= sections->size())
+    if (placement.section != next || next >= sections.size())
       return corrupted("its data is in section " + llvm::Twine(placement.section) + ", expected " + llvm::Twine(next));
-    Section &section = (*sections)[next++];
+    Section &section = sections[next++];
     if (section.bytes.size() != *byteSizeOf(variable.type, variable.shape))
       return corrupted("is " + describe(variable.type, variable.shape) + " but section '" + section.name + "' has " +
                        llvm::Twine(section.bytes.size()) + " bytes");
     variable.stored = std::make_shared<StoredData>(std::move(section), owner, fileName.str());
   }
-  if (next != sections->size())
+  if (next != sections.size())
     return userError("corrupted: section " + llvm::Twine(next) + " belongs to no variable", where);
-  program->borrowPayload((*sections)[1].bytes, std::move(owner));
+  program->borrowPayload(sections[1].bytes, std::move(owner));
   return program;
 }
 

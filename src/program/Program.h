@@ -22,7 +22,7 @@ class raw_pwrite_stream;
 
 namespace quadrille::program {
 
-constexpr uint32_t formatVersion = 1;
+constexpr uint32_t formatVersion = 2; // that is written; all versions up to it are read
 
 struct Node {
   std::string name, operation;
@@ -81,7 +81,8 @@ public:
   std::string machine;          // self-contained YAML (machine::Machine::print)
   std::string compilerRevision; // of the compiler that wrote it
   std::string precision;        // arithmetic of the contractions: the name of an element type, or "none"
-  int64_t chips = 1;            // that the program runs on
+  int64_t chips = 1;            // that one replica runs on
+  int64_t replicas = 1;         // of the program, on chips of their own, each working on runs of its own
   int64_t batch = 1;            // samples in one run of an entry point; 0 when the model has no batch dimension
   std::optional<ModelReference> model;
   std::vector<Node> nodes; // ONNX nodes behind the pieces

@@ -31,6 +31,7 @@ Program sample() {
   program.compilerRevision = "quadrille test";
   program.precision = "f16";
   program.chips = 2;
+  program.replicas = 4;
   program.batch = 3;
   program.model = ModelReference{"m.onnx", 0x0123456789abcdef, {{"N", 3}}, {{"sr", "16000"}}};
   program.nodes = {{"conv1", "Conv"}, {"größe", "Relu"}};
@@ -95,14 +96,15 @@ protected:
   std::string directory;
 };
 
-// That `after` is what sample() was.
-void expectSample(Program &after) {
+// That `after` is what sample() was, of which a file of version 1 has one replica.
+void expectSample(Program &after, int64_t replicas = 4) {
   Program before = sample();
   EXPECT_EQ(after.target, before.target);
   EXPECT_EQ(after.machine, before.machine);
   EXPECT_EQ(after.compilerRevision, before.compilerRevision);
   EXPECT_EQ(after.precision, "f16");
   EXPECT_EQ(after.chips, 2);
+  EXPECT_EQ(after.replicas, replicas);
   EXPECT_EQ(after.batch, 3);
   ASSERT_TRUE(after.model);
   EXPECT_EQ(after.model->path, "m.onnx");
@@ -135,11 +137,25 @@ TEST(Program, RoundTrip) {
   expectSample(*after);
 }
 
-// Written by the first version of the format and never written again: whatever is released since must load it.
-TEST(Program, FrozenFileOfVersion1StaysLoadable) {
-  auto program = Program::load(QUADRILLE_SOURCE_DIR "/src/program/testdata/v1.qdl");
-  ASSERT_TRUE(bool(program)) << messageOf(program.takeError());
-  expectSample(*program);
+// Written by each version of the format and never written again: whatever is released since must load them.
+TEST(Program, FrozenFilesOfAllVersionsStayLoadable) {
+  for (auto [file, replicas] : {std::pair("v1.qdl", 1), std::pair("v2.qdl", 4)}) {
+    auto program = Program::load(QUADRILLE_SOURCE_DIR "/src/program/testdata/" + std::string(file));
+    ASSERT_TRUE(bool(program)) << messageOf(program.takeError());
+    expectSample(*program, replicas);
+  }
+}
+
+// Sets the header's version, with the hashes made right.
+std::string messageOfVersion(uint8_t version) {
+  std::vector<std::byte> bytes = write(sample());
+  bytes[4] = std::byte(version);
+  rehash(bytes);
+  return messageOf(readAll(bytes));
+}
+
+TEST(Program, AVersionHasNoFieldsOfLaterOnes) {
+  EXPECT_EQ(messageOfVersion(1), "p.qdl: section 'metadata': corrupted: format version 1 has no replicas");
 }
 
 TEST(Program, EqualProgramsGiveEqualBytes) {
@@ -154,7 +170,7 @@ TEST(Program, LayoutIsAsDocumented) {
   Header header;
   std::memcpy(&header, bytes.data(), sizeof(header));
   EXPECT_EQ(std::string(header.magic, 4), "QDL1");
-  EXPECT_EQ(header.version, 1u);
+  EXPECT_EQ(header.version, 2u);
   EXPECT_EQ(header.sectionCount, 4u);
   // Metadata below 4096 bytes, so the payload is at 8192, then 3 bytes of i8 and 8 bytes of f32.
   EXPECT_EQ(header.tableOffset, 4u * 4096 + 64);
@@ -203,11 +219,10 @@ TEST(Program, DamageBehindTheHashesDoesNotCrash) {
 }
 
 TEST(Program, VersionMismatchSaysWhatToDo) {
-  std::vector<std::byte> bytes = write(sample());
-  bytes[4] = std::byte(2);
-  EXPECT_EQ(messageOf(readAll(bytes)),
-            "p.qdl: header: program format version 2, this version of Quadrille reads 1; use "
-            "a newer Quadrille, or compile the model again");
+  EXPECT_EQ(messageOfVersion(3), "p.qdl: header: program format version 3, this version of Quadrille reads 1 to 2; use "
+                                 "a newer Quadrille, or compile the model again");
+  EXPECT_EQ(messageOfVersion(0),
+            "p.qdl: header: program format version 0, this version of Quadrille reads 1 to 2; compile the model again");
 }
 
 // Changes a table entry and makes the hashes right.
@@ -253,6 +268,7 @@ TEST(Program, MalformedProgramsAreNotWritten) {
   EXPECT_THAT(problem([](Program &p) { p.variables[0].shape = {int64_t(1) << 40, int64_t(1) << 40}; }),
               HasSubstr("too large"));
   EXPECT_THAT(problem([](Program &p) { p.variables[2].shape = {4}; }), HasSubstr("is i8[4] but its data is i8[1,3]"));
+  EXPECT_THAT(problem([](Program &p) { p.replicas = 0; }), HasSubstr("the number of replicas"));
   EXPECT_THAT(problem([](Program &p) { p.nodes[0].name = "\xff"; }), HasSubstr("not UTF-8"));
 }
 

@@ -75,7 +75,10 @@ llvm::Error printCommon(const program::Program &program, llvm::raw_ostream &os) 
   directive(".compiler", program.compilerRevision);
   os << '\n';
   directive(".precision", program.precision);
-  os << "\n.chips " << program.chips << "\n.batch " << program.batch << '\n';
+  os << "\n.chips " << program.chips;
+  if (program.replicas != 1)
+    os << "\n.replicas " << program.replicas;
+  os << "\n.batch " << program.batch << '\n';
   if (program.model) {
     directive(".model", program.model->path);
     os << llvm::format(" 0x%016llx\n", static_cast<unsigned long long>(program.model->hash));
@@ -303,6 +306,8 @@ llvm::Expected<bool> CommonReader::take(llvm::StringRef text) {
       return setString(program.precision, "the precision");
     } else if (directive == ".chips") {
       return setInteger(program.chips, "the number of chips");
+    } else if (directive == ".replicas") {
+      return setInteger(program.replicas, "the number of replicas");
     } else if (directive == ".batch") {
       return setInteger(program.batch, "the batch");
     } else if (directive == ".model") {
@@ -355,15 +360,16 @@ llvm::Expected<bool> CommonReader::take(llvm::StringRef text) {
     }
     return llvm::Error::success();
   };
-  static constexpr llvm::StringLiteral known[] = {".machine",  ".machine-description",
-                                                  ".compiler", ".precision",
-                                                  ".chips",    ".batch",
-                                                  ".model",    ".dimension",
-                                                  ".binding",  ".node",
-                                                  ".input",    ".output",
-                                                  ".weight",   ".state",
-                                                  ".data",     ".values",
-                                                  ".external", ".entry"};
+  static constexpr llvm::StringLiteral known[] = {".machine",   ".machine-description",
+                                                  ".compiler",  ".precision",
+                                                  ".chips",     ".replicas",
+                                                  ".batch",     ".model",
+                                                  ".dimension", ".binding",
+                                                  ".node",      ".input",
+                                                  ".output",    ".weight",
+                                                  ".state",     ".data",
+                                                  ".values",    ".external",
+                                                  ".entry"};
   if (!llvm::is_contained(known, directive))
     return false;
   if (llvm::Error error = run())

@@ -9,6 +9,7 @@
 //   .compiler "quadrille 0.1.0"
 //   .precision "f16"
 //   .chips 1
+//   .replicas 1                              may be left out
 //   .batch 1
 //   .model "m.onnx" 0x0123456789abcdef       path and hash
 //   .dimension "N" 3                         value given to a symbolic dimension

@@ -53,6 +53,7 @@ const char *everything = R"(# a comment
 .compiler "quadrille 0"
 .precision "f16"
 .chips 2
+.replicas 3
 .batch 0
 .model "a \"b\"\\\n.onnx" 0x0123456789abcdef
 .dimension "N" 3
@@ -79,6 +80,7 @@ TEST(Text, EverythingReadsBackToTheSameProgram) {
   EXPECT_EQ(first->machine, "name: \"null\"\n  indented: \"x\"\n\nfigures: {}\n");
   EXPECT_EQ(first->model->path, "a \"b\"\\\n.onnx");
   EXPECT_EQ(first->nodes[0].name, "größe\x01");
+  EXPECT_EQ(first->replicas, 3);
   // f16: 0x3c00 is 1, 0xbc00 is -1 (IEEE 754).
   EXPECT_EQ(llvm::cantFail(first->dataOf(2)).data<uint16_t>()[1], 0xbc00);
   EXPECT_EQ(llvm::cantFail(first->dataOf(6)).data<int32_t>()[0], -7);
