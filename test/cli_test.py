@@ -16,7 +16,7 @@ from onnx import TensorProto, helper
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 QUADRILLE = os.environ.get("QUADRILLE", str(ROOT / "build/bin/quadrille"))
 MNIST = ROOT / "models/mnist_8"
-JSON_KEYS = ["model", "machine", "chips", "precision", "batch", "cycles", "interval_cycles", "device_s", "host_s",
+JSON_KEYS = ["model", "machine", "chips", "replicas", "precision", "batch", "cycles", "interval_cycles", "device_s", "host_s",
              "relative_l2", "max_abs", "wall_s", "peak_rss_bytes"]
 
 
@@ -246,7 +246,7 @@ def test_compile_says_what_it_made(tmp_path):
     assert [line.split()[0] for line in lines[1:]] == ["program", "device", "memory", "instructions", "wall"]
     program = tmp_path / "here/sum.qdl"
     report = json.loads(succeed("compile", model, "--machine", "unit-tsp", "--output", tmp_path / "m.qdl", "--json"))
-    assert list(report) == ["model", "machine", "program", "program_bytes", "chips", "precision", "batch", "cycles",
+    assert list(report) == ["model", "machine", "program", "program_bytes", "chips", "replicas", "precision", "batch", "cycles",
                             "interval_cycles", "device_s", "memory_bytes", "memory_peak_bytes", "instructions", "share_of_peak", "wall_s", "peak_rss_bytes"]
     assert report["program_bytes"] == (tmp_path / "m.qdl").stat().st_size and report["chips"] == 1
     assert f"{report['cycles']} cycles" in lines[2] and lines[4].split()[1] == str(report["instructions"])

@@ -19,7 +19,9 @@ struct ModelArguments {
   std::vector<std::string> shapes;   // "name=value"
   std::vector<std::string> bindings; // "input=scalar" or "input=file"
   std::string precision;
-  int64_t chips = 0;
+  int64_t chips = 0;                 // 0: not given
+  int64_t replicas = 0;              // 0: not given, which is one
+  std::vector<std::string> stagesAt; // nodes, or several with commas between them
   std::string dumpDirectory;
 };
 

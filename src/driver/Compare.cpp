@@ -80,8 +80,10 @@ void refuse(const std::string &path, MachineComparison &result, llvm::Error erro
 
 class Comparer {
 public:
-  Comparer(const CompareArguments &arguments, const ImportedModel &model, const NamedTensors &inputs)
-      : arguments(arguments), model(model), inputs(inputs), productFlops(graph::contractionFlops(model.graph)) {}
+  Comparer(const CompareArguments &arguments, const target::CompileOptions &options, const ImportedModel &model,
+           const NamedTensors &inputs)
+      : arguments(arguments), options(options), model(model), inputs(inputs),
+        productFlops(graph::contractionFlops(model.graph)) {}
 
   MachineComparison compare(machine::Machine machine) {
     MachineComparison result;
@@ -94,15 +96,13 @@ public:
       refuse(arguments.model.path, result, target.takeError());
       return result;
     }
-    auto compilation = compileFor(std::move(machine), model,
-                                  host ? target::CompileOptions{}
-                                       : target::CompileOptions{arguments.model.precision, arguments.model.chips});
+    auto compilation = compileFor(std::move(machine), model, host ? target::CompileOptions{} : options);
     if (!compilation) {
       refuse(arguments.model.path, result, compilation.takeError());
       return result;
     }
     const program::Program &program = compilation->program;
-    result.program = {program.chips, program.batch, program.precision};
+    result.program = {program.chips, program.batch, program.precision, program.replicas};
     auto execution = Execution::of(*compilation, "");
     if (!execution) {
       fail(result, execution.takeError());
@@ -195,6 +195,7 @@ private:
   }
 
   const CompareArguments &arguments;
+  const target::CompileOptions &options;
   const ImportedModel &model;
   const NamedTensors &inputs;
   double productFlops;
@@ -236,6 +237,9 @@ llvm::Error compareCommand(const CompareArguments &arguments) {
   auto model = importModel(arguments.model, *given);
   if (!model)
     return model.takeError();
+  auto options = compileOptions(arguments.model);
+  if (!options)
+    return inFile(options.takeError(), arguments.model.path);
   NamedTensors inputs;
   if (arguments.execute) {
     std::vector<Port> ports;
@@ -250,7 +254,7 @@ llvm::Error compareCommand(const CompareArguments &arguments) {
   }
   reports::Comparison comparison;
   comparison.model = arguments.model.path;
-  Comparer comparer(arguments, *model, inputs);
+  Comparer comparer(arguments, *options, *model, inputs);
   for (machine::Machine &machine : *machines)
     comparison.machines.push_back(comparer.compare(std::move(machine)));
   if (arguments.json)

@@ -7,6 +7,7 @@
 #include "driver/Progress.h"
 #include "program/Data.h"
 #include "target/Compile.h"
+#include "target/Stages.h"
 #include "target/host/Evaluate.h"
 
 #include "llvm/ADT/SmallString.h"
@@ -119,10 +120,11 @@ llvm::Expected<Compilation> compileOrOpen(const ModelArguments &arguments, const
     return isProgram.takeError();
   if (*isProgram) {
     if (!arguments.machine.empty() || arguments.batch || !arguments.shapes.empty() || !arguments.bindings.empty() ||
-        !arguments.precision.empty() || arguments.chips)
-      return userError(
-          "a compiled program has its machine, shapes, precision and chips fixed", {arguments.path, ""},
-          "leave out --machine, --batch, --shape, --bind, --precision and --chips, or give the ONNX model");
+        !arguments.precision.empty() || arguments.chips || arguments.replicas || !arguments.stagesAt.empty())
+      return userError("a compiled program has its machine, shapes, precision, chips, stages and replicas fixed",
+                       {arguments.path, ""},
+                       "leave out --machine, --batch, --shape, --bind, --precision, --chips, --stages-at and "
+                       "--replicas, or give the ONNX model");
     auto opened = openProgram(arguments.path);
     if (!opened)
       return opened.takeError();
@@ -140,7 +142,31 @@ llvm::Expected<Compilation> compileOrOpen(const ModelArguments &arguments, const
   auto model = importModel(arguments, examples);
   if (!model)
     return model.takeError();
-  return compileFor(std::move(*machine), *model, {arguments.precision, arguments.chips});
+  auto options = compileOptions(arguments);
+  if (!options)
+    return inFile(options.takeError(), arguments.path);
+  return compileFor(std::move(*machine), *model, *options);
+}
+
+llvm::Expected<target::CompileOptions> compileOptions(const ModelArguments &arguments) {
+  target::CompileOptions options;
+  options.precision = arguments.precision;
+  options.chips = arguments.chips;
+  options.replicas = std::max<int64_t>(arguments.replicas, 1);
+  if (arguments.stagesAt.empty())
+    return options;
+  auto order = graph::nodesInOrder(arguments.path);
+  if (!order)
+    return order.takeError();
+  auto begins = target::stageNodes(arguments.stagesAt, *order);
+  if (!begins)
+    return begins.takeError();
+  options.cuts = {std::move(*begins), std::move(*order)};
+  if (arguments.chips && arguments.chips != options.cuts.stages())
+    return userError("--chips " + llvm::Twine(arguments.chips) + " contradicts --stages-at, which makes " +
+                         llvm::Twine(options.cuts.stages()) + " stages",
+                     {}, "leave out --chips");
+  return options;
 }
 
 llvm::Expected<ImportedModel> importModel(const ModelArguments &arguments, const target::NamedTensors &examples) {

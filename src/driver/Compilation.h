@@ -31,9 +31,9 @@ llvm::Expected<const target::Target *> targetOf(const machine::Machine &machine)
 
 llvm::Expected<bool> isProgramFile(llvm::StringRef path);
 
-// Compiles a model, or opens a program (for which machine, batch, shapes, precision and chips are fixed: giving them is
-// a user error); an illegal program is a mismatch error that lists the findings. The shapes of `examples` give a
-// model's symbolic dimensions their values.
+// Compiles a model, or opens a program (for which machine, batch, shapes, precision, chips and replicas are fixed:
+// giving them is a user error); an illegal program is a mismatch error that lists the findings. The shapes of
+// `examples` give a model's symbolic dimensions their values.
 llvm::Expected<Compilation> compileOrOpen(const ModelArguments &arguments, const target::NamedTensors &examples = {});
 
 // A model, not yet for any machine: what is the same for all of them.
@@ -43,6 +43,9 @@ struct ImportedModel {
   double importSeconds = 0;
 };
 llvm::Expected<ImportedModel> importModel(const ModelArguments &arguments, const target::NamedTensors &examples = {});
+// What the arguments ask of a machine that is no host. User errors: nodes of --stages-at (target/Stages.h), and --chips
+// that contradict them.
+llvm::Expected<target::CompileOptions> compileOptions(const ModelArguments &arguments);
 llvm::Expected<Compilation> compileFor(machine::Machine machine, const ImportedModel &model,
                                        const target::CompileOptions &options);
 

@@ -45,6 +45,7 @@ void writeJson(const Summary &summary) {
     writeText(json, "program", summary.arguments.output);
     json.attribute("program_bytes", summary.programBytes);
     json.attribute("chips", program.chips);
+    json.attribute("replicas", program.replicas);
     json.attribute("precision", program.precision);
     json.attribute("batch", program.batch);
     writeInteger(json, "cycles", clocked ? std::optional(summary.estimate.cycles.value) : std::nullopt);
@@ -70,7 +71,7 @@ void print(const Summary &summary) {
   const timeline::Figures &figures = summary.estimate.figures;
   llvm::raw_ostream &os = llvm::outs();
   os << summary.arguments.model.path << " for " << summary.compilation.machine.name() << ", " << program.precision
-     << ", batch " << program.batch << ", " << program.chips << (program.chips == 1 ? " chip\n" : " chips\n");
+     << ", batch " << program.batch << ", " << reports::chipsText(program.chips, program.replicas) << '\n';
   os << "  program       " << summary.arguments.output << ", " << reports::scaled(double(summary.programBytes))
      << "B\n";
   if (summary.estimate.clockHertz > 0)

@@ -90,6 +90,7 @@ llvm::Error runCommand(const RunArguments &arguments) {
       json.attribute("model", arguments.model.path);
       json.attribute("machine", compilation->machine.name());
       json.attribute("chips", program.chips);
+      json.attribute("replicas", program.replicas);
       json.attribute("precision", precision);
       json.attribute("batch", program.batch);
       bool clocked = timeline.clockHertz > 0;
@@ -111,7 +112,10 @@ llvm::Error runCommand(const RunArguments &arguments) {
   } else {
     llvm::raw_ostream &os = llvm::outs();
     os << arguments.model.path << " on " << compilation->machine.name() << ", " << precision << ", batch "
-       << program.batch << '\n';
+       << program.batch;
+    if (program.replicas > 1)
+      os << ", " << reports::chipsText(program.chips, program.replicas);
+    os << '\n';
     if (timeline.clockHertz > 0)
       os << "  device     " << timeline.cycles.value << " cycles, "
          << llvm::format("%.3f us at %.0f MHz\n", timeline.deviceSeconds() * 1e6, timeline.clockHertz / 1e6);

@@ -39,9 +39,17 @@ void addModelOptions(CLI::App *app, ModelArguments &model, const std::string &wh
   if (machines == Machines::One)
     app->add_option("--machine,-m", model.machine, "machine name or YAML file (see `quadrille machines`)");
   if (machines != Machines::None) {
-    app->add_option("--precision", model.precision, "arithmetic of the contractions, f16.f16 with sums in f16; default: the machine's")
+    app->add_option("--precision", model.precision,
+                    "arithmetic of the contractions, f16.f16 with sums in f16; default: the machine's")
         ->check(CLI::IsMember(std::vector<std::string>(precisions().begin(), precisions().end())));
     app->add_option("--chips", model.chips, "number of chips; default: as many as needed")->check(positiveCount);
+    app->add_option("--stages-at", model.stagesAt,
+                    "ONNX nodes that each begin a stage on the next chip; may be given several times")
+        ->type_name("NODE,...")
+        ->allow_extra_args(false);
+    app->add_option("--replicas", model.replicas,
+                    "programs that run side by side, each on its own chips and runs; default: 1")
+        ->check(positiveCount);
   }
   app->add_option("--batch", model.batch, "value of the batch dimension")->check(positiveCount);
   app->add_option("--shape", model.shapes, "value of a symbolic dimension, NAME=VALUE")->type_name("NAME=VALUE");

@@ -25,6 +25,13 @@ llvm::Expected<ModelSummary> summarizeModel(llvm::StringRef path) {
   return summary;
 }
 
+llvm::Expected<std::vector<Node>> nodesInOrder(llvm::StringRef path) {
+  llvm::Expected<std::unique_ptr<const ModelFile>> file = ModelFile::open(path);
+  if (!file)
+    return file.takeError();
+  return nodesInOrder(**file);
+}
+
 llvm::Expected<KernelGraph> loadModel(llvm::StringRef path, const ImportOptions &options) {
   llvm::Expected<std::unique_ptr<const ModelFile>> file = ModelFile::open(path);
   if (!file)

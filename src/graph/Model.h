@@ -51,6 +51,10 @@ struct ModelSummary {
 
 llvm::Expected<ModelSummary> summarizeModel(llvm::StringRef path);
 
+// All nodes as the file has them, named as kernels name them: behind a call those of its local function, behind a node
+// those of its subgraphs.
+llvm::Expected<std::vector<Node>> nodesInOrder(llvm::StringRef path);
+
 // Imports, normalises and extracts. User errors name file and node: malformed file, unsupported operator (all of them,
 // one a line), unresolved symbolic dimension (with the option that gives it a value), wrong shapes or types.
 llvm::Expected<KernelGraph> loadModel(llvm::StringRef path, const ImportOptions &options);

@@ -41,7 +41,7 @@ std::optional<double> shareOfPeak(const timeline::Timeline &timeline, double pro
   double seconds = intervalSeconds(timeline);
   if (!timeline.figures.peakOperations || !(productFlops > 0) || !(seconds > 0))
     return std::nullopt;
-  return productFlops / seconds / *timeline.figures.peakOperations;
+  return static_cast<double>(timeline.figures.replicas) * productFlops / seconds / *timeline.figures.peakOperations;
 }
 
 std::optional<double> MachineComparison::latencySeconds() const {
@@ -51,16 +51,16 @@ std::optional<double> MachineComparison::latencySeconds() const {
 std::optional<double> MachineComparison::throughput() const {
   if (!timed())
     return std::nullopt;
-  double interval = std::max(intervalSeconds(*timeline), timeline->hostSeconds);
+  double interval = std::max(intervalSeconds(*timeline), timeline->hostIntervalSeconds());
   if (!(interval > 0))
     return std::nullopt;
-  return static_cast<double>(std::max<int64_t>(program->batch, 1)) / interval;
+  return static_cast<double>(program->replicas * std::max<int64_t>(program->batch, 1)) / interval;
 }
 
 std::optional<std::string> MachineComparison::limitedBy() const {
   if (!timed() || timeline->clockHertz == 0)
     return std::nullopt;
-  if (timeline->hostSeconds > intervalSeconds(*timeline))
+  if (timeline->hostIntervalSeconds() > intervalSeconds(*timeline))
     return "host link";
   return timeline->figures.limitedBy.empty() ? std::nullopt : std::optional(timeline->figures.limitedBy);
 }
@@ -88,6 +88,7 @@ std::vector<std::string> cellsOf(const MachineComparison &machine) {
   };
   const auto &program = machine.program;
   add(program ? std::optional(std::to_string(program->chips)) : std::nullopt);
+  add(program && program->replicas > 1 ? std::optional(std::to_string(program->replicas)) : std::nullopt);
   add(program ? std::optional(program->precision) : std::nullopt);
   const timeline::Timeline *timeline = machine.timed() ? &*machine.timeline : nullptr;
   add(timeline && timeline->clockHertz > 0 ? std::optional(std::to_string(timeline->cycles.value)) : std::nullopt);
@@ -119,8 +120,8 @@ void printComparison(const Comparison &comparison, llvm::raw_ostream &os) {
     }
   os << '\n';
   timeline::Table table;
-  table.columns = {"machine", "status",  "chips",      "precision", "cycles", "latency",
-                   "per s",   "of peak", "memory MiB", "mJ",        "error",  "limited by"};
+  table.columns = {"machine", "status",  "chips",      "replicas", "precision", "cycles",    "latency",
+                   "per s",   "of peak", "memory MiB", "mJ",       "error",     "limited by"};
   for (const MachineComparison &machine : comparison.machines)
     table.rows.push_back(cellsOf(machine));
   // What no machine has is no column.
@@ -167,6 +168,7 @@ void writeComparison(const Comparison &comparison, llvm::raw_ostream &os) {
           json.attribute("status", nameOf(machine.status));
           writeText(json, "reason", machine.reason.empty() ? std::nullopt : std::optional(machine.reason));
           writeInteger(json, "chips", program ? std::optional(program->chips) : std::nullopt);
+          writeInteger(json, "replicas", program ? std::optional(program->replicas) : std::nullopt);
           writeText(json, "precision", program ? std::optional(program->precision) : std::nullopt);
           writeInteger(json, "batch", program ? std::optional(program->batch) : std::nullopt);
           writeInteger(json, "cycles", clocked ? std::optional(timeline->cycles.value) : std::nullopt);
@@ -174,6 +176,8 @@ void writeComparison(const Comparison &comparison, llvm::raw_ostream &os) {
           writeNumber(json, "throughput_per_s", machine.throughput());
           writeNumber(json, "device_s", clocked ? std::optional(timeline->deviceSeconds()) : std::nullopt);
           writeNumber(json, "host_s", timeline ? std::optional(timeline->hostSeconds) : std::nullopt);
+          writeNumber(json, "host_interval_s",
+                      timeline ? std::optional(timeline->hostIntervalSeconds()) : std::nullopt);
           writeNumber(json, "share_of_peak", timeline ? shareOfPeak(*timeline, machine.productFlops) : std::nullopt);
           if (timeline && timeline->figures.memoryBytes && timeline->figures.memoryPeakBytes)
             json.attributeObject("memory", [&] {

@@ -39,8 +39,10 @@ struct MachineComparison {
   std::string reason; // one line; empty when the status is Ok
 
   struct Program {
-    int64_t chips = 0, batch = 0; // batch: samples in a run; 0 when the model has no batch dimension
+    int64_t chips = 0; // of a replica
+    int64_t batch = 0; // samples in a run; 0 when the model has no batch dimension
     std::string precision;
+    int64_t replicas = 1;
   };
   std::optional<Program> program;
   // Without spans and tables. On a machine without a clock it counts when it was measured.

@@ -49,6 +49,27 @@ TEST(Comparison, RunsThatDoNotOverlapFollowEachOther) {
   EXPECT_DOUBLE_EQ(*machine.throughput(), 1000);
 }
 
+// 8 samples of each of 4 replicas in 1 ms, or in 2 ms where the host serves them in turn.
+TEST(Comparison, ReplicasWorkSideBySide) {
+  MachineComparison machine = machineOf(std::nullopt);
+  machine.program->replicas = 4;
+  machine.timeline->replicate(4, 0.5e-3);
+  EXPECT_DOUBLE_EQ(*machine.latencySeconds(), 1.5e-3);
+  EXPECT_DOUBLE_EQ(*machine.throughput(), 32000);
+  EXPECT_EQ(machine.limitedBy(), "vector work");
+  EXPECT_DOUBLE_EQ(*shareOfPeak(*machine.timeline, machine.productFlops), 0.1);
+  EXPECT_DOUBLE_EQ(*machine.timeline->figures.energyJoules, 1);
+  EXPECT_DOUBLE_EQ(*machine.timeline->figures.memoryBytes, 256 << 20);
+  EXPECT_DOUBLE_EQ(*machine.timeline->figures.memoryPeakBytes, 64 << 20);
+  machine.timeline->figures.hostIntervalSeconds = 2e-3;
+  EXPECT_DOUBLE_EQ(*machine.throughput(), 16000);
+  EXPECT_EQ(machine.limitedBy(), "host link");
+  std::string text;
+  llvm::raw_string_ostream os(text);
+  printComparison({"m.onnx", {machine}}, os);
+  EXPECT_THAT(os.str(), testing::HasSubstr("status  chips  replicas"));
+}
+
 TEST(Comparison, WhatIsNotKnownIsAbsent) {
   MachineComparison machine;
   machine.timeline.emplace(); // no clock, and not measured
@@ -110,13 +131,14 @@ TEST(Comparison, JsonHasEveryKeyOfEveryMachine) {
   auto parsed = llvm::json::parse(os.str());
   ASSERT_TRUE(static_cast<bool>(parsed)) << llvm::toString(parsed.takeError());
   auto expected = llvm::json::parse(R"({"model": "m.onnx", "machines": [
-    {"machine": "unit", "status": "ok", "reason": null, "chips": 2, "precision": "f16", "batch": 8, "cycles": 1000,
-     "latency_s": 0.0015, "throughput_per_s": 16000, "device_s": 0.001, "host_s": 0.0005, "share_of_peak": 0.25,
+    {"machine": "unit", "status": "ok", "reason": null, "chips": 2, "replicas": 1, "precision": "f16", "batch": 8,
+     "cycles": 1000, "latency_s": 0.0015, "throughput_per_s": 16000, "device_s": 0.001, "host_s": 0.0005,
+     "host_interval_s": 0.0005, "share_of_peak": 0.25,
      "memory": {"capacity_bytes": 67108864, "peak_bytes": 16777216}, "energy_j": 0.25,
      "error": {"relative_l2": 0.001, "max_abs": 0.5}, "limited_by": "host link", "assumed": ["clock", "timing.x"]},
-    {"machine": "small", "status": "unsupported", "reason": "no such type", "chips": null, "precision": null,
-     "batch": null, "cycles": null, "latency_s": null, "throughput_per_s": null, "device_s": null, "host_s": null,
-     "share_of_peak": null, "memory": null, "energy_j": null, "error": null, "limited_by": null, "assumed": []}]})");
+    {"machine": "small", "status": "unsupported", "reason": "no such type", "chips": null, "replicas": null,
+     "precision": null, "batch": null, "cycles": null, "latency_s": null, "throughput_per_s": null, "device_s": null, "host_s": null,
+     "host_interval_s": null, "share_of_peak": null, "memory": null, "energy_j": null, "error": null, "limited_by": null, "assumed": []}]})");
   ASSERT_TRUE(static_cast<bool>(expected));
   EXPECT_EQ(*parsed, *expected) << os.str();
 }

@@ -33,13 +33,22 @@ std::string scaled(double value) {
   return text;
 }
 
+std::string chipsText(int64_t chips, int64_t replicas) {
+  std::string text = std::to_string(chips) + (chips == 1 ? " chip" : " chips");
+  return replicas == 1 ? text : std::to_string(replicas) + " replicas of " + text;
+}
+
 std::string steadyState(const timeline::Timeline &timeline) {
+  int64_t replicas = timeline.figures.replicas;
   std::optional<Cycles> interval = timeline.figures.interval;
+  if (!interval && replicas > 1)
+    interval = timeline.cycles;
   if (!interval || interval->value == 0 || timeline.clockHertz == 0)
     return "";
-  double perSecond = timeline.clockHertz / static_cast<double>(interval->value);
+  double perSecond = timeline.clockHertz / static_cast<double>(interval->value) * static_cast<double>(replicas);
   std::string text;
-  llvm::raw_string_ostream(text) << "a run every " << interval->value << " cycles, "
+  llvm::raw_string_ostream(text) << "a run every " << interval->value << " cycles"
+                                 << (replicas > 1 ? " in each of " + std::to_string(replicas) + " replicas, " : ", ")
                                  << llvm::format(perSecond < 100 ? "%.1f a second" : "%.0f a second", perSecond);
   return text;
 }

@@ -104,6 +104,8 @@ void printProfile(const Timeline &timeline, llvm::raw_ostream &os, size_t rows) 
   Summary summary = summarize(timeline);
   os << timeline.model << " on " << timeline.machine << '\n';
   double seconds = timeline.deviceSeconds();
+  if (timeline.figures.replicas > 1)
+    os << "  replicas   " << timeline.figures.replicas << "; all below but for steady is of one\n";
   if (timeline.clockHertz > 0)
     os << "  device     " << timeline.cycles.value << " cycles, " << duration(seconds)
        << llvm::format(" at %.0f MHz\n", timeline.clockHertz / 1e6);
@@ -112,7 +114,11 @@ void printProfile(const Timeline &timeline, llvm::raw_ostream &os, size_t rows) 
   if (std::string steady = steadyState(timeline); !steady.empty())
     os << "  steady     " << steady << '\n';
   if (timeline.hostSeconds > 0)
-    os << "  host       " << duration(timeline.hostSeconds) << '\n';
+    os << "  host       " << duration(timeline.hostSeconds)
+       << (timeline.hostIntervalSeconds() > timeline.hostSeconds
+               ? "; it takes " + duration(timeline.hostIntervalSeconds()) + " for a run of each replica beside"
+               : "")
+       << '\n';
   double total = seconds + timeline.hostSeconds;
   if (timeline.kernels.empty()) {
     os << "  work       not known: nothing is attributed to nodes of a model\n";

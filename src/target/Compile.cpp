@@ -1,6 +1,7 @@
 #include "target/Compile.h"
 
 #include "base/Error.h"
+#include "target/Replicas.h"
 
 #include "llvm/ADT/ArrayRef.h"
 #include "llvm/ADT/Twine.h"
@@ -26,6 +27,9 @@ llvm::Expected<program::Program> compile(const Target &target, const graph::Kern
   auto program = target.emit(graph, **plan, machine);
   if (!program)
     return program.takeError();
+  program->replicas = options.replicas;
+  if (llvm::Error error = requireReplicas(*program, machine))
+    return std::move(error);
   auto verdict = target.check(*program);
   if (!verdict)
     return verdict.takeError();

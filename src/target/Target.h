@@ -35,9 +35,18 @@ struct Support {
   static Support no(std::string reason) { return {false, std::move(reason)}; }
 };
 
+// Where a model is cut into stages, the next one always on the next chip (target/Stages.h).
+struct StageCuts {
+  std::vector<std::string> begins; // nodes with which the second and further stages begin; empty: the target chooses
+  std::vector<graph::Node> order;  // all nodes of the model as its file has them (graph::nodesInOrder)
+  int64_t stages() const { return static_cast<int64_t>(begins.size()) + 1; }
+};
+
 struct CompileOptions {
   std::string precision; // "" = the machine's default; else "f32", "f16", "bf16", "cb16", "i8"
-  int64_t chips = 0;     // 0 = as many as the plan needs
+  int64_t chips = 0;     // of a replica; 0 = as many as the plan needs
+  int64_t replicas = 1;  // programs that run side by side, each on chips of its own
+  StageCuts cuts;
 };
 
 // Where and when: splits, layouts, fusion, memory, chips. Decisions only; each target derives its own.

@@ -59,15 +59,20 @@ struct Table {
   std::string note;                           // a sentence below it, or empty
 };
 
-// What machines are compared by. Each is of all chips that the program runs on, and absent where the machine has no
-// such thing or the target does not know it.
+// What machines are compared by. Each is of all chips that all replicas of the program run on, unless it says
+// otherwise, and absent where the machine has no such thing or the target does not know it.
 struct Figures {
-  // From the start of a run to that of the next when runs follow each other as closely as they can: less than the
-  // cycles of one run where its parts overlap (stages of a pipeline).
+  // Programs that run side by side, each on chips of its own and each working on runs of its own. The timeline is that
+  // of one of them.
+  int64_t replicas = 1;
+  // Of one replica: from the start of a run to that of the next when runs follow each other as closely as they can:
+  // less than the cycles of one run where its parts overlap (stages of a pipeline).
   std::optional<Cycles> interval;
+  // The same for what the host does, where it or its links serve several replicas in turn; absent: hostSeconds.
+  std::optional<double> hostIntervalSeconds;
   std::optional<double> peakOperations;               // a second, of matrix products in the program's precision
   std::optional<double> memoryBytes, memoryPeakBytes; // what there is, and the most that is needed of it
-  std::optional<double> energyJoules;                 // of one run
+  std::optional<double> energyJoules;                 // of one run of each replica
   std::optional<int64_t> instructions;                // that the program has
   std::string limitedBy;                              // what takes most of the cycles; "": not known
 };
@@ -104,6 +109,10 @@ struct Timeline {
     tracks.push_back({std::move(name), parent});
     return static_cast<TrackId>(tracks.size() - 1);
   }
+  // Says that there are so many replicas: of their figures all but those of one are multiplied.
+  void replicate(int64_t replicas, double hostIntervalSeconds);
+  // Between runs of a replica, as far as the host is concerned.
+  double hostIntervalSeconds() const { return figures.hostIntervalSeconds.value_or(hostSeconds); }
   double deviceSeconds() const { return clockHertz > 0 ? static_cast<double>(cycles.value) / clockHertz : 0; }
 };
 

@@ -79,7 +79,9 @@ void writeFigures(llvm::json::OStream &json, const Figures &figures) {
       json.attribute(key, nullptr);
   };
   json.attributeObject("figures", [&] {
+    json.attribute("replicas", figures.replicas);
     integer("interval_cycles", figures.interval ? std::optional(figures.interval->value) : std::nullopt);
+    optional("host_interval_s", figures.hostIntervalSeconds);
     optional("peak_operations_per_s", figures.peakOperations);
     optional("memory_bytes", figures.memoryBytes);
     optional("memory_peak_bytes", figures.memoryPeakBytes);

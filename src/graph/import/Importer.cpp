@@ -460,6 +460,20 @@ std::vector<UnsupportedNode> unknownOperators(const ModelFile &file) {
   return unknown;
 }
 
+static void collectNodes(const ModelFile &file, const Nodes &nodes, const std::string &prefix, std::vector<Node> &all) {
+  forEachNode(nodes, [&](const onnx::NodeProto &node) {
+    all.push_back({prefix + node.name(), qualifiedOperator(node)});
+    if (const onnx::FunctionProto *function = file.function(node))
+      collectNodes(file, function->node(), prefix + node.name() + "/", all);
+  });
+}
+
+std::vector<Node> nodesInOrder(const ModelFile &file) {
+  std::vector<Node> all;
+  collectNodes(file, file.model().graph().node(), "", all);
+  return all;
+}
+
 std::string whyInexpressible(llvm::StringRef qualifiedOperator) {
   return importer::whyInexpressible(qualifiedOperator).str();
 }

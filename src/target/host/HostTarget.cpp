@@ -116,8 +116,8 @@ public:
 
   llvm::Expected<std::unique_ptr<target::Plan>> plan(const graph::KernelGraph &graph, const machine::Machine &,
                                                      const target::CompileOptions &options) const override {
-    if (options.chips > 1)
-      return target::unsupportedError("the host is one machine", {}, "leave out --chips");
+    if (options.chips > 1 || options.replicas > 1 || !options.cuts.begins.empty())
+      return target::unsupportedError("the host is one machine", {}, "leave out --chips, --replicas and --stages-at");
     if (!options.precision.empty())
       return target::unsupportedError("the host computes in the model's own types", {}, "leave out --precision");
     if (llvm::Error error = requireNumerics(graph))
@@ -146,6 +146,8 @@ public:
       verdict.findings.push_back({"payload", llvm::toString(plan.takeError())});
     else
       verdict.findings = findingsOf(program, *plan);
+    if (program.replicas != 1)
+      verdict.findings.push_back({"program", "replicas, and the host is one machine"});
     return verdict;
   }
 

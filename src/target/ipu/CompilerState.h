@@ -130,6 +130,10 @@ struct Compiled {
   // Bytes of a tile that data takes, of that constants, and code; the name of the largest array.
   int64_t dataBytes = 0, constantBytes = 0, codeBytes = 0, largestBytes = 0;
   std::string largest;
+  struct TileNeeds {
+    int64_t constantBytes = 0, dataBytes = 0, codeBytes = 0; // constants are data too
+  };
+  std::vector<TileNeeds> ipus; // the most that a tile of each takes, if it was measured
   bool fits(const Architecture &machine) const;
 };
 

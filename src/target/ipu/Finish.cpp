@@ -224,6 +224,24 @@ void CompilerState::measure(Compiled &compiled) const {
   }
   for (const KernelNeeds &each : compiled.needs)
     compiled.constantBytes += each.constantBytes;
+  compiled.ipus.resize(static_cast<size_t>(program.chips));
+  std::vector<int64_t> constants(static_cast<size_t>(program.chips * machine.tiles) + 1); // by tile: more than before
+  for (const Buffer &each : buffers) {
+    for (int64_t ipu = machine.ipuOf(each.firstTile); ipu <= machine.ipuOf(each.lastTile); ++ipu) {
+      int64_t &end = compiled.ipus[static_cast<size_t>(ipu)].dataBytes;
+      end = std::max(end, each.address + each.bytes);
+    }
+    constants[each.firstTile] += each.always ? each.bytes : 0;
+    constants[each.lastTile + 1] -= each.always ? each.bytes : 0;
+  }
+  std::vector<TileUse> codeOf = codeUse(program, code, machine);
+  int64_t here = 0;
+  for (auto [tile, use] : llvm::enumerate(codeOf)) {
+    Compiled::TileNeeds &needs = compiled.ipus[static_cast<size_t>(machine.ipuOf(static_cast<int64_t>(tile)))];
+    here += constants[tile];
+    needs.constantBytes = std::max(needs.constantBytes, here);
+    needs.codeBytes = std::max(needs.codeBytes, use.code());
+  }
   Steps times(code, 0, machine, cycles, program.chips);
   llvm::cantFail(
       times.run([](const Step &) { return llvm::Error::success(); },

@@ -5,6 +5,7 @@
 #include "graph/KernelQueries.h"
 #include "target/Emit.h"
 #include "target/Refusal.h"
+#include "target/Stages.h"
 #include "target/ipu/Assembly.h"
 #include "target/ipu/Check.h"
 #include "target/ipu/Compiler.h"
@@ -26,6 +27,7 @@ public:
   graph::KernelGraph graph; // as the machine is to execute it
   ipu::Precision precision;
   int64_t ipus; // 0: the fewest on which it fits
+  ipu::GivenStages stages;
 };
 
 llvm::Expected<ipu::Precision> precisionOf(llvm::StringRef name) {
@@ -60,7 +62,8 @@ public:
     auto architecture = ipu::Architecture::from(machine);
     if (!architecture)
       return architecture.takeError();
-    if (options.chips > 0 && !llvm::is_contained(architecture->ipuCounts, options.chips))
+    bool given = !options.cuts.begins.empty(); // the stages, and with them the IPUs
+    if (!given && options.chips > 0 && !llvm::is_contained(architecture->ipuCounts, options.chips))
       return unsupportedError(
           "a program for " + machine.name() + " cannot have " + llvm::Twine(options.chips) + " IPUs", {},
           "--chips may be " +
@@ -78,7 +81,18 @@ public:
       std::string node = kernel.nodes.empty() ? "" : made->nodes[kernel.nodes.front()].name;
       return unsupportedError("kernel '" + kernel.operation + "' is not supported: " + reason, {"", node});
     }
-    return std::make_unique<IpuPlan>(std::move(*made), *precision, options.chips);
+    auto plan = std::make_unique<IpuPlan>(std::move(*made), *precision, options.chips);
+    if (given) {
+      auto ipus = chipsForStages(options.cuts.stages(), architecture->ipuCounts, machine.name());
+      if (!ipus)
+        return ipus.takeError();
+      auto bounds = arrangeStages(plan->graph, options.cuts);
+      if (!bounds)
+        return bounds.takeError();
+      plan->ipus = *ipus;
+      plan->stages = {std::move(*bounds), options.cuts};
+    }
+    return plan;
   }
 
   llvm::Expected<program::Program> emit(const graph::KernelGraph &graph, const Plan &plan,
@@ -94,7 +108,7 @@ public:
     if (program.precision != "none")
       program.precision = nameOf(ipuPlan.precision.operands).str();
     return ipu::compileGraph(ipuPlan.graph, *machine, ipu::CycleModel(description), ipuPlan.precision,
-                             std::move(program), ipuPlan.ipus);
+                             std::move(program), ipuPlan.ipus, ipuPlan.stages);
   }
 
   llvm::Expected<Verdict> check(const program::Program &program) const override {

@@ -1,5 +1,7 @@
 #include "target/ipu/Record.h"
 
+#include "target/Replicas.h"
+#include "target/Stages.h"
 #include "target/ipu/Liveness.h"
 #include "target/ipu/Vertices.h"
 
@@ -15,7 +17,7 @@ Recorder::Recorder(const program::Program &program, const Code &code, size_t ent
                    const Steps &steps)
     : program(program), code(code), list(code.entries[entry]), entry(entry), machine(machine), steps(steps),
       chargedUntil(static_cast<size_t>(program.chips)), byIpu(static_cast<size_t>(program.chips)), totals(list.size()),
-      begins(list.size(), -1) {
+      begins(list.size(), -1), nodes(static_cast<size_t>(program.chips)) {
   timeline.machine = machine.machineName;
   timeline.clockHertz = machine.clockHertz;
   timeline.assumedFigures = machine.assumedFigures;
@@ -57,6 +59,8 @@ void Recorder::add(const StepTime &time) {
     begins[time.step] = time.begin;
   int64_t &until = chargedUntil[static_cast<size_t>(time.ipu)];
   if (step.kind == StepKind::Execute) {
+    if (step.node != noNode)
+      nodes[static_cast<size_t>(time.ipu)].insert(step.node);
     total.cycles += time.end - time.begin;
     timeline.spans.push_back(
         {tracks[time.ipu][0], Cycles{time.begin}, Cycles{time.end}, Category::Compute, kernel, nameOfStep(step)});
@@ -239,6 +243,7 @@ timeline::Timeline Recorder::finish() {
   addWork();
   for (const auto &[kernel, causes] : charged)
     attribution.kernels.push_back({kernel, cyclesOf(causes), peakCycles.contains(kernel) ? peakCycles[kernel] : 0});
+  target::addStages(timeline, program, nodes, byNode, "IPU");
   addSteps();
   addMemory();
   addFigures();
@@ -249,6 +254,9 @@ timeline::Timeline Recorder::finish() {
       bytes += static_cast<double>(elementCount(program.variables[variable].shape)) *
                static_cast<double>(byteWidth(program.variables[variable].type));
   timeline.hostSeconds = bytes / machine.hostBytesPerSecond;
+  // The IPUs of a machine share its link to the host.
+  auto sharers = static_cast<double>(target::replicasOfHost(program, machine.ipusPerMachine));
+  timeline.replicate(program.replicas, sharers * timeline.hostSeconds);
   return std::move(timeline);
 }
 

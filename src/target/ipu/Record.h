@@ -9,6 +9,7 @@
 
 #include <array>
 #include <map>
+#include <set>
 
 namespace quadrille::ipu {
 
@@ -50,6 +51,7 @@ private:
   std::vector<std::array<int64_t, causeCount>> byIpu;
   std::vector<Total> totals;                       // by step
   std::vector<int64_t> begins;                     // by step: when it was executed first
+  std::vector<std::set<uint32_t>> nodes;           // by IPU: those behind the compute sets that it executes
   std::map<timeline::KernelId, double> peakCycles; // that a kernel's multiplications take at one IPU's peak
 };
 

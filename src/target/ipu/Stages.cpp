@@ -2,6 +2,7 @@
 #include "target/ipu/CompilerState.h"
 
 #include "target/Refusal.h"
+#include "target/Stages.h"
 
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/Twine.h"
@@ -107,14 +108,56 @@ llvm::Error tooLarge(const Compiled &compiled, const graph::KernelGraph &graph, 
       {}, remedy);
 }
 
+llvm::Error stageTooLarge(const Compiled &compiled, const target::StageCuts &cuts, const Architecture &machine) {
+  using Needs = Compiled::TileNeeds;
+  auto most = [&](int64_t Needs::*bytes) {
+    return static_cast<size_t>(
+        llvm::max_element(compiled.ipus, [&](const Needs &a, const Needs &b) { return a.*bytes < b.*bytes; }) -
+        compiled.ipus.begin());
+  };
+  size_t code = most(&Needs::codeBytes), data = most(&Needs::dataBytes);
+  size_t stage = compiled.codeBytes > machine.executableBytes ? code : data;
+  const Needs &needs = compiled.ipus[stage];
+  std::string below;
+  if (stage != code)
+    below = ", above the " + std::to_string(compiled.codeBytes) + " of " + target::nameOfStage(cuts, code) +
+            ", since data begins at the same address on all IPUs";
+  return target::doesNotFitError(
+      target::nameOfStage(cuts, stage) + " does not fit an IPU: its fullest tile would need " +
+          llvm::Twine(needs.constantBytes) + " bytes that are always live (weights and constants), " +
+          llvm::Twine(needs.dataBytes - needs.constantBytes) + " for values and " + llvm::Twine(needs.codeBytes) +
+          " for code" + below + "; a tile has " + llvm::Twine(machine.memoryBytes - machine.tailBytes) + ", of which " +
+          llvm::Twine(machine.executableBytes) + " can hold code",
+      {}, "name another node in --stages-at, or one more; a smaller batch or a shorter sequence needs less");
+}
+
 } // namespace
 
 llvm::Expected<program::Program> compileGraph(const graph::KernelGraph &graph, const Architecture &machine,
                                               const CycleModel &cycles, const Precision &precision,
-                                              program::Program program, int64_t ipus) {
+                                              program::Program program, int64_t ipus, const GivenStages &given) {
   auto compile = [&](llvm::ArrayRef<uint16_t> ipuOf, const Frugality &frugality, bool measures = false) {
     return CompilerState(graph, machine, cycles, precision, program, ipuOf, frugality).run(measures);
   };
+  // Fewer copies of weights and contractions in more rounds need less memory: on one IPU, as long as there is room for
+  // the code, before others are asked for; on several where nothing else does.
+  const Frugality less[] = {{1, machine.memoryBytes / 64}, {0.25, machine.memoryBytes / 128}};
+  if (!given.bounds.empty()) {
+    std::vector<uint16_t> ipuOf;
+    for (size_t stage = 0; stage + 1 < given.bounds.size(); ++stage)
+      ipuOf.insert(ipuOf.end(), given.bounds[stage + 1] - given.bounds[stage], static_cast<uint16_t>(stage));
+    std::optional<Compiled> smallest;
+    for (const Frugality &frugality : {Frugality(), less[0], less[1]}) {
+      Compiled compiled = compile(ipuOf, frugality);
+      if (compiled.fits(machine)) {
+        compiled.program.chips = ipus;
+        return std::move(compiled.program);
+      }
+      if (!smallest || compiled.codeBytes + compiled.dataBytes < smallest->codeBytes + smallest->dataBytes)
+        smallest = std::move(compiled);
+    }
+    return stageTooLarge(*smallest, given.cuts, machine);
+  }
   std::vector<uint16_t> one(graph.kernels.size(), 0);
   Compiled alone = compile(one, {}, ipus > 1);
   if (ipus <= 1 && alone.fits(machine))
@@ -138,9 +181,6 @@ llvm::Expected<program::Program> compileGraph(const graph::KernelGraph &graph, c
     }
     return std::nullopt;
   };
-  // Fewer copies of weights and contractions in more rounds need less memory: on one IPU, as long as there is room for
-  // the code, before others are asked for; on several where nothing else does.
-  const Frugality less[] = {{1, machine.memoryBytes / 64}, {0.25, machine.memoryBytes / 128}};
   if (ipus <= 1 && alone.codeBytes <= machine.executableBytes)
     for (const Frugality &frugality : less)
       if (Compiled compiled = compile(one, frugality); compiled.fits(machine))

@@ -1,5 +1,6 @@
 #include "target/ipu/Check.h"
 
+#include "target/Replicas.h"
 #include "target/ipu/Placements.h"
 #include "target/ipu/Vertices.h"
 
@@ -19,6 +20,8 @@ public:
   std::vector<target::Finding> run() {
     if (!llvm::is_contained(machine.ipuCounts, program.chips))
       find("program", "it cannot have " + llvm::Twine(program.chips) + " IPUs on " + machine.machineName);
+    else if (std::string problem = target::replicasProblem(program, machine.ipus); !problem.empty())
+      find("program", problem);
     else {
       placements();
       for (auto [i, set] : llvm::enumerate(code.computeSets))

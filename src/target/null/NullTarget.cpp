@@ -28,9 +28,9 @@ public:
 
   llvm::Expected<std::unique_ptr<target::Plan>> plan(const graph::KernelGraph &, const machine::Machine &,
                                                      const target::CompileOptions &options) const override {
-    if (!options.precision.empty() || options.chips > 1)
+    if (!options.precision.empty() || options.chips > 1 || options.replicas > 1 || !options.cuts.begins.empty())
       return target::unsupportedError("the null machine has no arithmetic and one chip", {},
-                                      "leave out --precision and --chips");
+                                      "leave out --precision, --chips, --replicas and --stages-at");
     return std::make_unique<NullPlan>();
   }
 
@@ -60,6 +60,8 @@ public:
     if (!payload)
       return payload.takeError();
     target::Verdict verdict;
+    if (program.replicas != 1)
+      verdict.findings.push_back({"program", "replicas on a machine of one chip"});
     uint32_t number = 0;
     for (const schema::Kernel *kernel : *(*payload)->kernels()) {
       std::string where = "kernel " + std::to_string(number++);

@@ -149,6 +149,7 @@ llvm::Expected<Architecture> Architecture::from(const machine::Machine &machine)
   a.hostBytesPerSecond = machine.real("host.bandwidth");
   a.hostFixedSeconds = machine.real("host.transfer_fixed");
   a.reorderBytesPerSecond = machine.real("host.reorder_bandwidth");
+  a.reorderThreads = machine.integer("host.reorder_threads");
 
   // Mesh row after row, the stream groups that the row reads and drives.
   int64_t groups = read.integer("vxm.groups"), perRow = read.integer("vxm.groups_per_row");

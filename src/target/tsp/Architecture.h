@@ -51,6 +51,7 @@ struct Architecture {
   double clockHertz;
   // Joules, and joules per byte; watts; bytes and seconds of the host link.
   double energyProductI8, energyProductF16, energyOperation, energyMemoryByte, energyStreamByte, energyLinkByte;
+  int64_t reorderThreads;
   double idleWatts, hostBytesPerSecond, hostFixedSeconds, reorderBytesPerSecond;
   std::string machineName;
   std::vector<std::string> assumedFigures;  // of those above that cycles depend on

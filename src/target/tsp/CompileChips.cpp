@@ -2,6 +2,7 @@
 #include "base/Error.h"
 #include "graph/Repetition.h"
 #include "target/Refusal.h"
+#include "target/Stages.h"
 #include "target/tsp/Compiler.h"
 #include "target/tsp/CompilerState.h"
 #include "target/tsp/Lower.h"
@@ -424,10 +425,36 @@ private:
   bool alone = false;                             // a part of one kernel did not fit
 };
 
+// The stages that the user wants, each on a chip.
+llvm::Expected<program::Program> compileStages(const MachineGraph &graph, const Architecture &machine,
+                                               const program::Program &program, int64_t chips,
+                                               const GivenStages &given) {
+  std::vector<ChipPart> parts = Partition::between(graph.graph, given.bounds);
+  Attempt attempt = compileParts(graph, machine, program, chips, parts);
+  if (attempt.program || !attempt.misfit)
+    return std::move(attempt.program);
+  std::string reason = report(attempt.program.takeError()).message;
+  auto costs = costsOf(withoutWeights(graph), machine, program);
+  if (!costs)
+    return costs.takeError();
+  Partition partition(graph.graph, machine, std::move(*costs));
+  const ChipPart &part = parts[attempt.part];
+  int64_t resident = partition.residentWordsOf(part), values = partition.wordsOf(part) - resident;
+  auto bytes = [&](int64_t words) { return mebibytes(words * machine.vectorBytes()); };
+  return target::doesNotFitError(
+      target::nameOfStage(given.cuts, attempt.part) + " does not fit a chip: " + reason +
+          "; its weights and outputs take " + bytes(resident) + ", its values that are needed at once " +
+          bytes(values) + ", a chip holds " + bytes(machine.dataWords()),
+      {},
+      part.end - part.first == 1 ? "one kernel alone is too large for a chip: without --stages-at its weights are cut "
+                                   "in parts where they can be"
+                                 : "name another node in --stages-at, or one more; a smaller batch needs less");
+}
+
 } // namespace
 
 llvm::Expected<program::Program> compileGraph(const MachineGraph &graph, const Architecture &machine,
-                                              program::Program program, int64_t chips) {
+                                              program::Program program, int64_t chips, const GivenStages &given) {
   int64_t most = chips != 0 ? chips : machine.chipCounts.back();
   int64_t capacity = machine.dataWords() * machine.vectorBytes();
   auto [weights, largest] = leastWeightBytes(graph.graph);
@@ -443,6 +470,8 @@ llvm::Expected<program::Program> compileGraph(const MachineGraph &graph, const A
                                    llvm::Twine(std::max<int64_t>((weights + capacity - 1) / capacity, 1)) +
                                        " chips at least are needed for weights, but no number of them holds these "
                                        "values; a smaller batch or a shorter sequence needs less");
+  if (!given.bounds.empty())
+    return compileStages(graph, machine, program, chips, given);
   Search search(graph, machine, program);
   for (int64_t count : machine.chipCounts)
     if ((chips == 0 || count == chips) && weights <= count * capacity)

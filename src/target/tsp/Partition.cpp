@@ -13,10 +13,7 @@ namespace quadrille::tsp {
 using graph::KernelGraph;
 using graph::ValueId;
 
-namespace {
-
-// The parts between the kernels at which each begins, and the end.
-std::vector<ChipPart> partsBetween(const KernelGraph &graph, llvm::ArrayRef<size_t> bounds) {
+std::vector<ChipPart> Partition::between(const KernelGraph &graph, llvm::ArrayRef<size_t> bounds) {
   graph::Uses uses(graph);
   size_t count = bounds.size() - 1;
   auto partOf = [&](size_t kernel) {
@@ -52,10 +49,8 @@ std::vector<ChipPart> partsBetween(const KernelGraph &graph, llvm::ArrayRef<size
   return parts;
 }
 
-} // namespace
-
 std::vector<ChipPart> Partition::whole(const KernelGraph &graph) {
-  return partsBetween(graph, {0, graph.kernels.size()});
+  return between(graph, {0, graph.kernels.size()});
 }
 
 Partition::Partition(const KernelGraph &graph, const Architecture &machine, Costs given)
@@ -86,7 +81,7 @@ ChipPart Partition::part(size_t first, size_t end) const {
     bounds.insert(bounds.begin(), 0);
   if (end < graph.kernels.size())
     bounds.push_back(graph.kernels.size());
-  return partsBetween(graph, bounds)[first > 0 ? 1 : 0];
+  return between(graph, bounds)[first > 0 ? 1 : 0];
 }
 
 std::optional<std::vector<ChipPart>> Partition::parts(int64_t chips) const {
@@ -140,7 +135,7 @@ std::optional<std::vector<ChipPart>> Partition::parts(int64_t chips) const {
     if (cut[bounds.back()] != bounds.back())
       bounds.push_back(cut[bounds.back()]);
   std::reverse(bounds.begin(), bounds.end());
-  return partsBetween(graph, bounds);
+  return between(graph, bounds);
 }
 
 void Partition::forbid(size_t first, size_t kernel) {
@@ -168,7 +163,7 @@ int64_t Partition::wordsOf(const ChipPart &part) const {
   int64_t live = 0;
   for (size_t kernel = part.first; kernel < part.end; ++kernel)
     live = std::max(live, costs.kernels[kernel].liveWords);
-  return residentBefore[part.end] - residentBefore[part.first] + live;
+  return residentWordsOf(part) + live;
 }
 
 size_t Partition::kernelAt(const ChipPart &part, double share) const {

@@ -42,6 +42,8 @@ public:
 
   // All kernels as one part.
   static std::vector<ChipPart> whole(const graph::KernelGraph &graph);
+  // Parts that begin with the given kernels, up to the one behind the last.
+  static std::vector<ChipPart> between(const graph::KernelGraph &graph, llvm::ArrayRef<size_t> bounds);
 
   // Of these kernels.
   ChipPart part(size_t first, size_t end) const;
@@ -71,6 +73,8 @@ public:
   }
   int64_t stepsOf(const ChipPart &part) const { return stepsBefore[part.end] - stepsBefore[part.first]; }
   const KernelCost &cost(size_t kernel) const { return costs.kernels[kernel]; }
+  // Words of weights and outputs of a part.
+  int64_t residentWordsOf(const ChipPart &part) const { return residentBefore[part.end] - residentBefore[part.first]; }
   int64_t weightBytes() const; // of the whole model
   int64_t outputBytes() const;
   int64_t mostLiveBytes() const;

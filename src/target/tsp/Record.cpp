@@ -1,5 +1,7 @@
 #include "target/tsp/Record.h"
 
+#include "target/Replicas.h"
+#include "target/Stages.h"
 #include "target/tsp/VectorUnit.h"
 
 #include "llvm/ADT/STLExtras.h"
@@ -58,7 +60,7 @@ Recorder::Recorder(const program::Program &program, llvm::ArrayRef<Layout> layou
     : program(program), machine(machine), queues(queues), occupancy(occupancy),
       causes(program, layouts, machine, queues, occupancy), lastSpan(queues.size()), issued(256),
       issuedBy(queues.size()), windows(queues.chipCount()), drivenTimes(queues.chipCount() * channelCount(machine)),
-      streams(queues.chipCount()) {
+      streams(queues.chipCount()), nodes(queues.chipCount()) {
   timeline.machine = machine.machineName;
   timeline.model = program.model ? program.model->path : "";
   timeline.clockHertz = machine.clockHertz;
@@ -78,9 +80,11 @@ Recorder::Recorder(const program::Program &program, llvm::ArrayRef<Layout> layou
     std::string name = print(queue.name);
     tracks.push_back(timeline.addTrack(name, parent(llvm::StringRef(name).rsplit(' ').first.str(), chip)));
     kernels.emplace_back(queue.instructions.size(), timeline::noKernel);
-    for (const Origin &origin : queue.origins)
+    for (const Origin &origin : queue.origins) {
+      nodes[queues.chipOf(i)].insert(origin.node);
       for (uint32_t k = 0; k < origin.count; ++k)
         kernels.back()[origin.first + k] = kernelOf(origin.node);
+    }
   }
 }
 
@@ -423,15 +427,16 @@ void Recorder::addEnergy(int64_t cycles) {
   timeline.tables.push_back(std::move(table));
 }
 
+double Recorder::bytesOf(llvm::ArrayRef<uint32_t> variables) const {
+  double bytes = 0;
+  for (uint32_t index : variables) {
+    const program::Variable &variable = program.variables[index];
+    bytes += static_cast<double>(elementCount(variable.shape)) * static_cast<double>(byteWidth(variable.type));
+  }
+  return bytes;
+}
+
 void Recorder::addHost(const program::EntryPoint &entry) {
-  auto bytesOf = [&](llvm::ArrayRef<uint32_t> variables) {
-    double bytes = 0;
-    for (uint32_t index : variables) {
-      const program::Variable &variable = program.variables[index];
-      bytes += static_cast<double>(elementCount(variable.shape)) * static_cast<double>(byteWidth(variable.type));
-    }
-    return bytes;
-  };
   double input = bytesOf(entry.inputs), output = bytesOf(entry.outputs), weights = 0;
   for (const program::Variable &variable : program.variables)
     if (variable.role == program::VariableRole::Weight || variable.role == program::VariableRole::State)
@@ -451,6 +456,14 @@ void Recorder::addHost(const program::EntryPoint &entry) {
   if (weights > 0)
     row("once: weights over PCIe", weights, transfer(weights) + reorder(weights));
   timeline.tables.push_back(std::move(table));
+}
+
+// Each card has a port of its own to the host; what the host does to values, it does for a few replicas at a time.
+void Recorder::addReplicas(const program::EntryPoint &entry) {
+  int64_t beside = target::replicasOfHost(program, machine.chipsPerNode);
+  double reorder = (bytesOf(entry.inputs) + bytesOf(entry.outputs)) / machine.reorderBytesPerSecond;
+  timeline.replicate(program.replicas, std::max(timeline.hostSeconds, static_cast<double>(beside) * reorder /
+                                                                          static_cast<double>(machine.reorderThreads)));
 }
 
 void Recorder::addFigures(int64_t cycles) {
@@ -555,6 +568,7 @@ timeline::Timeline Recorder::finish(int64_t cycles, const program::EntryPoint &e
   dropUnusedFigures();
   timeline.attribution =
       causes.finish(cycles, [&](uint32_t queue, uint32_t instruction) { return kernels[queue][instruction]; });
+  target::addStages(timeline, program, nodes, byNode, "chip");
   addChips();
   addUnits(cycles);
   addInstructions();
@@ -564,6 +578,7 @@ timeline::Timeline Recorder::finish(int64_t cycles, const program::EntryPoint &e
   addFigures(cycles);
   addHost(entry);
   addPower(cycles);
+  addReplicas(entry);
   return std::move(timeline);
 }
 

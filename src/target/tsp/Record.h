@@ -7,6 +7,7 @@
 
 #include <array>
 #include <map>
+#include <set>
 #include <tuple>
 
 namespace quadrille::tsp {
@@ -64,7 +65,9 @@ private:
   std::string largestCause() const;
   double idleJoules(int64_t cycles) const;
   double totalJoules(int64_t cycles) const;
+  double bytesOf(llvm::ArrayRef<uint32_t> variables) const;
   void addHost(const program::EntryPoint &entry);
+  void addReplicas(const program::EntryPoint &entry);
 
   const program::Program &program;
   const Architecture &machine;
@@ -86,6 +89,7 @@ private:
   std::vector<Window> windows;                                          // by chip
   std::vector<int64_t> drivenTimes;                                     // by channel
   std::vector<std::array<Series, 2>> streams;                           // vectors driven, by chip and direction
+  std::vector<std::set<uint32_t>> nodes;                                // by chip: those behind its instructions
   std::map<std::tuple<int64_t, UnitKind, unsigned>, Series> unitIssues; // by chip and hemisphere (the vector unit's: 0)
   Series energies[energyCount];                                         // amounts: products, operations, bytes
 };

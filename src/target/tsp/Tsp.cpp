@@ -6,6 +6,7 @@
 #include "graph/KernelQueries.h"
 #include "target/Emit.h"
 #include "target/Refusal.h"
+#include "target/Stages.h"
 #include "target/tsp/Assembly.h"
 #include "target/tsp/Check.h"
 #include "target/tsp/Compiler.h"
@@ -25,6 +26,7 @@ public:
   explicit TspPlan(tsp::MachineGraph graph) : graph(std::move(graph)) {}
   tsp::MachineGraph graph;
   int64_t chips = 0; // 0: the fewest on which it fits
+  tsp::GivenStages stages;
 };
 
 std::string listOf(llvm::ArrayRef<int64_t> numbers) {
@@ -59,14 +61,21 @@ public:
     auto architecture = tsp::Architecture::from(machine);
     if (!architecture)
       return architecture.takeError();
-    if (options.chips > 0 && !llvm::is_contained(architecture->chipCounts, options.chips))
-      return unsupportedError("a program for " + machine.name() + " cannot have " + llvm::Twine(options.chips) +
-                                  " chips",
-                              {}, "--chips may be " + listOf(architecture->chipCounts));
+    bool given = !options.cuts.begins.empty(); // the stages, and with them the chips
+    int64_t wanted = options.chips;
+    if (given) {
+      auto count = chipsForStages(options.cuts.stages(), architecture->chipCounts, machine.name());
+      if (!count)
+        return count.takeError();
+      wanted = *count;
+    }
+    if (wanted > 0 && !llvm::is_contained(architecture->chipCounts, wanted))
+      return unsupportedError("a program for " + machine.name() + " cannot have " + llvm::Twine(wanted) + " chips", {},
+                              "--chips may be " + listOf(architecture->chipCounts));
     if (!options.precision.empty() && options.precision != "f16")
       return unsupportedError("the compiler has the precision f16 alone", {}, "leave out --precision");
     // Each kernel takes an instruction at least.
-    int64_t chips = options.chips > 0 ? options.chips : architecture->chipCounts.back();
+    int64_t chips = wanted > 0 ? wanted : architecture->chipCounts.back();
     double most = static_cast<double>(chips * (architecture->textBytes() / architecture->instructionBytes));
     if (graph::unrolledKernels(graph) > most)
       return doesNotFitError(
@@ -77,7 +86,7 @@ public:
     if (!made)
       return made.takeError();
     auto plan = std::make_unique<TspPlan>(std::move(*made));
-    plan->chips = options.chips;
+    plan->chips = wanted;
     const graph::KernelGraph &planned = plan->graph.graph;
     for (const graph::Kernel &kernel : planned.kernels) {
       std::string reason = tsp::whyNot(planned, kernel, *architecture);
@@ -85,6 +94,12 @@ public:
         continue;
       std::string node = kernel.nodes.empty() ? "" : planned.nodes[kernel.nodes.front()].name;
       return unsupportedError("kernel '" + kernel.operation + "' is not supported: " + reason, {"", node});
+    }
+    if (given) {
+      auto bounds = arrangeStages(plan->graph.graph, options.cuts);
+      if (!bounds)
+        return bounds.takeError();
+      plan->stages = {std::move(*bounds), options.cuts};
     }
     return plan;
   }
@@ -100,7 +115,7 @@ public:
     program.nodes.clear();
     for (const graph::Node &node : planned.graph.nodes)
       program.nodes.push_back({node.name, node.operation});
-    return tsp::compileGraph(planned, *machine, std::move(program), tspPlan.chips);
+    return tsp::compileGraph(planned, *machine, std::move(program), tspPlan.chips, tspPlan.stages);
   }
 
   llvm::Expected<Verdict> check(const program::Program &program) const override {

@@ -1,5 +1,6 @@
 #include "target/tsp/WellFormed.h"
 
+#include "target/Replicas.h"
 #include "target/tsp/SwitchUnit.h"
 
 #include "llvm/ADT/STLExtras.h"
@@ -49,6 +50,8 @@ std::vector<target::Finding> wellFormed(const program::Program &program, const C
                           Twine(code.entries.size()));
     return findings;
   }
+  if (std::string problem = target::replicasProblem(program, machine.chips); !problem.empty())
+    report("program", problem);
   bool faultyLayouts = false;
   std::vector<std::vector<const Layout *>> layoutsOf(program.variables.size());
   for (const auto &[index, layout] : llvm::enumerate(code.layouts)) {
