@@ -260,6 +260,15 @@ def test_a_program_keeps_its_replicas(machine, gemms, tmp_path):
     assert "17 replicas of 1 chip" in command("run", tmp_path / "more.qdl", "--random", 1, code=1)
 
 
+@pytest.mark.parametrize("machine", ["host", "null"])
+def test_machines_of_one_chip_have_no_replicas(machine, gemms, tmp_path):
+    program, text = tmp_path / "m.qdl", tmp_path / "m.txt"
+    command("compile", gemms, "--machine", machine, "-o", program)
+    text.write_text(command("disasm", program).replace(".chips 1\n", ".chips 1\n.replicas 2\n"))
+    command("asm", text, "-o", program)
+    assert "is not legal" in command("check", program, code=1)
+
+
 def test_compare_refuses_names_before_it_compares(gemms):
     message = command("compare", gemms, "--machines", "bow-pod16,groqnode", "--stages-at", "secnd", code=2)
     assert "no node 'secnd'" in message

@@ -135,11 +135,12 @@ private:
     return userError("--stages-at: no stage can begin here: " + why, {"", nameAt(at)}, near);
   }
 
-  // That a kernel begins with the node.
+  // That a kernel begins with the node, or with one of the local function that it calls.
   llvm::Error requireOwner(Position at) const {
-    if (owners.contains(at))
-      return llvm::Error::success();
     const graph::Node &node = cuts.order[at];
+    auto next = owners.lower_bound(at);
+    if (next != owners.end() && (*next == at || llvm::StringRef(nameAt(*next)).starts_with(node.name + "/")))
+      return llvm::Error::success();
     for (auto [kernel, first] : llvm::zip_equal(graph.kernels, firsts))
       if (first != nowhere && llvm::any_of(kernel.nodes, [&](uint32_t number) {
             return keyOf(number) == std::pair(node.name, node.operation);

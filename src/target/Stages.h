@@ -16,6 +16,12 @@ namespace quadrille::target {
 llvm::Expected<std::vector<std::string>> stageNodes(llvm::ArrayRef<std::string> texts,
                                                     llvm::ArrayRef<graph::Node> order);
 
+// Where a graph that a target has lowered is cut; empty: the target chooses.
+struct GivenStages {
+  std::vector<size_t> bounds; // the first kernel of each stage, and the number of all kernels
+  StageCuts cuts;
+};
+
 // Puts the kernels of a graph that a target has lowered in the order of the stages. Returns the first kernel of each
 // stage, and the number of all kernels. User errors name the node at which the graph cannot be cut, and those near it
 // at which it can be: no kernel begins with it, nothing stands before it, or what stands before it needs what comes

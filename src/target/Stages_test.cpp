@@ -125,6 +125,15 @@ TEST(ArrangeStages, NoStageBeginsWithinAKernel) {
                                              "executes stands before it"));
 }
 
+// The nodes of a local function stand behind its call and have its name before theirs.
+TEST(ArrangeStages, ACallBeginsWithItsFunction) {
+  Model model({"a", "call", "call/folded", "call/b", "call/c", "empty", "d"});
+  model.kernel({"a"}, {0}, 1).kernel({"call/b"}, {1}, 2).kernel({"call/c"}, {2}, 3).kernel({"d"}, {3}, 4);
+  EXPECT_EQ(model.stages({"call"}), " 1 | 2 3 4");
+  EXPECT_EQ(model.stages({"call/c"}), " 1 2 | 3 4");
+  EXPECT_THAT(model.stages({"empty"}), HasSubstr("no kernel of the machine is made of it"));
+}
+
 // A kernel fused from nodes on both sides needs what comes after the cut.
 TEST(ArrangeStages, NothingFlowsBack) {
   Model model({"a", "b", "c", "d"});

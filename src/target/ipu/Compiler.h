@@ -4,6 +4,7 @@
 // quicker.
 #pragma once
 
+#include "target/Stages.h"
 #include "target/Target.h"
 #include "target/ipu/Architecture.h"
 #include "target/ipu/CycleModel.h"
@@ -14,18 +15,12 @@ namespace quadrille::ipu {
 // Of a kernel of a machine graph: empty when the compiler has what it needs, else the reason.
 std::string whyNot(const graph::KernelGraph &graph, const graph::Kernel &kernel);
 
-// Where the user cuts the graph: the first kernel of each stage, and the number of all kernels; empty: the compiler
-// chooses.
-struct GivenStages {
-  std::vector<size_t> bounds;
-  target::StageCuts cuts;
-};
-
 // The program for a machine graph whose kernels all can be had. `program` holds the variables of its inputs and
 // outputs, in that order. `ipus` 0: the fewest that do. Mismatch errors: it does not fit, with the worst tile (of the
 // stage that does not, if they are given), what fills it and what would help.
 llvm::Expected<program::Program> compileGraph(const graph::KernelGraph &graph, const Architecture &machine,
                                               const CycleModel &cycles, const Precision &precision,
-                                              program::Program program, int64_t ipus, const GivenStages &given = {});
+                                              program::Program program, int64_t ipus,
+                                              const target::GivenStages &given = {});
 
 } // namespace quadrille::ipu

@@ -5,7 +5,6 @@
 #include "graph/KernelQueries.h"
 #include "target/Emit.h"
 #include "target/Refusal.h"
-#include "target/Stages.h"
 #include "target/ipu/Assembly.h"
 #include "target/ipu/Check.h"
 #include "target/ipu/Compiler.h"
@@ -27,7 +26,7 @@ public:
   graph::KernelGraph graph; // as the machine is to execute it
   ipu::Precision precision;
   int64_t ipus; // 0: the fewest on which it fits
-  ipu::GivenStages stages;
+  GivenStages stages;
 };
 
 llvm::Expected<ipu::Precision> precisionOf(llvm::StringRef name) {

@@ -135,7 +135,8 @@ llvm::Error stageTooLarge(const Compiled &compiled, const target::StageCuts &cut
 
 llvm::Expected<program::Program> compileGraph(const graph::KernelGraph &graph, const Architecture &machine,
                                               const CycleModel &cycles, const Precision &precision,
-                                              program::Program program, int64_t ipus, const GivenStages &given) {
+                                              program::Program program, int64_t ipus,
+                                              const target::GivenStages &given) {
   auto compile = [&](llvm::ArrayRef<uint16_t> ipuOf, const Frugality &frugality, bool measures = false) {
     return CompilerState(graph, machine, cycles, precision, program, ipuOf, frugality).run(measures);
   };

@@ -428,7 +428,7 @@ private:
 // The stages that the user wants, each on a chip.
 llvm::Expected<program::Program> compileStages(const MachineGraph &graph, const Architecture &machine,
                                                const program::Program &program, int64_t chips,
-                                               const GivenStages &given) {
+                                               const target::GivenStages &given) {
   std::vector<ChipPart> parts = Partition::between(graph.graph, given.bounds);
   Attempt attempt = compileParts(graph, machine, program, chips, parts);
   if (attempt.program || !attempt.misfit)
@@ -454,7 +454,8 @@ llvm::Expected<program::Program> compileStages(const MachineGraph &graph, const 
 } // namespace
 
 llvm::Expected<program::Program> compileGraph(const MachineGraph &graph, const Architecture &machine,
-                                              program::Program program, int64_t chips, const GivenStages &given) {
+                                              program::Program program, int64_t chips,
+                                              const target::GivenStages &given) {
   int64_t most = chips != 0 ? chips : machine.chipCounts.back();
   int64_t capacity = machine.dataWords() * machine.vectorBytes();
   auto [weights, largest] = leastWeightBytes(graph.graph);

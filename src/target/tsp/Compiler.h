@@ -6,6 +6,7 @@
 #pragma once
 
 #include "graph/PermuteValues.h"
+#include "target/Stages.h"
 #include "target/Target.h"
 #include "target/tsp/Architecture.h"
 #include "target/tsp/TapPlan.h"
@@ -37,17 +38,11 @@ llvm::Expected<MachineGraph> machineGraph(const graph::KernelGraph &graph, const
 // Of a kernel of a machine graph: empty when the compiler has what it needs, else the reason.
 std::string whyNot(const graph::KernelGraph &graph, const graph::Kernel &kernel, const Architecture &machine);
 
-// Where the user cuts the graph: the first kernel of each stage, and the number of all kernels; empty: the compiler
-// chooses.
-struct GivenStages {
-  std::vector<size_t> bounds;
-  target::StageCuts cuts;
-};
-
 // The program for a machine graph whose kernels all can be had, on `chips` chips, or for 0 on the fewest on which it
 // fits. `program` holds the variables of its inputs and outputs, in that order. Mismatch errors: it does not fit, with
 // the memory that it needs (that its stage needs, if they are given) and the chips that would do.
 llvm::Expected<program::Program> compileGraph(const MachineGraph &graph, const Architecture &machine,
-                                              program::Program program, int64_t chips, const GivenStages &given = {});
+                                              program::Program program, int64_t chips,
+                                              const target::GivenStages &given = {});
 
 } // namespace quadrille::tsp

@@ -6,7 +6,6 @@
 #include "graph/KernelQueries.h"
 #include "target/Emit.h"
 #include "target/Refusal.h"
-#include "target/Stages.h"
 #include "target/tsp/Assembly.h"
 #include "target/tsp/Check.h"
 #include "target/tsp/Compiler.h"
@@ -26,7 +25,7 @@ public:
   explicit TspPlan(tsp::MachineGraph graph) : graph(std::move(graph)) {}
   tsp::MachineGraph graph;
   int64_t chips = 0; // 0: the fewest on which it fits
-  tsp::GivenStages stages;
+  GivenStages stages;
 };
 
 std::string listOf(llvm::ArrayRef<int64_t> numbers) {
