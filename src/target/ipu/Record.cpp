@@ -8,6 +8,7 @@
 #include "llvm/ADT/STLExtras.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace quadrille::ipu {
 
@@ -101,7 +102,7 @@ void Recorder::addSteps() {
     if (step.kind == StepKind::Execute) {
       const ComputeTime &time = steps.timeOf(step.index);
       llvm::append_range(row, std::vector<std::string>{std::to_string(time.tiles.size()),
-                                                       std::to_string(static_cast<int64_t>(time.mean + 0.5)),
+                                                       std::to_string(std::llround(time.mean)),
                                                        std::to_string(time.worstTile)});
     } else {
       double mean = 0;
@@ -115,8 +116,7 @@ void Recorder::addSteps() {
         }
       }
       llvm::append_range(row, std::vector<std::string>{std::to_string(machine.tiles),
-                                                       std::to_string(static_cast<int64_t>(mean + 0.5)),
-                                                       std::to_string(worst)});
+                                                       std::to_string(std::llround(mean)), std::to_string(worst)});
     }
     table.rows.push_back(std::move(row));
   }
@@ -138,7 +138,7 @@ void Recorder::addMemory() {
         tile = i;
       }
     }
-    table.rows.push_back({name, std::to_string(static_cast<int64_t>(sum / static_cast<double>(uses.size()) + 0.5)),
+    table.rows.push_back({name, std::to_string(std::llround(sum / static_cast<double>(uses.size()))),
                           std::to_string(most), std::to_string(tile)});
     return std::pair(sum, most);
   };
