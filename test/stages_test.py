@@ -100,6 +100,22 @@ def test_a_transformer_by_its_blocks(machine, tmp_path):
     assert {place[-1] for place in where.values()} == {"0", "1", "2"}
 
 
+# In the file the nodes that dequantise weights stand before all others; each counts where its weights are needed.
+@pytest.mark.parametrize("machine", UNITS)
+def test_a_quantised_model(machine, tmp_path):
+    options = (ROOT / "test/zoo/tiny_resnet_int8.onnx", "--batch", 1, "--machine", machine)
+    command("run", *options, "--chips", 1, "--random", 1, "--output", tmp_path / "1.npz")
+    program = tmp_path / "m.qdl"
+    command("compile", *options, "--stages-at", "relu_2_DequantizeLinear", "-o", program)
+    command("run", program, "--random", 1, "--check", "--output", tmp_path / "n.npz")
+    assert (tmp_path / "1.npz").read_bytes() == (tmp_path / "n.npz").read_bytes()
+    rows = table_of(json.loads(command("profile", program, "--json")), "stages")["rows"]
+    assert [row[0] for row in rows] == ["0", "1"] and all(int(row[1]) > 2 for row in rows)
+    message = command("compile", *options, "--stages-at", "node_Conv_100", "-o", program, code=2)
+    assert "node_Conv_100: --stages-at: no stage can begin here: it is within" in message
+    assert "'relu_2_DequantizeLinear'" in message
+
+
 @pytest.mark.parametrize("code, options, words", [
     (2, ["--stages-at", "secnd"], ["no node 'secnd'", "did you mean 'second'?"]),
     (2, ["--stages-at", "third,second"], ["second:", "before 'third'", "in the order of the model"]),

@@ -25,7 +25,7 @@ llvm::Expected<ModelSummary> summarizeModel(llvm::StringRef path) {
   return summary;
 }
 
-llvm::Expected<std::vector<Node>> nodesInOrder(llvm::StringRef path) {
+llvm::Expected<std::vector<FileNode>> nodesInOrder(llvm::StringRef path) {
   llvm::Expected<std::unique_ptr<const ModelFile>> file = ModelFile::open(path);
   if (!file)
     return file.takeError();

@@ -51,9 +51,14 @@ struct ModelSummary {
 
 llvm::Expected<ModelSummary> summarizeModel(llvm::StringRef path);
 
-// All nodes as the file has them, named as kernels name them: behind a call those of its local function, behind a node
-// those of its subgraphs.
-llvm::Expected<std::vector<Node>> nodesInOrder(llvm::StringRef path);
+// A node as the model's file has it.
+struct FileNode : Node {
+  bool constant = false; // computes from weights alone, and so may stand anywhere before what reads it
+};
+
+// All nodes in the order of the file, named as kernels name them: behind a call those of its local function, behind a
+// node those of its subgraphs.
+llvm::Expected<std::vector<FileNode>> nodesInOrder(llvm::StringRef path);
 
 // Imports, normalises and extracts. User errors name file and node: malformed file, unsupported operator (all of them,
 // one a line), unresolved symbolic dimension (with the option that gives it a value), wrong shapes or types.

@@ -21,7 +21,7 @@ namespace {
 using Position = size_t; // of a node in the file
 constexpr Position nowhere = std::numeric_limits<Position>::max();
 
-std::vector<Position> positionsOf(llvm::StringRef name, llvm::ArrayRef<graph::Node> order) {
+std::vector<Position> positionsOf(llvm::StringRef name, llvm::ArrayRef<graph::FileNode> order) {
   std::vector<Position> found;
   for (auto [position, node] : llvm::enumerate(order))
     if (node.name == name)
@@ -29,7 +29,7 @@ std::vector<Position> positionsOf(llvm::StringRef name, llvm::ArrayRef<graph::No
   return found;
 }
 
-llvm::Expected<Position> positionOf(llvm::StringRef name, llvm::ArrayRef<graph::Node> order) {
+llvm::Expected<Position> positionOf(llvm::StringRef name, llvm::ArrayRef<graph::FileNode> order) {
   std::vector<Position> found = positionsOf(name, order);
   if (found.size() == 1)
     return found.front();
@@ -37,7 +37,7 @@ llvm::Expected<Position> positionOf(llvm::StringRef name, llvm::ArrayRef<graph::
     return userError("--stages-at: " + llvm::Twine(found.size()) + " nodes have this name", {"", name.str()},
                      "give them names of their own, or cut at another node");
   std::vector<std::string> names;
-  for (const graph::Node &node : order)
+  for (const graph::FileNode &node : order)
     names.push_back(node.name);
   std::string near = suggestion(name, names);
   return userError("--stages-at: the model has no node '" + name + "'", {},
@@ -49,11 +49,15 @@ public:
   Arrangement(graph::KernelGraph &graph, const StageCuts &cuts) : graph(graph), cuts(cuts) {
     for (auto [position, node] : llvm::enumerate(cuts.order))
       positions[{node.name, node.operation}].push_back(position);
+    // Nodes that prepare weights often stand before all others; what counts is where the weights are needed.
     for (const graph::Kernel &kernel : graph.kernels) {
-      firsts.push_back(nowhere);
+      Position first = nowhere, ofWeights = nowhere;
       for (uint32_t node : kernel.nodes)
-        if (auto found = positions.find(keyOf(node)); found != positions.end())
-          firsts.back() = std::min(firsts.back(), found->second.front());
+        if (auto found = positions.find(keyOf(node)); found != positions.end()) {
+          Position &least = cuts.order[found->second.front()].constant ? ofWeights : first;
+          least = std::min(least, found->second.front());
+        }
+      firsts.push_back(first == nowhere ? ofWeights : first);
     }
     owners.insert(firsts.begin(), firsts.end());
     owners.erase(nowhere);
@@ -137,7 +141,7 @@ private:
 
   // That a kernel begins with the node, or with one of the local function that it calls.
   llvm::Error requireOwner(Position at) const {
-    const graph::Node &node = cuts.order[at];
+    const graph::FileNode &node = cuts.order[at];
     auto next = owners.lower_bound(at);
     if (next != owners.end() && (*next == at || llvm::StringRef(nameAt(*next)).starts_with(node.name + "/")))
       return llvm::Error::success();
@@ -198,7 +202,7 @@ private:
 } // namespace
 
 llvm::Expected<std::vector<std::string>> stageNodes(llvm::ArrayRef<std::string> texts,
-                                                    llvm::ArrayRef<graph::Node> order) {
+                                                    llvm::ArrayRef<graph::FileNode> order) {
   std::vector<std::string> names;
   for (llvm::StringRef text : texts) {
     // A name may have commas of its own.

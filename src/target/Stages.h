@@ -1,6 +1,6 @@
 // Models that the user cuts into stages: each named node begins a stage, which runs on the chip behind that of the
 // stage before. What is on a chip is told by nodes of the model's file, whatever a target makes of them: a kernel is of
-// the stage of the first of its nodes.
+// the stage of the first of its nodes, leaving out those that compute from weights alone.
 #pragma once
 
 #include "target/Target.h"
@@ -14,7 +14,7 @@ namespace quadrille::target {
 // errors: a name that no node has (with one that differs little) or that several have, and nodes that are not in the
 // order of the file.
 llvm::Expected<std::vector<std::string>> stageNodes(llvm::ArrayRef<std::string> texts,
-                                                    llvm::ArrayRef<graph::Node> order);
+                                                    llvm::ArrayRef<graph::FileNode> order);
 
 // Where a graph that a target has lowered is cut; empty: the target chooses.
 struct GivenStages {

@@ -20,7 +20,7 @@ struct Model {
   // The model's file has the nodes in this order.
   explicit Model(std::vector<std::string> names) {
     for (std::string &name : names)
-      cuts.order.push_back({name, "Relu"});
+      cuts.order.push_back({{name, "Relu"}, false});
     graph.values.resize(10);
   }
   Model &kernel(const std::vector<std::string> &nodes, const std::vector<graph::ValueId> &reads, graph::ValueId write) {
@@ -58,14 +58,14 @@ struct Model {
   }
 };
 
-std::vector<graph::Node> nodes(std::vector<std::string> names) {
-  std::vector<graph::Node> order;
+std::vector<graph::FileNode> nodes(std::vector<std::string> names) {
+  std::vector<graph::FileNode> order;
   for (std::string &name : names)
-    order.push_back({name, "Relu"});
+    order.push_back({{name, "Relu"}, false});
   return order;
 }
 
-std::string problemOf(const std::vector<std::string> &texts, const std::vector<graph::Node> &order) {
+std::string problemOf(const std::vector<std::string> &texts, const std::vector<graph::FileNode> &order) {
   auto names = stageNodes(texts, order);
   EXPECT_FALSE(bool(names));
   Reported reported = report(names.takeError());
@@ -123,6 +123,16 @@ TEST(ArrangeStages, NoStageBeginsWithinAKernel) {
   EXPECT_THAT(model.stages({"folded"}), HasSubstr("no kernel of the machine is made of it"));
   EXPECT_THAT(model.stages({"a"}), HasSubstr("a: --stages-at: no stage can begin here: nothing that the machine "
                                              "executes stands before it"));
+}
+
+// As exporters of quantised models write them: what prepares weights comes first.
+TEST(ArrangeStages, NodesOfWeightsAreWhereTheyAreNeeded) {
+  Model model({"dequantize_v", "dequantize_w", "a", "b"});
+  model.kernel({"dequantize_v", "a"}, {0}, 1).kernel({"dequantize_w", "b"}, {1}, 2);
+  EXPECT_THAT(model.stages({"b"}), HasSubstr("it is within a kernel that begins with 'dequantize_w'"));
+  model.cuts.order[0].constant = model.cuts.order[1].constant = true;
+  EXPECT_EQ(model.stages({"b"}), " 1 | 2");
+  EXPECT_THAT(model.stages({"dequantize_w"}), HasSubstr("it is within a kernel that begins with 'b'"));
 }
 
 // The nodes of a local function stand behind its call and have its name before theirs.

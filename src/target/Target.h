@@ -7,6 +7,7 @@
 #pragma once
 
 #include "graph/KernelGraph.h"
+#include "graph/Model.h"
 #include "machine/Machine.h"
 #include "numerics/Tensor.h"
 #include "program/Program.h"
@@ -37,8 +38,8 @@ struct Support {
 
 // Where a model is cut into stages, the next one always on the next chip (target/Stages.h).
 struct StageCuts {
-  std::vector<std::string> begins; // nodes with which the second and further stages begin; empty: the target chooses
-  std::vector<graph::Node> order;  // all nodes of the model as its file has them (graph::nodesInOrder)
+  std::vector<std::string> begins;    // nodes with which the second and further stages begin; empty: the target chooses
+  std::vector<graph::FileNode> order; // all nodes of the model (graph::nodesInOrder)
   int64_t stages() const { return static_cast<int64_t>(begins.size()) + 1; }
 };
 

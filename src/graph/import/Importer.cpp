@@ -9,6 +9,8 @@
 #include "mlir/IR/Diagnostics.h"
 #include "mlir/IR/Verifier.h"
 
+#include "llvm/ADT/StringSet.h"
+
 namespace quadrille::graph {
 
 ImportedModel::ImportedModel() : storage(std::make_unique<Storage>()) {}
@@ -460,18 +462,51 @@ std::vector<UnsupportedNode> unknownOperators(const ModelFile &file) {
   return unknown;
 }
 
-static void collectNodes(const ModelFile &file, const Nodes &nodes, const std::string &prefix, std::vector<Node> &all) {
-  forEachNode(nodes, [&](const onnx::NodeProto &node) {
-    all.push_back({prefix + node.name(), qualifiedOperator(node)});
-    if (const onnx::FunctionProto *function = file.function(node))
-      collectNodes(file, function->node(), prefix + node.name() + "/", all);
-  });
-}
+namespace {
 
-std::vector<Node> nodesInOrder(const ModelFile &file) {
-  std::vector<Node> all;
-  collectNodes(file, file.model().graph().node(), "", all);
-  return all;
+class NodeCollector {
+public:
+  explicit NodeCollector(const ModelFile &file) : file(file) {}
+
+  // `known`: the values of the graph that are computed from weights alone, where that is of interest.
+  void collect(const Nodes &nodes, const std::string &prefix, llvm::StringSet<> *known) {
+    for (const onnx::NodeProto &node : nodes) {
+      bool holdsGraphs = llvm::any_of(node.attribute(), [](const onnx::AttributeProto &attribute) {
+        return attribute.has_g() || attribute.graphs_size() > 0;
+      });
+      bool constant = known && !holdsGraphs && llvm::all_of(node.input(), [&](const std::string &name) {
+                        return name.empty() || known->contains(name);
+                      });
+      if (constant)
+        known->insert(node.output().begin(), node.output().end());
+      all.push_back({{prefix + node.name(), qualifiedOperator(node)}, constant});
+      if (const onnx::FunctionProto *function = file.function(node))
+        collect(function->node(), prefix + node.name() + "/", nullptr);
+      for (const onnx::AttributeProto &attribute : node.attribute()) {
+        if (attribute.has_g())
+          collect(attribute.g().node(), prefix, nullptr);
+        for (const onnx::GraphProto &graph : attribute.graphs())
+          collect(graph.node(), prefix, nullptr);
+      }
+    }
+  }
+
+  std::vector<FileNode> all;
+
+private:
+  const ModelFile &file;
+};
+
+} // namespace
+
+std::vector<FileNode> nodesInOrder(const ModelFile &file) {
+  const onnx::GraphProto &graph = file.model().graph();
+  llvm::StringSet<> weights;
+  for (const onnx::TensorProto &tensor : graph.initializer())
+    weights.insert(tensor.name());
+  NodeCollector collector(file);
+  collector.collect(graph.node(), "", &weights);
+  return std::move(collector.all);
 }
 
 std::string whyInexpressible(llvm::StringRef qualifiedOperator) {

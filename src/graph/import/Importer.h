@@ -40,7 +40,7 @@ llvm::Expected<ImportedModel> importModel(const ModelFile &file, const ImportOpt
 std::vector<UnsupportedNode> unknownOperators(const ModelFile &file);
 
 // All nodes in the order of the file (graph::nodesInOrder of Model.h).
-std::vector<Node> nodesInOrder(const ModelFile &file);
+std::vector<FileNode> nodesInOrder(const ModelFile &file);
 
 // Why no machine's program can express an operator ("NonZero", "ai.onnx.ml::Scaler"); empty for all others.
 std::string whyInexpressible(llvm::StringRef qualifiedOperator);
