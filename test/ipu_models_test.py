@@ -165,10 +165,31 @@ def test_depthwise_convolutions(machine, precision, tolerance, tmp_path):
          [("mix", mix), ("unmix", unmix), ("each", each), ("bias", bias)])
     program = tmp_path / "m.qdl"
     command("compile", tmp_path / "m.onnx", "--machine", machine, "--precision", precision, "-o", program)
-    # The machine has the vertex for halves.
-    assert ("poplin::ConvPartialVerticalMac" in command("disasm", program)) == (precision != "f32")
+    # The machine has the vertex for halves, which are multiplied where sums are halves too.
+    assert ("poplin::ConvPartialVerticalMac" in command("disasm", program)) == (precision == "f16.f16")
     ran = json.loads(command("run", program, "--random", 1, "--check", "--json"))
     assert ran["relative_l2"] < tolerance
+
+
+# With sums in f32 depthwise convolutions, and the one in front of them that reads a picture, round nothing to halves.
+# What the model itself has in halves is multiplied as such.
+@pytest.mark.parametrize("behind, kind, least, most, vertex", [
+    ("depthwise", np.float32, 0, 1e-6, False), ("depthwise", np.float16, 0, 1e-3, True),
+    ("ordinary", np.float32, 1e-5, 1e-3, False)])
+def test_what_depthwise_convolutions_read_is_not_rounded(behind, kind, least, most, vertex, tmp_path):
+    random = np.random.default_rng(14)
+    first = random.standard_normal((16, 3, 3, 3)).astype(kind)
+    second = random.standard_normal((16, 1 if behind == "depthwise" else 16, 3, 3)).astype(kind)
+    element = helper.np_dtype_to_tensor_dtype(np.dtype(kind))
+    save(tmp_path / "m.onnx",
+         [helper.make_node("Conv", ["x", "first"], ["a"], strides=[2, 2]), helper.make_node("Relu", ["a"], ["b"]),
+          helper.make_node("Conv", ["b", "second"], ["y"], group=16 if behind == "depthwise" else 1)],
+         [("x", element, (1, 3, 21, 21))], [("y", element, (1, 16, 8, 8))], [("first", first), ("second", second)])
+    program = tmp_path / "m.qdl"
+    command("compile", tmp_path / "m.onnx", "--machine", "bow-ipu", "-o", program)
+    assert ("poplin::ConvPartialVerticalMac" in command("disasm", program)) == vertex
+    ran = json.loads(command("run", program, "--random", 1, "--check", "--json"))
+    assert least <= ran["relative_l2"] < most
 
 
 # Rows of a table larger than a tile's memory, indices from both ends.

@@ -70,13 +70,12 @@ CompilerState::Product CompilerState::productOf(const Kernel &kernel) {
   product.roles = *graph::inferContraction(graph, kernel);
   // Sums of one channel each lie apart, where halves of words cannot be sent.
   auto isLong = [&](unsigned loop) { return kernel.loops[loop].extent > 1; };
-  product.operands = precision.operands;
+  product.operands = multipliedType(kernel, precision);
   bool depthwise = isDepthwise(kernel, product.roles);
   product.partials = depthwise || llvm::any_of(product.roles.n, isLong) ? precision.partials : ElementType::f32;
   product.mostProducts = std::numeric_limits<int64_t>::max();
   if (std::optional<int64_t> largest = graph::integerAttribute(kernel, "largest_product")) {
     constexpr int64_t exactInF32 = int64_t(1) << 24;
-    product.operands = ElementType::f16;
     product.partials = ElementType::f32;
     product.mostProducts = exactInF32 / *largest;
   }

@@ -95,6 +95,13 @@ std::vector<int64_t> extentsOf(llvm::ArrayRef<LoopDigit> digits) {
   return extents;
 }
 
+int64_t pointsOf(llvm::ArrayRef<LoopDigit> digits) {
+  int64_t points = 1;
+  for (const LoopDigit &digit : digits)
+    points *= digit.extent;
+  return points;
+}
+
 // Appends where the piece begins in what is held, and the strides of its digits, `unit` to an element.
 void addArray(const Held &held, const AccessMap &map, int64_t width, const Piece &piece,
               llvm::ArrayRef<LoopDigit> digits, std::vector<int64_t> &addresses, std::vector<int64_t> &strides,
@@ -429,21 +436,28 @@ void CompilerState::reduceTask(const Task &task, const Sharing &sharing) {
         });
       llvm::SmallVector<LoopDigit, 6> all(parallel);
       all.append(reduced);
-      std::vector<int64_t> dense(all.size());
-      int64_t count = 1;
-      for (size_t d = all.size(); d-- > 0;) {
-        dense[d] = count;
-        count *= all[d].extent;
-      }
+      std::vector<int64_t> dense; // strides of `all` in the temporaries
       if (!direct) {
+        int64_t outputs = ceilDivide(pointsOf(parallel), machine.workers), partials = pointsOf(reduced);
+        int64_t apart = 0, together = 0;
+        for (auto [type, write] : llvm::zip_equal(types, task.writes)) {
+          apart += cycles.reduceStrided(type, graph.values[write.value].type, outputs, partials, 1);
+          together += cycles.reduceContiguous(type, outputs, partials);
+        }
+        // What is combined lies apart, results beside each other, or the other way round, whichever is faster.
+        llvm::SmallVector<LoopDigit, 6> order(apart < together ? reduced : parallel);
+        order.append(apart < together ? parallel : reduced);
+        dense = rowMajorStrides(extentsOf(order));
         std::vector<int64_t> in, inStrides, out, outStrides;
         for (auto [r, read] : llvm::enumerate(task.reads))
-          addArray(prepared.reads[r][i], read.map, widthOf(read.value), piece, all, in, inStrides);
+          addArray(prepared.reads[r][i], read.map, widthOf(read.value), piece, order, in, inStrides);
         for (size_t w = 0; w < types.size(); ++w) {
           out.push_back(addressIn(temporaries[w], 0));
           llvm::append_range(outStrides, dense);
         }
-        maps.add(Codelet::Map, prepared.tiles[i], {{body}, extentsOf(all), in, inStrides, out, outStrides});
+        maps.add(Codelet::Map, prepared.tiles[i], {{body}, extentsOf(order), in, inStrides, out, outStrides});
+        if (apart < together)
+          std::rotate(dense.begin(), dense.begin() + static_cast<ptrdiff_t>(reduced.size()), dense.end());
       }
       for (auto [w, write] : llvm::enumerate(task.writes)) {
         ElementType type = types[w];

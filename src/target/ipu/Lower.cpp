@@ -24,6 +24,9 @@ namespace quadrille::ipu {
 
 using namespace graph;
 
+// Attribute of a matrix product that multiplies f32 whatever the precision.
+constexpr const char *multipliesF32 = "multiplies_f32";
+
 bool isRowPick(const KernelGraph &graph, const Kernel &kernel) {
   constexpr int64_t fewRows = 8; // for which comparisons are as good
   if (kernel.structured() || kernel.operation != "gather")
@@ -56,6 +59,12 @@ bool isMatrixProduct(const KernelGraph &graph, const Kernel &kernel) {
   if (!isFloat(graph.values[kernel.writes[0].value].type) && !kernel.attributes.contains("largest_product"))
     return false;
   return !isDepthwise(kernel, *contraction) || !contraction->batch.empty();
+}
+
+ElementType multipliedType(const Kernel &kernel, const Precision &precision) {
+  if (kernel.attributes.contains("largest_product"))
+    return ElementType::f16;
+  return kernel.attributes.contains(multipliesF32) ? ElementType::f32 : precision.operands;
 }
 
 namespace {
@@ -271,10 +280,61 @@ void separateBiases(KernelGraph &graph) {
   graph.kernels = std::move(rewriter.kernels);
 }
 
+// Whether a depthwise convolution reads the value, or what elementwise kernels make of it.
+bool feedsDepthwise(const KernelGraph &graph, const Uses &uses, ValueId value) {
+  llvm::SmallVector<ValueId, 8> open = {value};
+  std::set<ValueId> seen = {value};
+  while (!open.empty())
+    for (size_t number : uses.readers[open.pop_back_val()]) {
+      if (number == graph.kernels.size())
+        continue;
+      const Kernel &reader = graph.kernels[number];
+      if (isElementwise(reader)) {
+        if (seen.insert(reader.writes[0].value).second)
+          open.push_back(reader.writes[0].value);
+      } else if (isMatrixProduct(graph, reader) && isDepthwise(reader, *inferContraction(graph, reader))) {
+        return true;
+      }
+    }
+  return false;
+}
+
+// Products that multiply f32 although others multiply halves. Networks of depthwise convolutions enlarge what is
+// rounded in front: a sum has as few products as the kernel has places, so that roundings do not average out.
+//  - Depthwise convolutions. The matrix units have no part in them, and their vertex with sums in f32, which takes
+//  halves
+//    only, is hardly faster than products and sums in f32.
+//  - The convolution in front that reads a picture. Most of the units are idle when there are few channels.
+void chooseWideProducts(KernelGraph &graph) {
+  constexpr int64_t mostChannels = 4;
+  Uses uses(graph);
+  for (Kernel &kernel : graph.kernels) {
+    auto contraction = isMatrixProduct(graph, kernel) ? inferContraction(graph, kernel) : std::nullopt;
+    if (!contraction || kernel.attributes.contains("largest_product"))
+      continue;
+    auto isHalf = [&](unsigned read) { return graph.values[kernel.reads[read].value].type == ElementType::f16; };
+    ValueId input = kernel.reads[contraction->lhs].value;
+    int64_t channels = 1;
+    for (unsigned loop : contraction->k)
+      channels *= kernel.loops[loop].extent;
+    // Halves are multiplied exactly.
+    bool wide = isDepthwise(kernel, *contraction)
+                    ? !isHalf(contraction->lhs) || !isHalf(contraction->rhs)
+                    : contraction->isConvolution() && channels <= mostChannels &&
+                          graph.values[input].role == ValueRole::Input &&
+                          graph.values[input].type == ElementType::f32 &&
+                          graph.values[kernel.reads[contraction->rhs].value].role == ValueRole::Constant &&
+                          uses.readers[input].size() == 1 && feedsDepthwise(graph, uses, kernel.writes[0].value);
+    if (wide)
+      kernel.attributes[multipliesF32] = int64_t(1);
+  }
+}
+
 // Gives what contractions read the type in which they multiply it; what only moves elements has them in one type.
 class Narrower {
 public:
-  Narrower(KernelGraph &graph, ElementType operands) : graph(graph), operands(operands) {}
+  Narrower(KernelGraph &graph, const Precision &precision)
+      : graph(graph), precision(precision), operands(precision.operands) {}
 
   void run() {
     llvm::EquivalenceClasses<ValueId> alike;
@@ -287,9 +347,11 @@ public:
       if (!isMatrixProduct(graph, kernel))
         continue;
       auto contraction = *inferContraction(graph, kernel);
+      if (multipliedType(kernel, precision) != operands)
+        continue;
       for (unsigned r : {contraction.lhs, contraction.rhs}) {
         ValueId id = kernel.reads[r].value;
-        if (graph.values[id].type == operands || kernel.attributes.contains("largest_product"))
+        if (graph.values[id].type == operands)
           continue;
         if (graph.values[id].role != ValueRole::Constant) {
           wanted.insert(id);
@@ -348,6 +410,7 @@ private:
   }
 
   KernelGraph &graph;
+  const Precision &precision;
   ElementType operands;
 };
 
@@ -448,7 +511,9 @@ llvm::Expected<KernelGraph> machineGraph(const KernelGraph &original, const Prec
   // Longer ones are no faster, and hold more operands at once.
   constexpr size_t longestBody = 32;
   fuseElementwise(graph, longestBody);
-  Narrower(graph, precision.operands).run();
+  if (precision.partials == ElementType::f32)
+    chooseWideProducts(graph);
+  Narrower(graph, precision).run();
   for (Kernel &kernel : graph.kernels)
     if (kernel.structured() && !isMatrixProduct(graph, kernel))
       kernel.body = BoundsBehindNarrowing(kernel.body).run();

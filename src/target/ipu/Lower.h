@@ -22,6 +22,9 @@ bool isMatrixProduct(const graph::KernelGraph &graph, const graph::Kernel &kerne
 // A convolution whose channels do not mix: each is convolved alone.
 bool isDepthwise(const graph::Kernel &kernel, const graph::Contraction &contraction);
 
+// The type in which a matrix product of the machine's graph multiplies.
+ElementType multipliedType(const graph::Kernel &kernel, const Precision &precision);
+
 // The graph without composites, loops and computed indices; with types that tiles have: 64-bit integers in 32 bits, and
 // what contractions read in the type that they multiply. Mismatch errors name a value of a type that there is not.
 llvm::Expected<graph::KernelGraph> machineGraph(const graph::KernelGraph &graph, const Precision &precision);
