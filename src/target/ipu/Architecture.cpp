@@ -32,14 +32,14 @@ llvm::Expected<Architecture> Architecture::from(const machine::Machine &machine)
   a.tiles = integer("tile.count");
   a.workers = integer("tile.workers");
   a.ipus = machine.chips();
-  for (double count : machine.list("vmac.groups"))
-    a.verticalMacChannels.push_back(static_cast<int64_t>(count));
+  for (auto [key, list] :
+       {std::pair("vmac.groups_f16", &a.verticalMacChannelsF16),
+        std::pair("vmac.groups_f32", &a.verticalMacChannelsF32), std::pair("slic.strides", &a.slimStrides),
+        std::pair("system.ipu_counts", &a.ipuCounts), std::pair("amp.filter_heights", &a.filterHeights)})
+    for (double number : machine.list(key))
+      list->push_back(static_cast<int64_t>(number));
   a.slimWindow = machine.integer("slic.window");
   a.slimChannels = machine.integer("slic.channels");
-  for (double stride : machine.list("slic.strides"))
-    a.slimStrides.push_back(static_cast<int64_t>(stride));
-  for (double count : machine.list("system.ipu_counts"))
-    a.ipuCounts.push_back(static_cast<int64_t>(count));
   llvm::sort(a.ipuCounts);
   a.tilesPerBus = integer("exchange.tiles_per_bus");
   a.ipusPerHop = machine.integer("sync.ipus_per_hop");
@@ -81,6 +81,9 @@ llvm::Expected<Architecture> Architecture::from(const machine::Machine &machine)
   a.productsF16F16 = products("f16_f16");
   a.productsF16F32 = products("f16_f32");
   a.productsF32F32 = products("f32_f32");
+  a.unitWeightsF16F16 = machine.integer("amp.unit_weights.f16_f16");
+  a.unitWeightsF16F32 = machine.integer("amp.unit_weights.f16_f32");
+  a.unitWeightsF32F32 = machine.integer("amp.unit_weights.f32_f32");
   a.machineName = machine.name();
   auto contradiction = [&](const llvm::Twine &what) {
     return userError("machine '" + machine.name() + "': " + what, {}, "correct the machine file");

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "machine/Machine.h"
+#include "numerics/ElementType.h"
 
 #include "llvm/Support/Error.h"
 
@@ -14,9 +15,9 @@ namespace quadrille::ipu {
 struct Architecture {
   // Counts.
   int64_t tiles, workers, ipus;
-  std::vector<int64_t> ipuCounts;           // that a program may use, ascending
-  std::vector<int64_t> verticalMacChannels; // that the depthwise vertex takes together
-  int64_t slimWindow, slimChannels;         // elements of a row and channels that the slim convolution takes together
+  std::vector<int64_t> ipuCounts;                                      // that a program may use, ascending
+  std::vector<int64_t> verticalMacChannelsF16, verticalMacChannelsF32; // see verticalMacChannels()
+  int64_t slimWindow, slimChannels; // elements of a row and channels that the slim convolution takes together
   std::vector<int64_t> slimStrides;
   int64_t tilesPerBus, ipusPerHop, ipusPerMachine;
 
@@ -42,12 +43,25 @@ struct Architecture {
   double hostBytesPerSecond, idleWatts;
   // Multiply-accumulates of a tile in a cycle, f16 with f16 and f32 partials, f32.
   double productsF16F16, productsF16F32, productsF32F32;
+  // Input channels of a unit in a pass, and how many kernel rows may share them.
+  int64_t unitWeightsF16F16, unitWeightsF16F32, unitWeightsF32F32;
+  std::vector<int64_t> filterHeights;
   std::string machineName;
   std::vector<std::string> assumedFigures; // of those above that cycles depend on
 
   // User errors: another architecture, or figures that contradict each other.
   static llvm::Expected<Architecture> from(const machine::Machine &machine);
   static llvm::Expected<Architecture> from(llvm::StringRef machineYaml);
+
+  // Channels that the depthwise vertex takes together, by the type of its partial sums.
+  llvm::ArrayRef<int64_t> verticalMacChannels(ElementType partials) const {
+    return partials == ElementType::f16 ? verticalMacChannelsF16 : verticalMacChannelsF32;
+  }
+  int64_t unitWeights(ElementType type, ElementType partials) const {
+    return type == ElementType::f32       ? unitWeightsF32F32
+           : partials == ElementType::f32 ? unitWeightsF16F32
+                                          : unitWeightsF16F16;
+  }
 
   int64_t ipuOf(int64_t tile) const { return tile / tiles; }
   // A barrier that spans IPUs or the host (section 4.3 of the sources: poplibs' tools).

@@ -134,6 +134,47 @@ TEST(IpuCodelets, dotProductsOverChannels) {
   mutationsAreExecuted(text, inputs);
 }
 
+// Two blocks of 16 input channels, 8 output channels, 3 positions, by the units with a kernel of one place and with one
+// of several. Values are whole numbers of which f32 holds all sums exactly.
+TEST(IpuCodelets, matrixUnits) {
+  Variable x{"x", f16, {2, 3, 16}, 65536}, w{"w", f16, {2, 8, 16}, 73728}, y{"y", f32, {3, 8}, 81920};
+  std::string one = programOf(
+      {x, w}, y,
+      "poplin::ConvPartial1x1Out tiles=3 type=f16 partials=f32 groups=1 in_blocks=2 in_channels=16 out_blocks=1 "
+      "out_channels=8 positions=3 in=65536 weights=73728 out=81920 zero=yes");
+  std::string several = replaced(
+      replaced(one, "1x1Out", "nx1"),
+      "positions=3 in=", "batch=1 out_field=[3] in_field=[3] kernel=[1] stride=[1] dilation=[1] padding=[0] in=");
+  target::NamedTensors inputs = {{"x", numbers(x, -40, 1)}, {"w", numbers(w, -100, 1)}};
+  // Element i of x is i - 40, of w i - 100.
+  std::vector<float> sums;
+  for (int p = 0; p < 3; ++p)
+    for (int co = 0; co < 8; ++co) {
+      int sum = 0;
+      for (int i = 0; i < 2; ++i)
+        for (int ci = 0; ci < 16; ++ci)
+          sum += ((i * 3 + p) * 16 + ci - 40) * ((i * 8 + co) * 16 + ci - 100);
+      sums.push_back(static_cast<float>(sum));
+    }
+  for (const std::string &text : {one, several}) {
+    ASSERT_EQ(finding(assembled(text)), "");
+    EXPECT_EQ(valuesOf<float>(ran(assembled(text), inputs).outputs.at("y")), sums);
+    for (llvm::StringRef type : {"i32", "i8", "bool"}) {
+      finds(replaced(text, "type=f16 partials", ("type=" + type + " partials").str()), "type: products are of floats");
+      finds(replaced(text, "partials=f32", ("partials=" + type).str()), "partials: products are of floats");
+    }
+    finds(replaced(text, "type=f16 partials=f32 groups", "type=f32 partials=f16 groups"), "narrower");
+    // A unit holds the weights of 16 halves or 8 f32; 4 rows of a kernel share it with 4 channels each, not 8 with 2.
+    finds(replaced(text, "in_channels=16", "in_channels=32"), "in_channels: a unit of the machine takes 16");
+    finds(replaced(text, "in_channels=16", "in_channels=2"), "in_channels: a unit of the machine takes 16");
+    finds(replaced(text, "type=f16 partials=f32 groups", "type=f32 partials=f32 groups"),
+          "takes 8 of these types, not 16");
+    bool shares = finding(assembled(replaced(text, "in_channels=16", "in_channels=4"))).empty();
+    EXPECT_EQ(shares, text == several);
+    mutationsAreExecuted(text, inputs);
+  }
+}
+
 // The reference's validation table, which leaves zeroing out: 1585 and 3502.
 TEST(IpuCodelets, dotProductsOverChannelsTakeWhatTheReferenceSays) {
   Variable x{"x", f16, {96, 16}, 65536}, w{"w", f16, {16}, 73728}, y{"y", f32, {96}, 81920};

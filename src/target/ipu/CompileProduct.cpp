@@ -349,12 +349,11 @@ void CompilerState::product(const Kernel &kernel) {
   Product product = productOf(kernel);
   if (!product.together)
     return multiply(product, planProduct(product));
-  // As many channels beside each other as is best; with f32 sums the vertex takes no more than a vector of them.
+  // As many channels beside each other as is best. The vertex multiplies halves.
   std::optional<std::pair<Product, ProductPlan>> best;
-  for (int64_t channels : machine.verticalMacChannels) {
-    if (product.types == AmpTypes::F32F32 ||
-        (product.types == AmpTypes::F16F32 && channels > cycles.vector(product.operands)))
-      continue;
+  for (int64_t channels : machine.verticalMacChannels(product.partials)) {
+    if (product.operands != ElementType::f16)
+      break;
     product.together->unit = product.groups.back().unit = channels;
     if (ProductPlan plan = planProduct(product); !best || plan.cycles < best->second.cycles)
       best = {product, plan};

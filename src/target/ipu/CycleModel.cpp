@@ -62,6 +62,8 @@ CycleModel::CycleModel(const machine::Machine &machine)
     units[i] = machine.integer(std::string("amp.units.") + types);
     unitWeights[i] = machine.integer(std::string("amp.unit_weights.") + types);
   }
+  for (double height : machine.list("amp.filter_heights"))
+    filterHeights.push_back(static_cast<int64_t>(height));
   static const std::pair<Key, const char *> keys[] = {
 #define QUADRILLE_CYCLE_LIST(name, key) {name, key},
 #include "target/ipu/CycleLists.def"

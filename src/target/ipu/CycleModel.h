@@ -123,6 +123,7 @@ private:
 
   int64_t workerCount, vectorF32, vectorF16;
   std::array<int64_t, 3> units, unitWeights;
+  std::vector<int64_t> filterHeights;
   int64_t unitWeightBytes, loadPerCycle, loadPerCycleInterleaved, slicChainsF16, slicChainsF32;
   double copyBytesPerCycle;
   std::array<List, keyCount> lists;

@@ -34,7 +34,7 @@ int64_t CycleModel::ampFilterHeight(AmpTypes types, int64_t inChannels) const {
   if (inChannels <= 0 || weights % inChannels != 0)
     return 0;
   int64_t height = weights / inChannels;
-  return height <= 4 ? height : 0;
+  return llvm::is_contained(filterHeights, height) ? height : 0;
 }
 
 int64_t CycleModel::weightLoad(AmpTypes types, bool widest) const {

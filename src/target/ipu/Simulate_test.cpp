@@ -213,6 +213,14 @@ TEST(IpuSimulate, depthwiseConvolution) {
   EXPECT_NE(
       finding(assembled(replaced(depthwise, "channels=4", "channels=5"))).find("channels: the machine takes no 5"),
       std::string::npos);
+  // 8 together only with sums in halves; it multiplies halves.
+  EXPECT_NE(
+      finding(assembled(replaced(depthwise, "partials=f16 groups=2 channels=4", "partials=f32 groups=1 channels=8")))
+          .find("channels: the machine takes no 8 together with partial sums in f32"),
+      std::string::npos);
+  EXPECT_NE(finding(assembled(replaced(depthwise, "type=f16 partials=f16", "type=f32 partials=f32")))
+                .find("halves are multiplied"),
+            std::string::npos);
   // Sizes whose product wraps around to 0 in 64 bits.
   EXPECT_NE(finding(assembled(replaced(depthwise, "groups=2 channels=4 batch=1",
                                        "groups=2147483648 channels=4 batch=2147483648")))

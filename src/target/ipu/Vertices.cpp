@@ -154,6 +154,15 @@ std::string lengthProblem(const Vertex &vertex, llvm::ArrayRef<BlockExpression> 
   auto productProblem = [&](llvm::StringRef name) {
     return isFloat(typeOf(vertex, name)) ? std::string() : name.str() + ": products are of floats";
   };
+  // Of products whose sums are held in a type of their own.
+  auto sumsProblem = [&] {
+    bool narrower = byteWidth(typeOf(vertex, "partials")) < byteWidth(typeOf(vertex, "type"));
+    return first({productProblem("type"), productProblem("partials"),
+                  narrower ? "partials: narrower than what is multiplied" : ""});
+  };
+  auto halvesProblem = [&] {
+    return typeOf(vertex, "type") == ElementType::f16 ? std::string() : "type: halves are multiplied";
+  };
   auto fieldProblem = [&] {
     int64_t rank = count("out_field");
     return first({wants("in_field", rank), wants("kernel", rank), wants("stride", rank), wants("dilation", rank),
@@ -197,18 +206,15 @@ std::string lengthProblem(const Vertex &vertex, llvm::ArrayRef<BlockExpression> 
     if (rank == 0 || !field.empty())
       return rank == 0 ? "out_field: a field has a dimension" : field;
     int64_t row = valuesOf(vertex, "kernel").back(), window = valueOf(vertex, "window");
-    return first({typeOf(vertex, "type") != ElementType::f16 ? "type: halves are multiplied" : "",
-                  productProblem("partials"), row % window != 0 ? "kernel: its rows are not whole windows" : "",
+    return first({halvesProblem(), productProblem("partials"),
+                  row % window != 0 ? "kernel: its rows are not whole windows" : "",
                   valuesOf(vertex, "dilation").back() != 1 ? "dilation: rows are not dilated" : ""});
   }
   case Codelet::ConvPartialVerticalMac:
-  case Codelet::ConvPartialnx1: {
-    int64_t rank = count("out_field");
-    bool depthwise = vertex.kind() == Codelet::ConvPartialVerticalMac;
-    return first({depthwise && rank == 0 ? "out_field: a field has a dimension" : "",
-                  depthwise ? productProblem("type") : "", depthwise ? productProblem("partials") : "",
-                  fieldProblem()});
-  }
+    return first({count("out_field") == 0 ? "out_field: a field has a dimension" : "", halvesProblem(),
+                  productProblem("partials"), fieldProblem()});
+  case Codelet::ConvPartialnx1:
+    return first({sumsProblem(), fieldProblem()});
   case Codelet::MultiSlice: {
     auto number = [&](llvm::StringRef name) { return valueOf(vertex, name); };
     return first(
@@ -227,14 +233,11 @@ std::string lengthProblem(const Vertex &vertex, llvm::ArrayRef<BlockExpression> 
   case Codelet::DotProduct:
     return productProblem("type");
   case Codelet::ConvPartialHorizontalMac:
-    return first({productProblem("type"), productProblem("partials"),
-                  byteWidth(typeOf(vertex, "partials")) < byteWidth(typeOf(vertex, "type"))
-                      ? "partials: narrower than what is multiplied"
-                      : ""});
+  case Codelet::ConvPartial1x1Out:
+    return sumsProblem();
   case Codelet::OuterProduct:
     return productProblem("type");
   case Codelet::Fill:
-  case Codelet::ConvPartial1x1Out:
     return "";
   }
   return "";

@@ -108,12 +108,8 @@ private:
       return;
     if (std::string problem = parameterProblem(vertex, code.expressions); !problem.empty())
       return find(where, problem);
-    if (vertex.kind() == Codelet::ConvPartialVerticalMac &&
-        !llvm::is_contained(machine.verticalMacChannels, valueOf(vertex, "channels")))
-      return find(where, "channels: the machine takes no " + llvm::Twine(valueOf(vertex, "channels")) + " together");
-    if (vertex.kind() == Codelet::ConvPartial1x4SLIC)
-      if (std::string problem = slimProblem(vertex); !problem.empty())
-        return find(where, problem);
+    if (std::string problem = machineProblem(vertex); !problem.empty())
+      return find(where, problem);
     for (const Access &access : accessesOf(vertex, code.expressions)) {
       llvm::Twine what = access.writes ? "what it writes" : "what it reads";
       if (access.first() < 0 || access.end() > usable)
@@ -125,7 +121,35 @@ private:
     }
   }
 
-  // What the machine's slim convolution takes.
+  // What the machine's vertices do not take.
+  std::string machineProblem(const Vertex &vertex) const {
+    switch (vertex.kind()) {
+    case Codelet::ConvPartial1x1Out:
+    case Codelet::ConvPartialnx1: {
+      int64_t channels = valueOf(vertex, "in_channels");
+      int64_t weights = machine.unitWeights(typeOf(vertex, "type"), typeOf(vertex, "partials"));
+      // Rows of the kernel may share a unit's weights.
+      bool shares = vertex.kind() == Codelet::ConvPartialnx1 && weights % channels == 0 &&
+                    llvm::is_contained(machine.filterHeights, weights / channels);
+      return channels == weights || shares ? ""
+                                           : "in_channels: a unit of the machine takes " + std::to_string(weights) +
+                                                 " of these types, not " + std::to_string(channels);
+    }
+    case Codelet::ConvPartialVerticalMac: {
+      ElementType partials = typeOf(vertex, "partials");
+      int64_t channels = valueOf(vertex, "channels");
+      return llvm::is_contained(machine.verticalMacChannels(partials), channels)
+                 ? ""
+                 : "channels: the machine takes no " + std::to_string(channels) + " together with partial sums in " +
+                       nameOf(partials).str();
+    }
+    case Codelet::ConvPartial1x4SLIC:
+      return slimProblem(vertex);
+    default:
+      return "";
+    }
+  }
+  // What its slim convolution does not take.
   std::string slimProblem(const Vertex &vertex) const {
     int64_t channels = valueOf(vertex, "channels") * valueOf(vertex, "together");
     if (channels != machine.slimChannels)
