@@ -3,7 +3,6 @@
 #include "llvm/ADT/STLExtras.h"
 
 #include <algorithm>
-#include <cassert>
 
 namespace quadrille::ipu {
 
@@ -293,12 +292,21 @@ llvm::SmallVector<Piece, 3> piecesOf(const Interval &range, const Arrangement::D
     pieces.back().loops.push_back({range.count(), from.outer, to.outer});
     return pieces;
   }
-  if (narrow == 1)
-    narrow = wide;
-  assert(wide % narrow == 0 && "groups do not lie within each other");
   auto offset = [](const Arrangement::Dimension &d, int64_t i) {
     return i / d.group * d.outer + i % d.group * d.inner;
   };
+  // Where none of them do, what lies within one group of both goes together.
+  if (wide % narrow != 0 || (narrow > 1 && (fromBegin - toBegin) % narrow != 0)) {
+    for (int64_t at = range.begin; at < range.end;) {
+      int64_t inFrom = at - fromBegin, inTo = at - toBegin;
+      int64_t count = std::min({from.group - inFrom % from.group, to.group - inTo % to.group, range.end - at});
+      pieces.push_back({offset(from, inFrom), offset(to, inTo), {{count, from.inner, to.inner}}});
+      at += count;
+    }
+    return pieces;
+  }
+  if (narrow == 1)
+    narrow = wide;
   auto stride = [](const Arrangement::Dimension &d, int64_t elements) {
     return d.group > 1 && elements % d.group == 0 ? elements / d.group * d.outer : elements * d.inner;
   };

@@ -79,6 +79,27 @@ TEST(IpuLayout, groupsWithinGroups) {
   EXPECT_EQ(placesOf(walksOf(common, narrow, common, wide, whole)), back);
 }
 
+// Channels 4 to 28 of 32, two places: from groups of 4 to groups of 6, and to groups of 4 that begin elsewhere, and
+// back.
+TEST(IpuLayout, groupsBesideGroups) {
+  Box whole = {{0, 32}, {0, 2}}, common = {{4, 28}, {0, 2}}, shifted = {{2, 30}, {0, 2}};
+  Arrangement wide = Order{{0, 1}, 0u, 4}.arrange({32, 2}, {32, 2}, 2);
+  for (auto [group, begin] : {std::pair(6, 4), std::pair(6, 2), std::pair(4, 2)}) {
+    const Box &box = begin == 4 ? common : shifted;
+    Arrangement other = Order{{0, 1}, 0u, group}.arrange({box[0].count(), 2}, {32, 2}, 2);
+    std::map<int64_t, int64_t> expected, back;
+    for (int64_t c = 4; c < 28; ++c)
+      for (int64_t x = 0; x < 2; ++x) {
+        int64_t from = c / 4 * 8 + x * 4 + c % 4,
+                to = (c - begin) / group * 2 * group + x * group + (c - begin) % group;
+        expected[from] = to;
+        back[to] = from;
+      }
+    EXPECT_EQ(placesOf(walksOf(common, wide, whole, other, box)), expected) << group << ' ' << begin;
+    EXPECT_EQ(placesOf(walksOf(common, other, box, wide, whole)), back) << group << ' ' << begin;
+  }
+}
+
 // Of 8 channels in groups of 4, rows -1 to 3 and columns -1 to 2: all places but those of rows 0 to 2, columns 0 and 1
 // of the first 6 channels; and none where there is a place beside each element.
 TEST(IpuLayout, placesAroundAPart) {
