@@ -47,6 +47,7 @@ llvm::Expected<Architecture> Architecture::from(const machine::Machine &machine)
   a.memoryBytes = machine.integer("mem.bytes");
   a.executableBytes = machine.integer("mem.executable_bytes");
   a.tailBytes = machine.integer("mem.tail_bytes");
+  a.loadBytes = machine.integer("mem.load_bytes");
   a.storeGranularity = machine.integer("mem.store_granularity");
   a.elementBytes = machine.integer("mem.element_bytes");
   a.stackBytes = machine.integer("mem.stack_bytes");

@@ -7,6 +7,7 @@
 #include "llvm/Support/Error.h"
 
 #include <cstdint>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -22,8 +23,8 @@ struct Architecture {
   int64_t tilesPerBus, ipusPerHop, ipusPerMachine;
 
   // Bytes of a tile's memory: all of it, from the start the part that holds code, at the end the part that cannot be
-  // loaded; stores narrower than the granularity read, modify and write.
-  int64_t memoryBytes, executableBytes, tailBytes, storeGranularity, elementBytes;
+  // loaded; the widest load; stores narrower than the granularity read, modify and write.
+  int64_t memoryBytes, executableBytes, tailBytes, loadBytes, storeGranularity, elementBytes;
   int64_t stackBytes, vertexCodeBytes, vertexStateBytes, vertexFieldBytes, controlCodeBytes;
   int64_t exchangeGranularity, exchangeCodeWordBytes, exchangeFragmentWords;
 
@@ -62,6 +63,9 @@ struct Architecture {
            : partials == ElementType::f32 ? unitWeightsF16F32
                                           : unitWeightsF16F16;
   }
+
+  // Of arrays that any vertex or transfer can read.
+  int64_t arrayAlignment() const { return std::lcm(loadBytes, exchangeGranularity); }
 
   int64_t ipuOf(int64_t tile) const { return tile / tiles; }
   // A barrier that spans IPUs or the host (section 4.3 of the sources: poplibs' tools).

@@ -1,5 +1,8 @@
 // Programs of one vertex: the values of codelets against loops written out, their cycles against the reference's
 // formulas and what the checker finds.
+#include "target/ipu/Influence.h"
+#include "target/ipu/Liveness.h"
+#include "target/ipu/MemoryUse.h"
 #include "target/ipu/TestProgram.h"
 
 #include "numerics/Convert.h"
@@ -95,6 +98,69 @@ void mutationsAreExecuted(const std::string &text, const target::NamedTensors &i
       EXPECT_EQ(valuesOf<double>(result.outputs.at("y")), right) << mutation.description;
   }
   EXPECT_GT(found, 20);
+}
+
+// The field lies so far from all outputs that they are sums over none.
+void reachesNothingFarAway(const std::string &text, const target::NamedTensors &inputs) {
+  ASSERT_EQ(finding(assembled(text)), "");
+  for (double value : valuesOf<double>(ran(assembled(text), inputs).outputs.at("y")))
+    EXPECT_EQ(value, 0);
+}
+
+// The program on a machine with another figure.
+program::Program onMachine(const std::string &text, llvm::StringRef figure, int64_t before, int64_t after) {
+  program::Program program = assembled(text);
+  auto line = [&](int64_t value) { return (figure + ": {value: " + llvm::Twine(value) + ",").str(); };
+  program.machine = replaced(program.machine, line(before), line(after));
+  return program;
+}
+
+// How long words are stands in the machine's file.
+TEST(IpuCodelets, wordsAreThoseOfTheMachine) {
+  // Loads of 64 and 128 bits.
+  Variable x{"x", f16, {2, 4}, 65544}, w{"w", f16, {4}, 73728}, y{"y", f32, {2}, 81920};
+  std::string product =
+      programOf({x, w}, y,
+                "poplin::ConvPartialHorizontalMac tiles=3 type=f16 partials=f32 groups=1 in_blocks=1 in_channels=4 "
+                "out_blocks=1 out_channels=1 positions=2 in=65544 weights=73728 out=81920 zero=yes");
+  EXPECT_EQ(finding(assembled(product)), "");
+  EXPECT_NE(finding(onMachine(product, "mem.load_bytes", 8, 16)).find("65544 is not aligned to 16 bytes"),
+            std::string::npos);
+  Variable field{"x", f16, {2, 4}, 65536}, pooled{"y", f16, {1, 4}, 81920};
+  std::string pool = programOf({field}, pooled,
+                               "popnn::MaxPool tiles=3 type=f16 channels=4 batch=1 out_field=[1] in_field=[2] "
+                               "kernel=[2] stride=[1] dilation=[1] padding=[0] in=65536 out=81920");
+  EXPECT_EQ(finding(assembled(pool)), "");
+  EXPECT_NE(finding(onMachine(pool, "mem.load_bytes", 8, 16)).find("not whole words of 16 bytes"), std::string::npos);
+
+  // Three f32 in words of 4 bytes and of 8.
+  std::string fill = programOf({}, {"y", f32, {3}, 65536}, "popops::Fill tiles=3 bytes=4 value=1 count=3 out=65536");
+  for (int64_t word : {4, 8}) {
+    program::Program program = onMachine(fill, "mem.store_granularity", 4, word);
+    auto loaded = llvm::cantFail(Loaded::from(program));
+    EXPECT_EQ(memoryUse(program, loaded.code, loaded.machine)[3].bytes[Variables], word == 4 ? 12 : 16);
+    EXPECT_EQ(livenessOf(3, program, loaded.code, loaded.machine, 0).temporary,
+              std::vector<int64_t>{word == 4 ? 12 : 16});
+  }
+
+  // A transfer of one half leaves the other half of an f32 as it was, which differs between the programs.
+  auto half = [&](const std::string &value, const std::string &more) {
+    return ".target ipu\n.machine gc200\n.precision \"f16\"\n.input \"x\" f16[2]\n.output \"y\" f16[2]\n" +
+           placementOf("input", {"x", f16, {2}, 65536}) + placementOf("output", {"y", f16, {2}, 81920}) +
+           ".compute_set \"fill\"\npopops::Fill tiles=3 bytes=4 value=" + value +
+           " count=1 out=81920\npoputil::Copy tiles=4 bytes=2 extents=[2] in=65536 in_strides=[2] out=73728 "
+           "out_strides=[2]\n.exchange \"half\"\nsend from=4 at=73728 to=3 into=81920 bytes=2\n" +
+           more + ".steps \"inference\"\nexecute 0\nexchange 0\n";
+  };
+  std::string more = "send from=4 at=73728 to=5 into=81920 bytes=2\n";
+  program::Program before = onMachine(half("0", ""), "exchange.granularity", 4, 2);
+  auto old = llvm::cantFail(Loaded::from(before));
+  auto influences = [&](const std::string &text) {
+    auto changed = llvm::cantFail(Loaded::from(onMachine(text, "exchange.granularity", 4, 2)));
+    return !equalOutputs(before, old.code, changed.code, old.machine);
+  };
+  EXPECT_FALSE(influences(half("0", more)));
+  EXPECT_TRUE(influences(half("65536", more)));
 }
 
 // Two groups, two blocks of 5 input channels, two blocks of 2 output channels, 3 positions. Values are whole numbers of
@@ -266,7 +332,24 @@ TEST(IpuCodelets, slimConvolution) {
   finds(replaced(text, "type=f16 partials=f32 groups", "type=f32 partials=f32 groups"), "halves are multiplied");
   finds(replaced(text, "padding=[0,1]", "padding=[0]"), "padding has 1 numbers, not 2");
   finds(replaced(text, "weights=73728", "weights=73736"), "nothing has");
+  // Sizes whose products wrap around in 64 bits.
+  for (auto [from, to] :
+       {std::pair("groups=2 together=2 channels=2 batch=1", "groups=2147483648 together=2 channels=2 batch=2147483648"),
+        std::pair("out_field=[2,2]", "out_field=[2147483648,2147483648]"),
+        std::pair("in_field=[3,5]", "in_field=[2147483648,2147483648]"),
+        std::pair("kernel=[2,4]", "kernel=[2147483648,2147483648]")})
+    finds(replaced(text, from, to), "too many elements");
+  finds(replaced(text, "groups=2 ", "groups=2097152 "), "not within the tile's memory");
   mutationsAreExecuted(text, inputs);
+  reachesNothingFarAway(replaced(text, "padding=[0,1]", "padding=[0,2147483648]"), inputs);
+  reachesNothingFarAway(replaced(text, "padding=[0,1]", "padding=[-2147483648,0]"), inputs);
+  // The second row of outputs and the second one of windows, which are as far away as can be.
+  std::string far =
+      replaced(replaced(text, "stride=[1,2]", "stride=[33554432,2]"), "dilation=[1,1]", "dilation=[67108864,1]");
+  ASSERT_EQ(finding(assembled(far)), "");
+  values = valuesOf<float>(ran(assembled(far), inputs).outputs.at("y"));
+  EXPECT_NE(values[0], 0);
+  EXPECT_EQ(std::vector<float>(values.begin() + 8, values.begin() + 16), std::vector<float>(8, 0));
 }
 
 // Sums are rounded between windows: 2048 + 1 in the first, 1 in the second one. Halves hold no odd numbers there, and
@@ -396,8 +479,24 @@ TEST(IpuCodelets, pools) {
   finds(replaced(text, "in=65536", "in=65540"), "not aligned");
   finds(replaced(text, "kernel=[2,3]", "kernel=[2]"), "kernel has 1 numbers, not 2");
   finds(replaced(text, "type=f16 channels", "type=i16 channels"), "floats are pooled");
+  // Sizes whose products wrap around in 64 bits.
+  for (auto [from, to] : {std::pair("channels=4 batch=2", "channels=2147483648 batch=2147483648"),
+                          std::pair("out_field=[3,2]", "out_field=[2147483648,2147483648]"),
+                          std::pair("in_field=[3,4]", "in_field=[2147483648,2147483648]"),
+                          std::pair("kernel=[2,3]", "kernel=[2147483648,2147483648]")})
+    finds(replaced(text, from, to), "too many elements");
+  finds(replaced(text, "batch=2", "batch=2097152"), "not within the tile's memory");
   mutationsAreExecuted(text, inputs);
   mutationsAreExecuted(sums, inputs);
+  reachesNothingFarAway(replaced(sums, "padding=[0,1]", "padding=[0,2147483648]"), inputs);
+  reachesNothingFarAway(replaced(sums, "padding=[0,1]", "padding=[-2147483648,1]"), inputs);
+  // The second and third row of outputs, and the second one of the kernel, which are as far away as can be.
+  std::string far =
+      replaced(replaced(sums, "stride=[2,2]", "stride=[134217728,2]"), "dilation=[1,1]", "dilation=[268435456,1]");
+  ASSERT_EQ(finding(assembled(far)), "");
+  std::vector<double> values = valuesOf<double>(ran(assembled(far), inputs).outputs.at("y"));
+  EXPECT_NE(values[0], 0);
+  EXPECT_EQ(std::vector<double>(values.begin() + 8, values.begin() + 24), std::vector<double>(16, 0));
 }
 
 // 2048 + 1 + 1 is 2050, which halves hold; rounded after each tap it would stay 2048. A NaN is a maximum.

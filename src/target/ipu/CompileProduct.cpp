@@ -136,7 +136,7 @@ CompilerState::Product CompilerState::productOf(const Kernel &kernel) {
   if (product.nx1())
     while (product.inChannels / 2 >= (in ? product.in->extent : 1) &&
            cycles.ampFilterHeight(product.types, product.inChannels / 2) > 0 &&
-           product.inChannels / 2 * static_cast<int64_t>(byteWidth(product.operands)) >= bufferAlignment)
+           product.inChannels / 2 * static_cast<int64_t>(byteWidth(product.operands)) >= machine.loadBytes)
       product.inChannels /= 2;
   if (in)
     product.in->unit = product.inChannels;

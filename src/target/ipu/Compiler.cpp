@@ -87,8 +87,8 @@ void CompilerState::enter(size_t kernel) {
 }
 
 BufferId CompilerState::buffer(int64_t bytes, uint32_t firstTile, uint32_t lastTile, std::string name) {
-  buffers.push_back({roundUp(std::max<int64_t>(bytes, 1), bufferAlignment), firstTile, lastTile, -1, -1, false, current,
-                     std::move(name), -1});
+  buffers.push_back({roundUp(std::max<int64_t>(bytes, 1), machine.arrayAlignment()), firstTile, lastTile, -1, -1, false,
+                     current, std::move(name), -1});
   return static_cast<BufferId>(buffers.size() - 1);
 }
 
@@ -174,7 +174,7 @@ void VertexSet::fill(uint32_t tile, BufferId buffer, int64_t offset, int64_t byt
   // One vertex for each worker, unless that makes them short.
   constexpr int64_t shortest = 64;
   int64_t parts = std::clamp<int64_t>(count / shortest, 1, state.machine.workers);
-  int64_t each = roundUp(ceilDivide(count, parts), bufferAlignment);
+  int64_t each = roundUp(ceilDivide(count, parts), state.machine.arrayAlignment());
   for (int64_t at = 0; at < count; at += each)
     add(Codelet::Fill, tile,
         {{bytes},

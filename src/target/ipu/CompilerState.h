@@ -27,7 +27,6 @@ struct Buffer {
   int64_t address = -1;
 };
 using BufferId = uint32_t;
-constexpr int64_t bufferAlignment = 8; // vertices load 64 bits at a time
 
 // An address as vertices hold it until buffers have theirs: which buffer, and bytes from its start.
 constexpr int64_t addressIn(BufferId buffer, int64_t offset) {

@@ -119,7 +119,7 @@ void CompilerState::addPlacement(Placement &placement, const Layout &layout, int
 
 bool Compiled::fits(const Architecture &machine) const {
   return codeBytes <= machine.executableBytes &&
-         roundUp(codeBytes, bufferAlignment) + dataBytes <= machine.memoryBytes - machine.tailBytes;
+         roundUp(codeBytes, machine.arrayAlignment()) + dataBytes <= machine.memoryBytes - machine.tailBytes;
 }
 
 Compiled CompilerState::finish(bool measures) {
@@ -190,7 +190,7 @@ Compiled CompilerState::finish(bool measures) {
     compiled.codeBytes = std::max(compiled.codeBytes, use.code());
   if (measures || !compiled.fits(machine))
     measure(compiled);
-  int64_t below = roundUp(compiled.codeBytes, bufferAlignment);
+  int64_t below = roundUp(compiled.codeBytes, machine.arrayAlignment());
   for (ComputeSet &set : code.computeSets)
     for (Vertex &vertex : set.vertices)
       for (auto [parameter, values] : llvm::zip_equal(formOf(vertex.codelet)->parameters, vertex.values))

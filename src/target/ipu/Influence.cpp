@@ -70,7 +70,8 @@ Elements elementsOf(const Placement &placement, llvm::ArrayRef<int64_t> shape, b
 class Influence {
 public:
   Influence(const program::Program &program, const Code &before, const Code &after, const Architecture &machine)
-      : program(program), before(before), after(after), tiles(static_cast<size_t>(program.chips * machine.tiles)) {}
+      : program(program), before(before), after(after), wordBytes(machine.exchangeGranularity),
+        tiles(static_cast<size_t>(program.chips * machine.tiles)) {}
 
   bool reachesNothing() {
     if (before.placements.size() != after.placements.size() || before.entries.size() != after.entries.size() ||
@@ -251,9 +252,8 @@ private:
           add(to.first, to.second, to.second + wordBytes);
   }
   // Tile and address of words that are received, and where they come from. Transfers of legal programs are whole words.
-  static constexpr int64_t wordBytes = 4;
   using Words = std::map<std::pair<uint32_t, int64_t>, std::pair<uint32_t, int64_t>>;
-  static void addWords(const Transfer &each, Words &words) {
+  void addWords(const Transfer &each, Words &words) const {
     forEachRow(each, [&](int64_t from, uint32_t tile, int64_t to) {
       for (int64_t at = 0; at < each.bytes; at += wordBytes)
         words[{tile, to + at}] = {each.source, from + at};
@@ -295,6 +295,7 @@ private:
 
   const program::Program &program;
   const Code &before, &after;
+  int64_t wordBytes; // that transfers move at least
   size_t tiles;
   std::vector<bool> changedSets;
   std::vector<std::vector<Work>> ofSet; // of sets that changed

@@ -11,12 +11,10 @@ namespace quadrille::ipu {
 
 namespace {
 
-constexpr int64_t wordBytes = 4;
-
 // For each word the step that wrote it last and the one that has read that last.
 class Words {
 public:
-  explicit Words(size_t steps) : changes(steps + 1) {}
+  Words(size_t steps, int64_t wordBytes) : wordBytes(wordBytes), changes(steps + 1) {}
 
   void write(int64_t begin, int64_t end, int64_t step) {
     forEach(begin, end, [&](Word &word) {
@@ -69,6 +67,7 @@ private:
         wordBytes;
   }
 
+  int64_t wordBytes;
   std::vector<Word> words;
   std::vector<int64_t> changes; // of the live bytes, by step
 };
@@ -79,10 +78,11 @@ size_t Liveness::peakStep() const {
   return static_cast<size_t>(llvm::max_element(temporary) - temporary.begin());
 }
 
-Liveness livenessOf(uint32_t tile, const program::Program &program, const Code &code, size_t entry) {
+Liveness livenessOf(uint32_t tile, const program::Program &program, const Code &code, const Architecture &machine,
+                    size_t entry) {
   const std::vector<Step> &steps = code.entries[entry];
   const program::EntryPoint &ports = program.entryPoints[entry];
-  Words words(steps.size());
+  Words words(steps.size(), machine.storeGranularity);
   auto forEachHere = [&](const Placement &placement, auto &&body) {
     for (const Part &part : placement.parts)
       if (isOn(part.tiles, tile))

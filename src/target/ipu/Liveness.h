@@ -18,6 +18,7 @@ struct Liveness {
 };
 
 // Of one tile in one entry point; Repeats are gone through once. The program must be well-formed.
-Liveness livenessOf(uint32_t tile, const program::Program &program, const Code &code, size_t entry);
+Liveness livenessOf(uint32_t tile, const program::Program &program, const Code &code, const Architecture &machine,
+                    size_t entry);
 
 } // namespace quadrille::ipu

@@ -23,6 +23,7 @@ namespace {
 // Words of a tile that are used.
 class Used {
 public:
+  explicit Used(int64_t wordBytes) : wordBytes(wordBytes) {}
   void add(int64_t begin, int64_t end) {
     auto last = static_cast<size_t>((end - 1) / wordBytes);
     if (last / 64 >= words.size())
@@ -47,7 +48,7 @@ public:
   }
 
 private:
-  static constexpr int64_t wordBytes = 4;
+  int64_t wordBytes;
   std::vector<uint64_t> words; // a bit each
 };
 
@@ -66,7 +67,7 @@ namespace {
 std::vector<TileUse> usesOf(const program::Program &program, const Code &code, const Architecture &machine,
                             bool withData) {
   std::vector<TileUse> uses(static_cast<size_t>(program.chips * machine.tiles));
-  std::vector<Used> data(uses.size());
+  std::vector<Used> data(uses.size(), Used(machine.storeGranularity));
   std::vector<std::set<uint16_t>> codelets(uses.size());
   std::vector<int64_t> steps(uses.size());
   auto addAccess = [&](uint32_t tile, const Access &access) { data[tile].add(access.first(), access.end()); };

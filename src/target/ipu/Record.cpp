@@ -156,7 +156,7 @@ void Recorder::addMemory() {
 void Recorder::addLiveness(uint32_t tile) {
   if (list.empty())
     return;
-  Liveness liveness = livenessOf(tile, program, code, entry);
+  Liveness liveness = livenessOf(tile, program, code, machine, entry);
   timeline::Counter counter{"live bytes of tile " + std::to_string(tile), "bytes", std::nullopt, {}};
   for (auto [step, bytes] : llvm::enumerate(liveness.temporary))
     if (begins[step] >= 0 && (counter.samples.empty() || counter.samples.back().at.value < begins[step]))

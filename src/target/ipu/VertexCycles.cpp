@@ -163,6 +163,11 @@ int64_t ceilDivide(int64_t a, int64_t b) {
   return (a + b - 1) / b;
 }
 
+// Rows are copied as if they were of f32, whatever their elements.
+int64_t asF32(int64_t bytes) {
+  return ceilDivide(bytes, static_cast<int64_t>(byteWidth(ElementType::f32)));
+}
+
 } // namespace
 
 int64_t cyclesOf(const Vertex &vertex, llvm::ArrayRef<BlockExpression> expressions, const CycleModel &cycles) {
@@ -187,17 +192,14 @@ int64_t cyclesOf(const Vertex &vertex, llvm::ArrayRef<BlockExpression> expressio
   case Codelet::DotProduct:
     return cycles.dotProduct(number("count"));
   case Codelet::MultiSlice: {
-    // Rows are copied in words, whatever their elements.
-    constexpr int64_t wordBytes = 4;
-    int64_t words = ceilDivide(number("bytes") * number("elements"), wordBytes), count = number("count");
-    return cycles.multiSlice(words, count, ceilDivide(count, cycles.workers()));
+    int64_t count = number("count");
+    return cycles.multiSlice(asF32(number("bytes") * number("elements")), count, ceilDivide(count, cycles.workers()));
   }
   case Codelet::MultiUpdate: {
-    constexpr int64_t wordBytes = 4;
     auto width = static_cast<int64_t>(byteWidth(typeOf(vertex, "type")));
     int64_t elements = number("elements"), count = number("count"), inRange = ceilDivide(count, cycles.workers());
     if (!updateOf(vertex))
-      return cycles.multiSlice(ceilDivide(width * elements, wordBytes), count, inRange, true);
+      return cycles.multiSlice(asF32(width * elements), count, inRange, true);
     // What is as wide as a half goes two at a time as halves do, all else one by one as f32, whatever the operation.
     if (width == static_cast<int64_t>(byteWidth(ElementType::f16)))
       return cycles.multiUpdateAdd(ElementType::f16, elements + elements % 2, count, inRange);

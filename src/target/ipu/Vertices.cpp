@@ -88,8 +88,6 @@ std::optional<Combine> updateOf(const Vertex &vertex) {
 
 namespace {
 
-constexpr int64_t wordBytes = 8; // operands of convolutions and pools are loaded 64 bits at a time
-
 std::string join(const std::string &what, int64_t is, int64_t wanted) {
   return what + " has " + std::to_string(is) + " numbers, not " + std::to_string(wanted);
 }
@@ -195,10 +193,8 @@ std::string lengthProblem(const Vertex &vertex, llvm::ArrayRef<BlockExpression> 
     return isFloat(typeOf(vertex, "type")) ? "" : "type: random numbers are floats";
   case Codelet::MaxPool:
   case Codelet::SumPool: {
-    bool whole = valueOf(vertex, "channels") * static_cast<int64_t>(byteWidth(typeOf(vertex, "type"))) % wordBytes == 0;
     return first({isFloat(typeOf(vertex, "type")) ? "" : "type: floats are pooled",
-                  count("out_field") == 0 ? "out_field: a field has a dimension" : "",
-                  whole ? "" : "channels: not whole words of 64 bits", fieldProblem()});
+                  count("out_field") == 0 ? "out_field: a field has a dimension" : "", fieldProblem()});
   }
   case Codelet::ConvPartial1x4SLIC: {
     int64_t rank = count("out_field");
@@ -339,7 +335,7 @@ std::vector<Access> accessesOf(const Vertex &vertex, llvm::ArrayRef<BlockExpress
   }
   case Codelet::MultiSlice: {
     int64_t row = number("bytes") * number("elements");
-    constexpr int64_t indexBytes = 4;
+    constexpr auto indexBytes = static_cast<int64_t>(byteWidth(ElementType::i32));
     result.push_back(dense(false, number("in"), number("rows") * row, number("bytes")));
     result.push_back(dense(false, number("indices"), number("count") * indexBytes, indexBytes));
     result.push_back(dense(true, number("out"), number("count") * row, number("bytes")));
@@ -348,7 +344,7 @@ std::vector<Access> accessesOf(const Vertex &vertex, llvm::ArrayRef<BlockExpress
   case Codelet::MultiUpdate: {
     auto width = static_cast<int64_t>(byteWidth(typeOf(vertex, "type")));
     int64_t row = width * number("elements");
-    constexpr int64_t indexBytes = 4;
+    constexpr auto indexBytes = static_cast<int64_t>(byteWidth(ElementType::i32));
     result.push_back(dense(false, number("in"), number("count") * row, width));
     result.push_back(dense(false, number("indices"), number("count") * indexBytes, indexBytes));
     result.push_back(dense(false, number("out"), number("rows") * row, width));
@@ -367,24 +363,24 @@ std::vector<Access> accessesOf(const Vertex &vertex, llvm::ArrayRef<BlockExpress
     auto partials = static_cast<int64_t>(byteWidth(typeOf(vertex, "partials")));
     int64_t groups = number("groups"), in = number("in_blocks") * number("in_channels");
     int64_t out = number("out_blocks") * number("out_channels");
-    result.push_back(dense(false, number("in"), groups * in * inputs * width, wordBytes));
-    result.push_back(dense(false, number("weights"), groups * in * out * kernel * width, wordBytes));
+    result.push_back(dense(false, number("in"), groups * in * inputs * width, ofLoads));
+    result.push_back(dense(false, number("weights"), groups * in * out * kernel * width, ofLoads));
     if (!number("zero"))
-      result.push_back(dense(false, number("out"), groups * out * outputs * partials, wordBytes));
-    result.push_back(dense(true, number("out"), groups * out * outputs * partials, wordBytes));
+      result.push_back(dense(false, number("out"), groups * out * outputs * partials, ofLoads));
+    result.push_back(dense(true, number("out"), groups * out * outputs * partials, ofLoads));
     return result;
   }
   case Codelet::Uniform:
   case Codelet::Normal:
-    result.push_back(dense(true, number("out"),
-                           number("count") * static_cast<int64_t>(byteWidth(typeOf(vertex, "type"))), wordBytes));
+    result.push_back(
+        dense(true, number("out"), number("count") * static_cast<int64_t>(byteWidth(typeOf(vertex, "type"))), ofLoads));
     return result;
   case Codelet::MaxPool:
   case Codelet::SumPool: {
     auto width = static_cast<int64_t>(byteWidth(typeOf(vertex, "type")));
     int64_t images = number("batch") * number("channels") * width;
-    result.push_back(dense(false, number("in"), images * *pointsOf(valuesOf(vertex, "in_field")), wordBytes));
-    result.push_back(dense(true, number("out"), images * *pointsOf(valuesOf(vertex, "out_field")), wordBytes));
+    result.push_back(dense(false, number("in"), images * *pointsOf(valuesOf(vertex, "in_field")), ofLoads));
+    result.push_back(dense(true, number("out"), images * *pointsOf(valuesOf(vertex, "out_field")), ofLoads));
     return result;
   }
   case Codelet::ConvPartial1x4SLIC:
@@ -395,17 +391,17 @@ std::vector<Access> accessesOf(const Vertex &vertex, llvm::ArrayRef<BlockExpress
     bool slim = vertex.kind() == Codelet::ConvPartial1x4SLIC;
     int64_t channels = number("groups") * (slim ? number("together") : 1) * number("channels");
     int64_t images = number("batch") * channels, weights = channels * (slim ? number("channels") : 1);
-    result.push_back(dense(false, number("in"), images * points("in_field") * width, wordBytes));
-    result.push_back(dense(false, number("weights"), weights * points("kernel") * width, wordBytes));
-    result.push_back(dense(true, number("out"), images * points("out_field") * partials, wordBytes));
+    result.push_back(dense(false, number("in"), images * points("in_field") * width, ofLoads));
+    result.push_back(dense(false, number("weights"), weights * points("kernel") * width, ofLoads));
+    result.push_back(dense(true, number("out"), images * points("out_field") * partials, ofLoads));
     return result;
   }
   case Codelet::OuterProduct: {
     auto width = static_cast<int64_t>(byteWidth(typeOf(vertex, "type")));
     int64_t channels = number("groups") * number("channels");
     result.push_back(dense(false, number("in"), number("positions") * width, width));
-    result.push_back(dense(false, number("weights"), channels * width, wordBytes));
-    result.push_back(dense(true, number("out"), channels * number("positions") * width, wordBytes));
+    result.push_back(dense(false, number("weights"), channels * width, ofLoads));
+    result.push_back(dense(true, number("out"), channels * number("positions") * width, ofLoads));
     return result;
   }
   }

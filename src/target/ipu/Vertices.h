@@ -12,11 +12,14 @@
 
 namespace quadrille::ipu {
 
+// An alignment: to the widest load of the machine.
+constexpr int64_t ofLoads = 0;
+
 // Runs of `bytes` bytes that begin at `address` + sum of index * stride over the loops, innermost last.
 struct Access {
   bool writes = false;
   int64_t address = 0, bytes = 0;
-  int64_t alignment = 1;                 // of the address, since codelets load and store whole words there
+  int64_t alignment = 1;                 // of the address and strides, since codelets load and store whole words there
   std::vector<int64_t> extents, strides; // bytes
 
   // From the first byte to behind the last one.

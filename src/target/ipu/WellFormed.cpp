@@ -114,10 +114,11 @@ private:
       llvm::Twine what = access.writes ? "what it writes" : "what it reads";
       if (access.first() < 0 || access.end() > usable)
         return find(where, what + " is not within the tile's memory of " + llvm::Twine(usable) + " bytes");
-      if (access.address % access.alignment != 0 ||
-          llvm::any_of(access.strides, [&](int64_t stride) { return stride % access.alignment != 0; }))
+      int64_t alignment = access.alignment == ofLoads ? machine.loadBytes : access.alignment;
+      if (access.address % alignment != 0 ||
+          llvm::any_of(access.strides, [&](int64_t stride) { return stride % alignment != 0; }))
         return find(where, what + " at " + llvm::Twine(access.address) + " is not aligned to " +
-                               llvm::Twine(access.alignment) + " bytes");
+                               llvm::Twine(alignment) + " bytes");
     }
   }
 
@@ -145,6 +146,13 @@ private:
     }
     case Codelet::ConvPartial1x4SLIC:
       return slimProblem(vertex);
+    case Codelet::MaxPool:
+    case Codelet::SumPool: {
+      int64_t bytes = valueOf(vertex, "channels") * static_cast<int64_t>(byteWidth(typeOf(vertex, "type")));
+      return bytes % machine.loadBytes == 0
+                 ? ""
+                 : "channels: not whole words of " + std::to_string(machine.loadBytes) + " bytes";
+    }
     default:
       return "";
     }
