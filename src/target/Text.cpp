@@ -254,6 +254,23 @@ llvm::Error parseType(llvm::StringRef text, ElementType &type, Shape &shape) {
 
 } // namespace
 
+VariableNames::VariableNames(const program::Program &program) {
+  for (const auto &[index, variable] : llvm::enumerate(program.variables))
+    add(variable, static_cast<uint32_t>(index));
+}
+
+void VariableNames::add(const Variable &variable, uint32_t index) {
+  byRole[variable.role].try_emplace(variable.name, index);
+}
+
+std::optional<uint32_t> VariableNames::find(VariableRole role, llvm::StringRef name) const {
+  auto ofRole = byRole.find(role);
+  if (ofRole == byRole.end())
+    return std::nullopt;
+  auto found = ofRole->second.find(name);
+  return found == ofRole->second.end() ? std::nullopt : std::optional(found->second);
+}
+
 llvm::Expected<bool> CommonReader::take(llvm::StringRef text) {
   LineReader line(text);
   if (inDescription && text.starts_with("|")) {
@@ -389,6 +406,7 @@ llvm::Error CommonReader::takeVariable(VariableRole role, LineReader &line) {
   if (llvm::Error error = parseType(line.word(), variable.type, variable.shape))
     return error;
   program.variables.push_back(std::move(variable));
+  names.add(program.variables.back(), static_cast<uint32_t>(program.variables.size() - 1));
   data.clear();
   // Sizes are trusted below only after this.
   if (std::string problem = quadrille::program::verify(program.variables.back()); !problem.empty())
@@ -484,13 +502,12 @@ llvm::Error CommonReader::takeEntry(LineReader &line) {
       auto variable = line.quoted(output ? "an output" : "an input or ->");
       if (!variable)
         return variable.takeError();
-      auto it = llvm::find_if(program.variables, [&](const Variable &candidate) {
-        return candidate.name == *variable && (candidate.role == VariableRole::State ||
-                                               candidate.role == (output ? VariableRole::Output : VariableRole::Input));
-      });
-      if (it == program.variables.end())
+      auto found = names.find(output ? VariableRole::Output : VariableRole::Input, *variable);
+      if (auto state = names.find(VariableRole::State, *variable); state && (!found || *state < *found))
+        found = state;
+      if (!found)
         return userError(llvm::Twine("there is no ") + (output ? "output" : "input") + " or state '" + *variable + "'");
-      (output ? entry.outputs : entry.inputs).push_back(static_cast<uint32_t>(it - program.variables.begin()));
+      (output ? entry.outputs : entry.inputs).push_back(*found);
     }
   }
   program.entryPoints.push_back(std::move(entry));

@@ -30,6 +30,10 @@
 #include "program/Program.h"
 
 #include "llvm/ADT/STLFunctionalExtras.h"
+#include "llvm/ADT/StringMap.h"
+
+#include <map>
+#include <optional>
 
 namespace llvm {
 class raw_ostream;
@@ -68,6 +72,18 @@ private:
   llvm::StringRef rest;
 };
 
+// The variables of a program by role and name; of several alike the first one.
+class VariableNames {
+public:
+  VariableNames() = default;
+  explicit VariableNames(const program::Program &program);
+  void add(const program::Variable &variable, uint32_t index);
+  std::optional<uint32_t> find(program::VariableRole role, llvm::StringRef name) const;
+
+private:
+  std::map<program::VariableRole, llvm::StringMap<uint32_t>> byRole;
+};
+
 // Collects the directives above.
 class CommonReader {
 public:
@@ -87,6 +103,7 @@ private:
   llvm::Expected<program::Variable *> variableForData();
 
   program::Program program;
+  VariableNames names;
   bool sawTarget = false, inDescription = false;
   std::vector<std::byte> data; // of the last variable, as far as it has been read
 };

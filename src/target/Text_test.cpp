@@ -99,6 +99,19 @@ TEST(Text, ShortFormNamesTheMachineAndNeedsNoEntry) {
   EXPECT_EQ(program->entryPoints[0].outputs, (std::vector<uint32_t>{1}));
 }
 
+// Of several of a role that are called alike the first one.
+TEST(Text, NamesBelongToRoles) {
+  Program given;
+  for (auto [name, role] : {std::pair("a", program::VariableRole::Input), std::pair("a", program::VariableRole::Weight),
+                            std::pair("b", program::VariableRole::Input), std::pair("a", program::VariableRole::Input)})
+    given.variables.push_back({name, ElementType::f32, {}, role, {}, {}});
+  VariableNames names(given);
+  EXPECT_EQ(names.find(program::VariableRole::Input, "a"), 0u);
+  EXPECT_EQ(names.find(program::VariableRole::Weight, "a"), 1u);
+  EXPECT_EQ(names.find(program::VariableRole::Input, "b"), 2u);
+  EXPECT_EQ(names.find(program::VariableRole::Output, "a"), std::nullopt);
+}
+
 TEST(Text, ErrorsNameTheLine) {
   const std::string head = ".target null\n.machine-description\n| a\n";
   EXPECT_EQ(messageOf(".target tsp"), "p.txt: line 1: the program is for target 'tsp', not 'null'");

@@ -1,7 +1,6 @@
 #include "target/Words.h"
 
 #include "base/Error.h"
-#include "target/Text.h"
 
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/StringExtras.h"
@@ -107,16 +106,15 @@ llvm::Error pairs(llvm::ArrayRef<Word> words, llvm::ArrayRef<StringRef> known, c
   return llvm::Error::success();
 }
 
-llvm::Error variable(llvm::ArrayRef<Word> words, const program::Program &program, uint32_t &index) {
+llvm::Error variable(llvm::ArrayRef<Word> words, const VariableNames &names, uint32_t &index) {
   std::optional<program::VariableRole> role = words.size() == 2 ? roleNamed(words[0].text) : std::nullopt;
   if (!role)
     return userError("expected a variable: ROLE \"NAME\", with ROLE input, output, weight or state");
-  for (const auto &[i, variable] : llvm::enumerate(program.variables))
-    if (variable.role == *role && variable.name == words[1].text) {
-      index = static_cast<uint32_t>(i);
-      return llvm::Error::success();
-    }
-  return userError("there is no " + words[0].text + " variable '" + words[1].text + "' above this line");
+  std::optional<uint32_t> found = names.find(*role, words[1].text);
+  if (!found)
+    return userError("there is no " + words[0].text + " variable '" + words[1].text + "' above this line");
+  index = *found;
+  return llvm::Error::success();
 }
 
 std::string reference(const program::Variable &variable) {

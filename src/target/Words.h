@@ -2,6 +2,7 @@
 #pragma once
 
 #include "program/Program.h"
+#include "target/Text.h"
 
 #include "llvm/ADT/ArrayRef.h"
 #include "llvm/ADT/StringRef.h"
@@ -31,7 +32,7 @@ llvm::Error pairs(llvm::ArrayRef<Word> words, llvm::ArrayRef<llvm::StringRef> kn
                   std::map<llvm::StringRef, llvm::StringRef> &values);
 
 // ROLE "NAME": a variable of the program, and back.
-llvm::Error variable(llvm::ArrayRef<Word> words, const program::Program &program, uint32_t &index);
+llvm::Error variable(llvm::ArrayRef<Word> words, const VariableNames &names, uint32_t &index);
 std::string reference(const program::Variable &variable);
 
 } // namespace quadrille::target

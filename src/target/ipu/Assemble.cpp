@@ -24,7 +24,7 @@ constexpr size_t mostRanges = 1 << 20; // of a list in text
 
 class Assembler {
 public:
-  explicit Assembler(const program::Program &program) : program(program) {
+  explicit Assembler(const program::Program &program) : program(program), names(program) {
     code.entries.resize(program.entryPoints.size());
   }
 
@@ -146,7 +146,7 @@ private:
   llvm::Error placementDirective(llvm::ArrayRef<Word> words) {
     Placement placement;
     if (llvm::Error error =
-            target::variable(words.take_front(std::min<size_t>(2, words.size())), program, placement.variable))
+            target::variable(words.take_front(std::min<size_t>(2, words.size())), names, placement.variable))
       return error;
     std::map<StringRef, StringRef> values;
     if (llvm::Error error = require(words.drop_front(2), {"type"}, ".placement", values))
@@ -386,6 +386,7 @@ private:
   }
 
   const program::Program &program;
+  target::VariableNames names;
   Code code;
   Section within = Section::None;
   size_t entry = 0;

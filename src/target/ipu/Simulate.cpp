@@ -80,6 +80,8 @@ private:
         return held.takeError();
       auto width = static_cast<int64_t>(byteWidth(placement.type));
       const std::byte *bytes = held->bytes().data();
+      if (llvm::Error error = checkHeld(*data, placement, variable))
+        return error;
       for (const Part &part : placement.parts)
         forEachRun(part, variable.shape, [&](const ElementRun &run) {
           std::byte *to = memory->of(run.tile) + run.address;
@@ -99,15 +101,29 @@ private:
       return data;
     if (isBits(placement.type, variable.type))
       return Tensor::borrow(placement.type, data.shape(), data.bytes(), std::make_shared<Tensor>(data));
-    if (variable.type == ElementType::i64 || variable.type == ElementType::u64) {
-      bool isSigned = variable.type == ElementType::i64;
-      for (int64_t value : valuesOf<int64_t>(data))
-        if (isSigned ? value != static_cast<int32_t>(value) : value != static_cast<uint32_t>(value))
-          return userError("'" + variable.name + "' has the value " + std::to_string(value) +
-                               ", beyond the 32 bits in which the machine holds " + nameOf(variable.type).str(),
-                           {}, "the value must lie within 32 bits");
-    }
     return convert(data, placement.type);
+  }
+
+  // Of 64-bit integers, those that lie on tiles must be of 32 bits.
+  llvm::Error checkHeld(const Tensor &data, const Placement &placement, const program::Variable &variable) {
+    bool isSigned = variable.type == ElementType::i64;
+    if (placement.type == variable.type || (!isSigned && variable.type != ElementType::u64))
+      return llvm::Error::success();
+    std::vector<int64_t> values = valuesOf<int64_t>(data); // of u64 the bits
+    std::optional<int64_t> wrong;
+    for (const Part &part : placement.parts)
+      forEachRun(part, variable.shape, [&](const ElementRun &run) {
+        for (int64_t i = 0; run.index >= 0 && i < run.count && !wrong; ++i)
+          if (int64_t value = values[static_cast<size_t>(run.index + i * run.hostStride)];
+              isSigned ? value != static_cast<int32_t>(value) : value != static_cast<uint32_t>(value))
+            wrong = value;
+      });
+    if (!wrong)
+      return llvm::Error::success();
+    return userError("'" + variable.name + "' has the value " +
+                         (isSigned ? std::to_string(*wrong) : std::to_string(static_cast<uint64_t>(*wrong))) +
+                         ", beyond the 32 bits in which the machine holds " + nameOf(variable.type).str(),
+                     {}, "the value must lie within 32 bits");
   }
 
   llvm::Expected<Tensor> contentsOf(uint32_t index) {

@@ -101,6 +101,49 @@ TEST(IpuCheck, findsWhatIsWrong) {
             std::string::npos);
 }
 
+// Of 64-bit integers those that lie on a tile must be of 32 bits.
+TEST(IpuSimulate, integersBeyond32Bits) {
+  std::string text = R"(.target ipu
+.machine unit-ipu
+.precision "f32"
+.input "x" i64[4]
+.output "y" i64[2]
+.placement input "x" type=i32
+.part tiles=0 address=8192 begin=[0] extents=[2] shift=[0]
+.digit dimension=0 extent=2 stride=4
+.placement output "y" type=i32
+.part tiles=0 address=12288 begin=[0] extents=[2] shift=[0]
+.digit dimension=0 extent=2 stride=4
+.compute_set "copy"
+poputil::Copy tiles=0 bytes=4 extents=[2] in=8192 in_strides=[4] out=12288 out_strides=[4]
+.steps "inference"
+execute 0
+)";
+  auto message = [&](const std::string &of, std::vector<int64_t> values) {
+    Tensor x =
+        Tensor::of<int64_t>(of.find("u64") == std::string::npos ? ElementType::i64 : ElementType::u64, {4}, values);
+    program::Program program = assembled(of);
+    EXPECT_EQ(finding(program), "");
+    target::NamedTensors inputs = {{"x", x}};
+    auto result = execute(program, &inputs, {});
+    if (!result)
+      return llvm::toString(result.takeError());
+    EXPECT_EQ(valuesOf<int64_t>(result->outputs.at("y")), std::vector<int64_t>(values.begin(), values.begin() + 2));
+    return std::string();
+  };
+  constexpr int64_t beyond = int64_t(1) << 32;
+  EXPECT_EQ(message(text, {-beyond / 2, beyond / 2 - 1, beyond, -beyond}), "");
+  EXPECT_NE(message(text, {0, beyond / 2, 0, 0}).find("2147483648, beyond the 32 bits"), std::string::npos);
+  EXPECT_NE(
+      message(replaced(text, "begin=[0] extents=[2]", "begin=[2] extents=[2]"), {0, 0, -beyond, 0}).find("beyond"),
+      std::string::npos);
+  std::string without = text;
+  for (const char *type : {"i64", "i64", "=i32", "=i32"})
+    without = replaced(without, type, type[0] == '=' ? "=u32" : "u64");
+  EXPECT_EQ(message(without, {0, beyond - 1, beyond, -1}), "");
+  EXPECT_NE(message(without, {-1, 0, 0, 0}).find("18446744073709551615, beyond the 32 bits"), std::string::npos);
+}
+
 // Five rows of a 3 x 3 convolution with padding, on one tile, against the sum written out.
 TEST(IpuSimulate, convolution) {
   program::Program program = assembled(R"(.target ipu

@@ -30,7 +30,7 @@ constexpr int64_t mostInstructions = 1 << 26; // 1 GiB: a FlatBuffer ends at 2 G
 class Assembler {
 public:
   Assembler(const program::Program &program, const Architecture &machine)
-      : program(program), machine(machine), textBytes(machine.textBytes()) {
+      : program(program), names(program), machine(machine), textBytes(machine.textBytes()) {
     code.entries.resize(program.entryPoints.size());
   }
 
@@ -76,7 +76,7 @@ private:
   llvm::Error layoutDirective(llvm::ArrayRef<Word> words) {
     Layout layout;
     if (llvm::Error error =
-            target::variable(words.take_front(std::min<size_t>(2, words.size())), program, layout.variable))
+            target::variable(words.take_front(std::min<size_t>(2, words.size())), names, layout.variable))
       return error;
     const program::Variable &stored = program.variables[layout.variable];
     if (stored.shape.size() > mostDimensions)
@@ -378,6 +378,7 @@ private:
   }
 
   const program::Program &program;
+  target::VariableNames names;
   const Architecture &machine;
   const int64_t textBytes; // that a chip has for its instructions
   Code code;
