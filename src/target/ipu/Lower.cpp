@@ -301,10 +301,9 @@ bool feedsDepthwise(const KernelGraph &graph, const Uses &uses, ValueId value) {
 
 // Products that multiply f32 although others multiply halves. Networks of depthwise convolutions enlarge what is
 // rounded in front: a sum has as few products as the kernel has places, so that roundings do not average out.
-//  - Depthwise convolutions. The matrix units have no part in them, and their vertex with sums in f32, which takes
-//  halves
-//    only, is hardly faster than products and sums in f32.
-//  - The convolution in front that reads a picture. Most of the units are idle when there are few channels.
+// Depthwise convolutions: the matrix units have no part in them. Their vertex takes halves only, and three of it for
+// the high and low halves of both operands take longer than products and sums in f32. The convolution in front that
+// reads a picture: most of the units are idle when there are few channels.
 void chooseWideProducts(KernelGraph &graph) {
   constexpr int64_t mostChannels = 4;
   Uses uses(graph);
