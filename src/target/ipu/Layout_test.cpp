@@ -143,10 +143,11 @@ TEST(IpuLayout, evenSplitsAreTheSmallest) {
       for (int64_t c = 1; c <= 28; ++c)
         if (ceilDivide(32, a) * ceilDivide(28, b) * ceilDivide(28, c) <= 1472)
           fewest = std::min(fewest, a * b * c);
-  std::vector<Split> splits = evenSplits({32, 28, 28}, 1472, 0);
+  const std::vector<int64_t> extents = {32, 28, 28};
+  std::vector<Split> splits = evenSplits(extents, 1472, 0);
   ASSERT_EQ(splits.size(), 3u);
   int64_t points = 1, parts = 1;
-  for (auto [split, extent] : llvm::zip_equal(splits, std::initializer_list<int64_t>{32, 28, 28})) {
+  for (auto [split, extent] : llvm::zip_equal(splits, extents)) {
     EXPECT_EQ(split.parts, ceilDivide(extent, split.block));
     points *= split.block;
     parts *= split.parts;
