@@ -89,13 +89,15 @@ std::vector<Timetable::Use> Timetable::usesOf(llvm::ArrayRef<Step> group) const 
     int64_t fetches = (use.steps * instructionsOfStep + perFetch - 1) / perFetch;
     int64_t spare = std::max({int64_t(0), use.begin + use.steps * spacing() - use.end, fetches - 1});
     // A fetch may have been refused just before several: what they leave in the buffer must last until the fetch behind
-    // them has brought more.
+    // them has brought more. Of it are the fetches that fill the buffer, as many as it has room for, and the idle time
+    // before the first step that must wait.
     int64_t behind = spare;
     if (use.steps > 1) {
       constexpr int64_t busy = 2; // instructions of a step without idle time: itself and its Repeat
       int64_t left = (machine.bufferBytes - machine.fetchBytes) / machine.instructionBytes - busy * use.steps;
-      int64_t lasting = std::max<int64_t>(left, 0) / instructionsOfStep * spacing();
-      behind = std::max(spare, machine.fetchLatency + fetches - lasting);
+      int64_t fetchesAndIdle = machine.bufferBytes / machine.fetchBytes + 1;
+      int64_t lasting = std::min(left / instructionsOfStep, (left - fetchesAndIdle) / (busy + 1)); // steps
+      behind = std::max(spare, machine.fetchLatency + fetches - std::max<int64_t>(lasting, 0) * spacing());
     }
     uses.push_back({queue, use.begin - (use.steps > 1 ? spare : 0), use.end + behind, 0, 0});
   }
