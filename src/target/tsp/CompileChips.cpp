@@ -92,6 +92,16 @@ std::pair<int64_t, std::string> mostBytesAtOnce(const graph::KernelGraph &graph)
   return {most, node};
 }
 
+// Whether an error says that there is no room. Other errors that follow such a one, which was dealt with, do not.
+bool saysNoRoom(llvm::Error &error) {
+  bool says = false;
+  error = llvm::handleErrors(std::move(error), [&](std::unique_ptr<target::Refusal> refusal) -> llvm::Error {
+    says = refusal->kind == target::RefusalKind::DoesNotFit;
+    return llvm::Error(std::move(refusal));
+  });
+  return says;
+}
+
 struct Attempt {
   llvm::Expected<program::Program> program;
   // Of an error: the part that did not fit its chip, and what is known of why.
@@ -119,7 +129,8 @@ Attempt compileParts(const MachineGraph &graph, const Architecture &machine, pro
     return llvm::Error::success();
   };
   auto failed = [](llvm::Error error, const CompilerState &state, size_t number) -> Attempt {
-    return {std::move(error), number, state.misfit()};
+    auto misfit = saysNoRoom(error) ? state.misfit() : std::nullopt;
+    return {std::move(error), number, misfit};
   };
   for (auto [number, part] : llvm::enumerate(parts)) {
     auto state = std::make_unique<CompilerState>(graph, machine, program, code, part, (*order)[number]);
@@ -150,17 +161,23 @@ MachineGraph withoutWeights(MachineGraph graph) {
   return graph;
 }
 
-// Compiles for a chip whose memory has no end.
-llvm::Expected<Costs> costsOf(const MachineGraph &graph, const Architecture &machine, program::Program program) {
+// Compiles for a chip whose memory has no end; nothing when even that has no room, as there are too few slices.
+llvm::Expected<std::optional<Costs>> costsOf(const MachineGraph &graph, const Architecture &machine,
+                                             program::Program program) {
   Architecture endless = machine;
   endless.words = std::numeric_limits<int32_t>::max();
   Code code;
   CompilerState state(graph, endless, program, code, Partition::whole(graph.graph).front(), 0);
   if (auto repetition = graph::repetitionOf(graph::signaturesOf(graph.graph)))
     state.measureOnce(*repetition);
-  if (llvm::Error error = state.begin())
-    return std::move(error);
-  if (llvm::Error error = state.run())
+  llvm::Error error = state.begin();
+  if (!error)
+    error = state.run();
+  if (error && saysNoRoom(error)) {
+    llvm::consumeError(std::move(error));
+    return std::nullopt;
+  }
+  if (error)
     return std::move(error);
   return state.costs();
 }
@@ -227,6 +244,8 @@ public:
       return attempt(whole, chips, Partition::whole(whole.graph), nullptr);
     if (llvm::Error error = measure())
       return llvm::Expected<program::Program>(std::move(error));
+    if (variants.empty())
+      return std::nullopt;
     if (variants.front()->partition.weightBytes() + variants.front()->partition.outputBytes() > chips * capacity())
       return std::nullopt;
     for (size_t number = 0; number < variants.size() || addVariant(); ++number) {
@@ -263,6 +282,14 @@ public:
   llvm::Error doesNotFit(int64_t chips) {
     if (llvm::Error error = measure())
       return error;
+    if (variants.empty()) {
+      // No number of chips helps; one of them says what there is no room for.
+      if (reason.empty())
+        if (auto made = attempt(whole, 1, Partition::whole(whole.graph), nullptr))
+          return *made ? internalError("it fits a chip, but not one without end") : made->takeError();
+      return target::doesNotFitError(reason, {},
+                                     "one kernel alone is too large for any chip; a smaller batch needs less");
+    }
     const Partition &partition = variants.front()->partition;
     int64_t weights = partition.weightBytes(), live = partition.mostLiveBytes(), outputs = partition.outputBytes();
     // However finely it is cut, a chip holds no more than its memory, and the values besides.
@@ -375,7 +402,7 @@ private:
     if (!error)
       if (auto made = state.finish(); !made)
         error = made.takeError();
-    if (!error || !state.misfit())
+    if (!error || !saysNoRoom(error) || !state.misfit())
       return error;
     tried.misfit = state.misfit();
     tried.misfit->kernel -= part.first;
@@ -383,14 +410,16 @@ private:
     return llvm::Error::success();
   }
 
-  // The first variant, the graph as it is.
+  // The first variant, the graph as it is; none when no chip has room for some kernel.
   llvm::Error measure() {
-    if (!variants.empty())
+    if (std::exchange(measured, true))
       return llvm::Error::success();
-    auto measured = costsOf(withoutWeights(whole), machine, program);
-    if (!measured)
-      return measured.takeError();
-    costs = std::move(*measured);
+    auto found = costsOf(withoutWeights(whole), machine, program);
+    if (!found)
+      return found.takeError();
+    if (!*found)
+      return llvm::Error::success();
+    costs = std::move(**found);
     variants.push_back(std::make_unique<Variant>(whole, machine, costs));
     return llvm::Error::success();
   }
@@ -417,6 +446,7 @@ private:
   const MachineGraph &whole;
   const Architecture &machine;
   const program::Program &program;
+  bool measured = false;
   Costs costs;                                    // of the whole graph
   std::vector<std::unique_ptr<Variant>> variants; // ever finer
   int64_t partsOfChip = 1;                        // how large products of the last one may be

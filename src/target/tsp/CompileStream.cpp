@@ -1,6 +1,7 @@
 // Expressions for every row of their operands: stages of chains, where their results lie, and when rows stream through
 // them.
 #include "base/Error.h"
+#include "target/Refusal.h"
 #include "target/tsp/CompilerState.h"
 #include "target/tsp/Expand.h"
 
@@ -9,11 +10,10 @@
 namespace quadrille::tsp {
 
 llvm::Expected<RegionPointer> CompilerState::copyOf(const RegionPointer &from, llvm::ArrayRef<const Region *> avoid,
-                                                    std::optional<unsigned> hemisphere, int64_t segmentRows) {
+                                                    std::optional<unsigned> hemisphere) {
   std::vector<const Region *> clear(avoid.begin(), avoid.end());
   clear.push_back(from.get());
   Region shape = Region::of(from->type, from->rows, from->columns, from->width);
-  shape.segmentRows = segmentRows;
   auto to = allocate(shape, clear, hemisphere);
   if (!to)
     return to.takeError();
@@ -229,6 +229,7 @@ CompilerState::streamStage(BlockExpression body, std::vector<Operand> kept, int6
   std::vector<RegionPointer> results;
   std::vector<Variant> variants;
   std::string reason;
+  bool full = false; // what the reason is
   auto prepare = [&](std::optional<unsigned> side) -> llvm::Error {
     std::vector<const Region *> clear = together;
     if (joined) {
@@ -333,6 +334,7 @@ CompilerState::streamStage(BlockExpression body, std::vector<Operand> kept, int6
       }
       if (!constantRegions) {
         reason = report(constantRegions.takeError()).message;
+        full = true;
         continue;
       }
       variant.constants = std::move(*constantRegions);
@@ -349,6 +351,7 @@ CompilerState::streamStage(BlockExpression body, std::vector<Operand> kept, int6
     results.clear();
     together.clear();
     segmentRows = 0;
+    full = false;
     for (Operand &operand : kept) {
       // In as few slices as can be.
       if (operand.region->hemisphere != west ||
@@ -366,7 +369,8 @@ CompilerState::streamStage(BlockExpression body, std::vector<Operand> kept, int6
     if (llvm::Error error = prepare(east))
       return std::move(error);
     if (variants.empty())
-      return internalError("no chain for an expression that had one: " + reason);
+      return full ? target::doesNotFitError(reason)
+                  : internalError("no chain for an expression that had one: " + reason);
   }
 
   std::vector<Operand> written, accessed = kept;
