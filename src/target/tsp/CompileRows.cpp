@@ -155,7 +155,8 @@ llvm::Expected<std::vector<CompilerState::TablePart>> CompilerState::tableParts(
                                                                                 const Region &indices) {
   const graph::Value &data = graph.values[table];
   int64_t extent = data.shape[0], columns = columnsOf(data.shape);
-  int64_t most = machine.words / Region::of(data.type, extent, columns, machine.vectorBytes()).pieces;
+  int64_t most =
+      std::max<int64_t>(machine.words / Region::of(data.type, extent, columns, machine.vectorBytes()).pieces, 1);
   std::vector<TablePart> parts;
   auto addSegments = [&](int64_t base, const RegionPointer &whole) {
     for (int64_t segment = 0; segment < whole->segments(); ++segment)

@@ -50,8 +50,7 @@ void CompilerState::addGather(Group &group, Region &region, int64_t piece, int64
 void CompilerState::addNumbers(Group &group, const Region &region, int64_t row, int64_t step, Source stream,
                                SwitchTiming at, int64_t count) const {
   // They pass the slices that gather in the cycle of the capture, whichever these are.
-  read(group, region, 0, 0, {&region, 0, row, step, count}, stream,
-       machine.switchCoordinate(at.hemisphere, stream.direction()), at.cycle - machine.memoryGather);
+  addRead(group, region, 0, 0, row, step, stream, {at.hemisphere, at.cycle - machine.memoryGather}, count);
 }
 
 void CompilerState::addTurn(Group &group, const Region &zero, unsigned hemisphere, int64_t first, int64_t bytes,

@@ -249,13 +249,8 @@ llvm::Expected<RegionPointer> CompilerState::streamTaps(TapProduct &product) {
       shape.segmentRows = (rows + segments - 1) / segments;
   if (shape.segmentRows && shape.wordsNeeded() > machine.words)
     shape.segmentRows = 0; // as many as it needs
-  if (product.isOutput) {
+  if (product.isOutput)
     shape.spread = false;
-    // It lies as the host finds it.
-    if (product.value && rows * plan.resultColumns == elementCount(graph.values[*product.value].shape) &&
-        plan.resultColumns == lanesOf(packings[*product.value]))
-      shape.segmentRows = segmentRowsOf(*product.value);
-  }
   std::vector<const Region *> avoid = {product.lhs.get()};
   for (const RegionPointer &copy : product.lhs->copies)
     avoid.push_back(copy.get());

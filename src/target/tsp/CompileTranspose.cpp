@@ -114,6 +114,7 @@ llvm::Error CompilerState::transposeBlock(const RegionPointer &from, int64_t fro
     for (const RegionPointer &half : turned->halves)
       all.push_back(half.get());
     Region shape = Region::of(ElementType::u8, lanes * squares, vector, vector);
+    shape.segmentRows = shape.rows; // a gather has one bank
     RegionPointer plane = placement.allocate(shape, all, side);
     if (!plane) {
       auto shared = allocate(shape, clear, side);

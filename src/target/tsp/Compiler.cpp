@@ -251,7 +251,8 @@ llvm::Expected<RegionPointer> CompilerState::allocate(Region region, llvm::Array
                                                       Placement::Pool pool) {
   if (!region.segmentRows && region.wordsNeeded() > machine.words) {
     // As few as there can be, of the same size: small ones find room where a whole bank is not free.
-    int64_t most = machine.words / (region.spread ? 1 : region.pieces), segments = (region.rows + most - 1) / most;
+    int64_t most = std::max<int64_t>(machine.words / (region.spread ? 1 : region.pieces), 1);
+    int64_t segments = (region.rows + most - 1) / most;
     region.segmentRows = (region.rows + segments - 1) / segments;
   }
   if (RegionPointer found = placement.allocate(region, avoid, hemisphere, anywhere, initial, pool)) {
@@ -277,6 +278,8 @@ llvm::Expected<RegionPointer> CompilerState::allocateInSegments(Region region, l
   int64_t segments = (region.wordsNeeded() + machine.words - 1) / machine.words;
   while (true) {
     segments += std::max<int64_t>(segments / 4, 1);
+    if (segments > region.rows)
+      return found;
     region.segmentRows = (region.rows + segments - 1) / segments;
     if (region.wordsNeeded() < shortest || region.slicesNeeded() > machine.slices)
       return found;
@@ -292,66 +295,84 @@ void CompilerState::addLayout(uint32_t variable, const Region &region, const gra
                               const Packing &packing, llvm::ArrayRef<DimensionRange> ranges) {
   for (const RegionPointer &copy : region.copies)
     addLayout(variable, *copy, order, packing, ranges);
-  // The region's dimensions.
-  Shape shape = program.variables[variable].shape;
-  if (!order.empty())
-    for (auto [d, from] : llvm::enumerate(order))
-      shape[d] = program.variables[variable].shape[from];
+  // The region's dimensions, in rows.
+  const Shape &whole = program.variables[variable].shape;
+  size_t rank = whole.size();
   auto numberOf = [&](size_t d) { return static_cast<uint8_t>(order.empty() ? d : order[d]); };
-  Layout layout;
-  layout.ranges = ranges;
-  for (size_t d = 0; d < shape.size(); ++d)
+  Shape begin(rank, 0), rows(rank), strides(rank);
+  for (size_t d = 0; d < rank; ++d) {
+    rows[d] = whole[numberOf(d)];
     for (const DimensionRange &range : ranges)
-      if (range.dimension == numberOf(d))
-        shape[d] = range.extent;
-  layout.variable = variable;
-  layout.bank = region.bank;
-  layout.address = static_cast<uint32_t>(region.address);
-  layout.slices = region.slices;
-  auto bytes = static_cast<uint32_t>(region.bytes());
-  auto add = [&](size_t d, AxisTarget target, int64_t extent, int64_t step) {
-    layout.axes.push_back({numberOf(d), target, static_cast<uint32_t>(extent), static_cast<uint32_t>(step)});
-  };
-  int64_t stride = region.rows, lanes = region.columns;
-  int64_t slicesOfSegment = (region.spread ? region.pieces : 1) * region.bytes();
-  for (size_t d = 0; d < shape.size(); ++d) {
-    int64_t rows = shape[d] / packing[d];
-    stride /= rows;
-    // Segments are whole numbers of a dimension's rows.
-    int64_t near = std::clamp<int64_t>(region.rowsOfSegment() / stride, 1, rows);
-    if (rows > near)
-      add(d, AxisTarget::Slice, (rows + near - 1) / near, near * stride / region.rowsOfSegment() * slicesOfSegment);
-    if (near > 1 || rows == 1)
-      add(d, AxisTarget::Address, near, stride);
-    if (packing[d] == 1 && d + 1 < shape.size())
-      continue;
-    lanes /= packing[d];
-    if (region.pieces > 1) {
-      add(d, region.spread ? AxisTarget::Slice : AxisTarget::Address, region.pieces,
-          region.spread ? region.bytes() : region.rowsOfSegment());
-      add(d, AxisTarget::Lane, region.width, 1);
-    } else {
-      add(d, AxisTarget::Lane, packing[d], lanes);
+      if (range.dimension == numberOf(d)) {
+        begin[d] = range.begin;
+        rows[d] = range.extent;
+      }
+    rows[d] /= packing[d];
+  }
+  strides = rowMajorStrides(rows);
+  int64_t slicesOfSegment = (region.spread ? region.pieces : 1) * region.bytes(), near = region.rowsOfSegment();
+  // Rows [first, first + extents[d]) of each dimension, which begin in the given word and slice.
+  auto add = [&](llvm::ArrayRef<int64_t> first, llvm::ArrayRef<int64_t> extents, int64_t address,
+                 llvm::ArrayRef<SliceName> slices) {
+    Layout layout;
+    layout.variable = variable;
+    layout.bank = region.bank;
+    layout.address = static_cast<uint32_t>(address);
+    layout.slices = slices;
+    auto addAxis = [&](size_t d, AxisTarget target, int64_t extent, int64_t step) {
+      layout.axes.push_back({numberOf(d), target, static_cast<uint32_t>(extent), static_cast<uint32_t>(step)});
+    };
+    int64_t lanes = region.columns;
+    for (size_t d = 0; d < rank; ++d) {
+      if (int64_t extent = extents[d] * packing[d]; extent != whole[numberOf(d)])
+        layout.ranges.push_back(
+            {numberOf(d), static_cast<uint32_t>(begin[d] + first[d] * packing[d]), static_cast<uint32_t>(extent)});
+      int64_t together = std::clamp<int64_t>(near / strides[d], 1, extents[d]);
+      if (extents[d] > together)
+        addAxis(d, AxisTarget::Slice, (extents[d] + together - 1) / together,
+                together * strides[d] / near * slicesOfSegment);
+      if (together > 1 || extents[d] == 1)
+        addAxis(d, AxisTarget::Address, together, strides[d]);
+      if (packing[d] == 1 && d + 1 < rank)
+        continue;
+      lanes /= packing[d];
+      if (region.pieces > 1) {
+        addAxis(d, region.spread ? AxisTarget::Slice : AxisTarget::Address, region.pieces,
+                region.spread ? region.bytes() : near);
+        addAxis(d, AxisTarget::Lane, region.width, 1);
+      } else {
+        addAxis(d, AxisTarget::Lane, packing[d], lanes);
+      }
     }
+    layout.axes.push_back({static_cast<uint8_t>(rank), AxisTarget::Slice, static_cast<uint32_t>(region.bytes()), 1});
+    code.layouts.push_back(std::move(layout));
+  };
+  // One layout has all of them where a segment is a number of a dimension's rows; of the outermost one the last segment
+  // may be shorter.
+  bool alike = region.segments() == 1;
+  for (size_t d = 0; d < rank && !alike; ++d) {
+    bool outermost = llvm::all_of(llvm::ArrayRef(rows).take_front(d), [](int64_t extent) { return extent == 1; });
+    alike = near % strides[d] == 0 && near / strides[d] <= rows[d] && (outermost || rows[d] % (near / strides[d]) == 0);
   }
-  layout.axes.push_back({static_cast<uint8_t>(shape.size()), AxisTarget::Slice, bytes, 1});
-  code.layouts.push_back(std::move(layout));
-}
-
-int64_t CompilerState::segmentRowsOf(ValueId id) const {
-  const graph::Value &value = graph.values[id];
-  int64_t columns = lanesOf(packings[id]), rows = elementCount(value.shape) / columns;
-  int64_t most = machine.words / ((columns + machine.vectorBytes() - 1) / machine.vectorBytes());
-  if (rows <= most)
-    return 0;
-  for (size_t d = 0; d < value.shape.size(); ++d) {
-    int64_t extent = value.shape[d] / packings[id][d];
-    rows /= extent;
-    for (int64_t near = extent; near >= 1 && rows <= most; --near)
-      if (extent % near == 0 && near * rows <= most)
-        return near * rows;
+  if (alike)
+    return add(Shape(rank, 0), rows, region.address, region.slices);
+  // Else each segment is cut into boxes: from its first row on as many rows of the outermost dimension as it has.
+  for (int64_t row = 0; row < region.rows;) {
+    int64_t segment = row / near, left = std::min((segment + 1) * near, region.rows) - row;
+    Shape first(rank), extents(rank, 1);
+    for (size_t d = 0; d < rank; ++d)
+      first[d] = row / strides[d] % rows[d];
+    for (size_t d = 0; d < rank; ++d)
+      if (row % strides[d] == 0 && strides[d] <= left) {
+        extents[d] = std::min(left / strides[d], rows[d] - first[d]);
+        std::copy(rows.begin() + static_cast<ptrdiff_t>(d) + 1, rows.end(),
+                  extents.begin() + static_cast<ptrdiff_t>(d) + 1);
+        add(first, extents, region.word(0, row),
+            llvm::ArrayRef(region.slices).slice(segment * slicesOfSegment, slicesOfSegment));
+        row += extents[d] * strides[d];
+        break;
+      }
   }
-  return 0;
 }
 
 llvm::Error CompilerState::input(uint32_t variable, ValueId id) {
@@ -360,7 +381,6 @@ llvm::Error CompilerState::input(uint32_t variable, ValueId id) {
     return llvm::Error::success();
   Region shape = Region::of(value.type, elementCount(value.shape) / lanesOf(packings[id]), lanesOf(packings[id]),
                             machine.vectorBytes());
-  shape.segmentRows = segmentRowsOf(id);
   auto region = allocate(shape, {});
   if (!region)
     return region.takeError();
@@ -376,11 +396,6 @@ llvm::Error CompilerState::output(const OutputPart &of, ValueId id) {
   auto region = regionOf(id);
   if (!region)
     return region.takeError();
-  if (int64_t segmentRows = segmentRowsOf(id); (*region)->segments() > 1 && (*region)->segmentRows != segmentRows) {
-    region = copyOf(*region, {}, std::nullopt, segmentRows);
-    if (!region)
-      return region.takeError();
-  }
   // The copies are the compiler's own.
   Region first = **region;
   first.copies.clear();

@@ -221,8 +221,6 @@ private:
   // of more slices.
   llvm::Expected<RegionPointer> allocateInSegments(Region region, llvm::ArrayRef<const Region *> avoid,
                                                    std::optional<unsigned> hemisphere = std::nullopt);
-  // Of an input or output: as many rows of a value lie in the same slices; whole rows of a dimension. 0: all of them.
-  int64_t segmentRowsOf(graph::ValueId id) const;
   // `order`: of the variable's dimensions, when the region has another than the variable; `packing`: of the region.
   // `ranges`: of the variable that the region has, if it has not all.
   void addLayout(uint32_t variable, const Region &region, const graph::Permutation &order, const Packing &packing,
@@ -279,7 +277,7 @@ private:
                                                          llvm::ArrayRef<const Region *> apart,
                                                          RegionPointer *joined = nullptr);
   llvm::Expected<RegionPointer> copyOf(const RegionPointer &from, llvm::ArrayRef<const Region *> avoid,
-                                       std::optional<unsigned> hemisphere, int64_t segmentRows = 0);
+                                       std::optional<unsigned> hemisphere);
   // Adds a chain for rows [row, row + count) of the results, which begins `shift` cycles after the group.
   void addChain(Group &group, const Chain &chain, llvm::ArrayRef<RegionPointer> constants,
                 llvm::ArrayRef<Operand> operands, llvm::ArrayRef<Operand> results, int64_t piece, int64_t row,

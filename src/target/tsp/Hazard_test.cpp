@@ -136,7 +136,22 @@ TEST(TspHazard, Layouts) {
   expectHazard(ranged(".range dimension=0 begin=0 extent=3\n.range dimension=0 begin=3 extent=1\n"),
                "layout 1 of 'y': it has two ranges of dimension 0");
   expectHazard(edit(move, axis, ".range dimension=0 begin=0 extent=3\n" + axis),
-               "layout 0 of 'w': only outputs may lie in parts");
+               "layout 0 of 'w': only inputs and outputs may lie in parts");
+  // An input in parts is whole, each time.
+  std::string parts =
+      edit(edit(move, ".weight \"w\" i8[4]\n.data 01020304", ".input \"w\" i8[4]"), ".layout weight", ".layout input");
+  parts = edit(parts, ".entry \"inference\" ->", ".entry \"inference\" \"w\" ->");
+  std::string low = ".range dimension=0 begin=0 extent=3\n.axis dimension=0 extent=3 to=lane step=1\n";
+  std::string high = ".range dimension=0 begin=3 extent=1\n.axis dimension=0 extent=1 to=lane step=1\n";
+  std::string next = ".layout input \"w\" bank=0 address=4 slices=w0\n",
+              third = ".layout input \"w\" bank=0 address=5 slices=w0\n";
+  EXPECT_EQ(firstFinding(assembleOrFail(edit(parts, axis, low + next + high))), "");
+  EXPECT_EQ(firstFinding(assembleOrFail(edit(parts, axis, axis + next + low + third + high))), "");
+  expectHazard(edit(parts, axis, low), "entry 'inference': input 'w' has layouts of 3 of its 4 elements");
+  expectHazard(edit(parts, axis, low + next + high + third + low),
+               "entry 'inference': input 'w' has layouts of 3 of its 4 elements");
+  expectHazard(edit(parts, axis, low + next + low),
+               "entry 'inference': input 'w' has two layouts with the same elements");
   std::string other = ".layout output \"y\" bank=1 address=7 slices=e6\n" + axis;
   expectHazard(edit(move, ".layout output", other + ".layout output"),
                "entry 'inference': output 'y' has two layouts with the same elements");

@@ -96,6 +96,20 @@ std::string outputProblem(llvm::ArrayRef<const Layout *> layouts, const program:
   return elements == all ? "" : ("layouts of " + Twine(elements) + " of its " + Twine(all) + " elements").str();
 }
 
+std::string inputProblem(llvm::ArrayRef<const Layout *> layouts, const program::Variable &variable) {
+  int64_t all = elementCount(variable.shape);
+  while (!layouts.empty()) {
+    size_t parts = 0;
+    for (int64_t elements = 0; elements < all && parts < layouts.size(); ++parts)
+      elements += elementCount(boxOf(*layouts[parts], variable).extents);
+    parts = std::max<size_t>(parts, 1); // also of what has no elements
+    if (std::string problem = outputProblem(layouts.take_front(parts), variable); !problem.empty())
+      return problem;
+    layouts = layouts.drop_front(parts);
+  }
+  return "";
+}
+
 std::string layoutProblem(const Layout &layout, const program::Variable &variable, const Architecture &machine) {
   using llvm::Twine;
   size_t rank = variable.shape.size();

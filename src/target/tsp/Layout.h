@@ -27,6 +27,8 @@ ElementBox boxOf(const Layout &layout, const program::Variable &variable);
 
 // Empty when the layouts that an output has, all without problems, have each of its elements once.
 std::string outputProblem(llvm::ArrayRef<const Layout *> layouts, const program::Variable &variable);
+// The same for an input, which may lie in several places: one copy's layouts behind the other's.
+std::string inputProblem(llvm::ArrayRef<const Layout *> layouts, const program::Variable &variable);
 
 // Empty when the layout fits variable and machine: known slices, bank, words and lanes within range, every element
 // of its box covered, no element of the layout on another's lane. Bounded work for any layout.

@@ -64,8 +64,9 @@ std::vector<target::Finding> wellFormed(const program::Program &program, const C
       report("layout " + Twine(index) + " of '" + variable.name + "'",
              "chip " + Twine(layout.chip) + " is not in 0.." + Twine(program.chips - 1));
     layoutsOf[layout.variable].push_back(&layout);
-    if (!layout.ranges.empty() && variable.role != program::VariableRole::Output)
-      report("layout " + Twine(index) + " of '" + variable.name + "'", "only outputs may lie in parts");
+    if (!layout.ranges.empty() && variable.role != program::VariableRole::Output &&
+        variable.role != program::VariableRole::Input)
+      report("layout " + Twine(index) + " of '" + variable.name + "'", "only inputs and outputs may lie in parts");
     if (std::string problem = layoutProblem(layout, variable, machine); !problem.empty()) {
       report("layout " + Twine(index) + " of '" + variable.name + "'", problem);
       faultyLayouts = true;
@@ -83,6 +84,9 @@ std::vector<target::Finding> wellFormed(const program::Program &program, const C
     for (uint32_t variable : entry.inputs)
       if (!isEmpty(variable) && layoutsOf[variable].empty())
         report("entry '" + entry.name + "'", "input '" + program.variables[variable].name + "' has no layout");
+      else if (!faultyLayouts)
+        if (std::string problem = inputProblem(layoutsOf[variable], program.variables[variable]); !problem.empty())
+          report("entry '" + entry.name + "'", "input '" + program.variables[variable].name + "' has " + problem);
     for (uint32_t variable : entry.outputs)
       if (!isEmpty(variable) && !faultyLayouts)
         if (std::string problem = outputProblem(layoutsOf[variable], program.variables[variable]); !problem.empty())

@@ -1,0 +1,82 @@
+"""What fits on a chip of the tensor streaming processor, and what is said of what does not."""
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+from programs import command
+from tsp_compile_test import numbers, run
+
+
+def save(path, nodes, x, y_shape, constants=()):
+    """A model of one input x and one output y of the same type."""
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(x[0]))
+    graph = helper.make_graph(nodes, "model", [helper.make_tensor_value_info("x", kind, x[1])],
+                              [helper.make_tensor_value_info("y", kind, y_shape)],
+                              [numpy_helper.from_array(value, name) for name, value in constants])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
+    return path
+
+
+def few_words(path, base, words):
+    """The machine with so many words in a bank."""
+    path.write_text(f"description: few words\nchip: {{name: {base}}}\ndefaults: {{status: assumed, source: test}}\n"
+                    f"figures:\n  mem.words_per_bank: {{value: {words}, range: [{words}, {words}]}}\n")
+    return path
+
+
+# More rows than a bank has words, which no number of equal parts divides: a prime, two dimensions of which neither alone can
+# be cut into what a bank has, vectors of more lanes than there are.
+@pytest.mark.parametrize("kind", ["float32", "float16", "int8", "int64", "bool"])
+@pytest.mark.parametrize("shape", [(8209, 64), (3, 8209, 64), (5003, 7, 30), (4097, 321), (2, 2, 4099, 9)])
+def test_rows_lie_in_segments_of_any_number(tmp_path, kind, shape):
+    x = numbers(shape, kind)
+    node = helper.make_node("Not" if kind == "bool" else "Neg", ["x"], ["y"])
+    y, _ = run(tmp_path, "groqcard", [node], x, shape)
+    np.testing.assert_array_equal(y, ~x if kind == "bool" else -x)
+
+
+def test_outputs_in_segments_are_not_copied(tmp_path):
+    """Of 24,627 rows one passes in a cycle; to copy them would take as many again."""
+    x = numbers((3, 8209, 64), "float32")
+    y, cycles = run(tmp_path, "groqcard", [helper.make_node("Neg", ["x"], ["y"])], x, x.shape)
+    np.testing.assert_array_equal(y, -x)
+    assert cycles < 1.5 * 3 * 8209
+
+
+@pytest.mark.parametrize("machine", ["unit-tsp", "groqcard"])
+def test_a_vector_longer_than_a_bank_is_refused(tmp_path, machine):
+    model = save(tmp_path / "m.onnx", [helper.make_node("Neg", ["x"], ["y"])], ("float32", (2000003,)), (2000003,))
+    message = command("compile", model, "--machine", machine, "-o", tmp_path / "m.qdl", code=1)
+    assert "no room in the memory of one chip for 1 x 2000003 values of f32" in message
+    assert "2147483647" not in message
+
+
+@pytest.mark.parametrize("words, code", [(16, 1), (33, 1), (64, 0), (150, 0)])
+def test_transposition_where_banks_have_few_words(tmp_path, words, code):
+    """64 rows, each superlane's from another word of one bank."""
+    machine = few_words(tmp_path / "few.yaml", "groqcard", words)
+    x = numbers((64, 320), "int8")
+    node = helper.make_node("Transpose", ["x"], ["y"])
+    if code == 0:
+        y, _ = run(tmp_path, machine, [node], x, (320, 64))
+        np.testing.assert_array_equal(y, x.T)
+        return
+    model = save(tmp_path / "m.onnx", [node], ("int8", (64, 320)), (320, 64))
+    message = command("compile", model, "--machine", machine, "-o", tmp_path / "m.qdl", code=1)
+    assert f"a bank has {words}" in message and "defect" not in message
+
+
+# Many runs of few rows, with a cycle here and there: what a queue of 32 instructions holds must last until more are there.
+@pytest.mark.parametrize("batch, kernel, pad", [(64, 1, 0), (64, 3, 1), (200, 3, 0)])
+def test_queues_of_short_buffers_have_their_instructions(tmp_path, batch, kernel, pad):
+    random = np.random.default_rng(13)
+    x = random.integers(-9, 9, (batch, 24, 8, 13)).astype(np.float32)
+    w = random.integers(-3, 3, (24, 1, kernel, kernel)).astype(np.float32)
+    places = [each + 2 * pad - kernel + 1 for each in (8, 13)]
+    padded = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    right = sum(w[:, 0, i, j][:, None, None] * padded[:, :, i:i + places[0], j:j + places[1]]
+                for i in range(kernel) for j in range(kernel))
+    node = helper.make_node("Conv", ["x", "w"], ["y"], group=24, pads=[pad] * 4)
+    y, _ = run(tmp_path, "unit-tsp", [node], x, right.shape, [("w", w)])
+    np.testing.assert_array_equal(y, right)
