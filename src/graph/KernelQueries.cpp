@@ -32,6 +32,14 @@ bool readsOwnElement(const KernelGraph &graph, const Kernel &kernel, const Read 
   return !read.padding && read.map == write.map && graph.values[read.value].shape == graph.values[write.value].shape;
 }
 
+bool isRowPick(const KernelGraph &graph, const Kernel &kernel) {
+  constexpr int64_t fewRows = 8;
+  if (kernel.structured() || kernel.operation != "gather")
+    return false;
+  const Shape &data = graph.values[kernel.reads[0].value].shape;
+  return data.size() == 2 && integerAttribute(kernel, "axis").value_or(0) == 0 && data[0] > fewRows;
+}
+
 bool isReshape(const Kernel &kernel) {
   return kernel.operation == "reshape" && !kernel.structured() && kernel.reads.size() == 1 && kernel.writes.size() == 1;
 }

@@ -15,6 +15,9 @@ bool isElementwise(const Kernel &kernel);
 // Whether a read of an elementwise kernel takes, of a value of the result's shape, the element that the kernel writes.
 bool readsOwnElement(const KernelGraph &graph, const Kernel &kernel, const Read &read);
 
+// A gather of a matrix's rows, from so many that looking them up is cheaper than comparing with each of their numbers.
+bool isRowPick(const KernelGraph &graph, const Kernel &kernel);
+
 // Its result is its operand's bytes under another shape.
 bool isReshape(const Kernel &kernel);
 

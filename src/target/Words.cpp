@@ -86,6 +86,8 @@ llvm::Error integer(StringRef text, StringRef what, int64_t &value) {
 llvm::Error ranged(StringRef text, StringRef what, int64_t lowest, int64_t highest, int64_t &value) {
   if (llvm::Error error = integer(text, what, value))
     return error;
+  if (highest < lowest)
+    return userError(what + "=" + Twine(value) + ", but there is no " + what);
   if (value < lowest || value > highest)
     return userError(what + "=" + Twine(value) + " is not in " + Twine(lowest) + ".." + Twine(highest));
   return llvm::Error::success();

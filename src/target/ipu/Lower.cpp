@@ -27,14 +27,6 @@ using namespace graph;
 // Attribute of a matrix product that multiplies f32 whatever the precision.
 constexpr const char *multipliesF32 = "multiplies_f32";
 
-bool isRowPick(const KernelGraph &graph, const Kernel &kernel) {
-  constexpr int64_t fewRows = 8; // for which comparisons are as good
-  if (kernel.structured() || kernel.operation != "gather")
-    return false;
-  const Shape &data = graph.values[kernel.reads[0].value].shape;
-  return data.size() == 2 && integerAttribute(kernel, "axis").value_or(0) == 0 && data[0] > fewRows;
-}
-
 bool isDepthwise(const Kernel &kernel, const Contraction &contraction) {
   auto isLong = [&](unsigned loop) { return kernel.loops[loop].extent > 1; };
   return contraction.isConvolution() && llvm::none_of(contraction.k, isLong) && llvm::none_of(contraction.n, isLong);

@@ -13,9 +13,6 @@ struct Precision {
   ElementType operands = ElementType::f16, partials = ElementType::f32;
 };
 
-// A gather of a matrix's rows by computed indices.
-bool isRowPick(const graph::KernelGraph &graph, const graph::Kernel &kernel);
-
 // A contraction of floats that a vertex has: the matrix unit's, or that of channels that do not mix.
 bool isMatrixProduct(const graph::KernelGraph &graph, const graph::Kernel &kernel);
 

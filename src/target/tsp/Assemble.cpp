@@ -256,6 +256,8 @@ private:
     openOrigin = words[0].raw != "none";
     if (!openOrigin)
       return llvm::Error::success();
+    if (program.nodes.empty())
+      return fail("no node that .origin could name: expected .node \"NAME\" \"OPERATION\" above the code");
     int64_t node = 0;
     if (llvm::Error error = ranged(words[0].raw, "node", 0, static_cast<int64_t>(program.nodes.size()) - 1, node))
       return error;

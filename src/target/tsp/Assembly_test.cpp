@@ -64,14 +64,19 @@ TEST(TspAssembly, Messages) {
       {"+read bank= address=1 stream=e1", "line 11: expected NAME=VALUE, found 'bank='"},
       {".layout input \"x\" bank=0 address=0 slices=w", "line 7: expected slice (an integer)"},
       {"+.origin 1", "line 11: node=1 is not in 0..0"},
+      {"!.target tsp\n.machine unit-tsp\n.entry \"inference\" ->\n.code \"inference\"\n.chip 0\n.queue MEM west 0\n"
+       ".origin 0",
+       "line 7: no node that .origin could name: expected .node \"NAME\" \"OPERATION\" above the code"},
       {"+.queue MXM west 0.0\nabc stream=w3 type=f16", "line 12: stream=w3 is odd: type=f16 takes an aligned pair"},
       {"+.queue MXM west 0.0\niw rows=33 type=f16", "line 12: rows=33 is not in 1..32 for type=f16"},
       {".layout input \"x bank=0", "line 7: a name: the closing double quote is missing"},
   };
   EXPECT_GE(std::size(table), 20u);
   for (const Malformed &malformed : table) {
-    std::string text = head;
-    text += malformed.text[0] == '+' ? code + std::string(malformed.text + 1) : malformed.text;
+    std::string text = malformed.text[0] == '!' ? "" : head;
+    text += malformed.text[0] == '!'   ? std::string(malformed.text + 1)
+            : malformed.text[0] == '+' ? code + std::string(malformed.text + 1)
+                                       : malformed.text;
     auto program = target::find("tsp")->assemble(text, "a.tspasm");
     EXPECT_FALSE(bool(program)) << malformed.text;
     if (program)

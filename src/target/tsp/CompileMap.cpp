@@ -75,7 +75,7 @@ std::optional<BlockOpcode> operationOf(graph::Combiner combiner) {
 std::string whyNot(const KernelGraph &graph, const Kernel &kernel, const Architecture &machine) {
   if (!kernel.structured()) {
     static const char *const moves[] = {"reshape", "concat", "insert_slice", "reverse"};
-    if (isKnownMove(graph, kernel) || isRowPick(graph, kernel))
+    if (isKnownMove(graph, kernel) || isComputedPick(graph, kernel))
       return "";
     return llvm::is_contained(moves, kernel.operation) ? "" : "'" + kernel.operation + "' is not compiled yet";
   }

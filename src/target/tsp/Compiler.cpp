@@ -237,7 +237,7 @@ uint32_t CompilerState::nodeOf(size_t kernel) const {
 }
 
 llvm::Error CompilerState::kernel(const Kernel &kernel) {
-  if (isRowPick(graph, kernel))
+  if (isComputedPick(graph, kernel))
     return pickRows(kernel);
   if (!kernel.structured())
     return isKnownMove(graph, kernel) ? moveKnown(kernel) : move(kernel);

@@ -30,12 +30,8 @@ bool isKnownMove(const KernelGraph &graph, const Kernel &kernel) {
          std::get<std::string>(kernel.attributes.at("reduction")) == "none";
 }
 
-bool isRowPick(const KernelGraph &graph, const Kernel &kernel) {
-  constexpr int64_t fewRows = 8;
-  if (kernel.structured() || kernel.operation != "gather" || isKnownMove(graph, kernel))
-    return false;
-  const Shape &data = graph.values[kernel.reads[0].value].shape;
-  return data.size() == 2 && graph::integerAttribute(kernel, "axis").value_or(0) == 0 && data[0] > fewRows;
+bool isComputedPick(const KernelGraph &graph, const Kernel &kernel) {
+  return graph::isRowPick(graph, kernel) && !isKnownMove(graph, kernel);
 }
 
 bool channelsApart(const KernelGraph &graph, const Kernel &kernel, const graph::Contraction &contraction) {
@@ -114,7 +110,7 @@ KernelGraph lower(const KernelGraph &original) {
   KernelGraph graph = graph::dropEmpty(graph::unrollScans(original));
   dropOrderedGathers(graph);
   graph = graph::structureKernels(std::move(graph), [](const KernelGraph &graph, const Kernel &kernel) {
-    return isKnownMove(graph, kernel) || isRowPick(graph, kernel);
+    return isKnownMove(graph, kernel) || isComputedPick(graph, kernel);
   });
   return graph::splitZeroPoints(graph::widenBf16(std::move(graph)));
 }

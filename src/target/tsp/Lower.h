@@ -8,8 +8,8 @@ namespace quadrille::tsp {
 // A gather or scatter whose indices are known: it only moves elements.
 bool isKnownMove(const graph::KernelGraph &graph, const graph::Kernel &kernel);
 
-// A gather of a matrix's rows by computed indices, from so many that memory's own gathers are cheaper than comparisons.
-bool isRowPick(const graph::KernelGraph &graph, const graph::Kernel &kernel);
+// A pick of rows by computed indices: memory's own gathers do it.
+bool isComputedPick(const graph::KernelGraph &graph, const graph::Kernel &kernel);
 
 // Of a convolution of floats: each channel of the result comes from one of the operand's (depthwise).
 bool channelsApart(const graph::KernelGraph &graph, const graph::Kernel &kernel, const graph::Contraction &contraction);

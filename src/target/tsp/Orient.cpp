@@ -112,7 +112,7 @@ private:
   // Whether rows are picked from a constant whose elements f16 can hold, for kernels to which their rounding is no more
   // than that of a product's operand.
   bool canNarrowTable(const Kernel &kernel) const {
-    if (!isRowPick(graph, kernel))
+    if (!isComputedPick(graph, kernel))
       return false;
     const Value &table = graph.values[kernel.reads[0].value];
     ValueId picked = kernel.writes[0].value;

@@ -315,7 +315,7 @@ TEST(TspLower, PicksAndMovesAreKnown) {
     b.plain("gather", {table, indices}, {y}).attributes["axis"] = axis;
     b.output(y);
     EXPECT_EQ(b.graph.verify(), "");
-    return std::pair(isKnownMove(b.graph, b.graph.kernels[0]), isRowPick(b.graph, b.graph.kernels[0]));
+    return std::pair(isKnownMove(b.graph, b.graph.kernels[0]), isComputedPick(b.graph, b.graph.kernels[0]));
   };
   EXPECT_EQ(gatherOf(20, /*constant=*/true, 0), std::pair(true, false));
   EXPECT_EQ(gatherOf(20, /*constant=*/false, 0), std::pair(false, true));

@@ -31,8 +31,8 @@ SplitGraph splitProducts(const MachineGraph &whole, llvm::ArrayRef<int64_t> part
   };
   for (auto [number, kernel, most] : llvm::enumerate(graph.kernels, parts)) {
     std::optional<unsigned> loop = most > 1 ? columnLoop(graph, kernel) : std::nullopt;
-    bool picks =
-        most > 1 && isRowPick(graph, kernel) && graph.values[kernel.reads[0].value].role == graph::ValueRole::Constant;
+    bool picks = most > 1 && isComputedPick(graph, kernel) &&
+                 graph.values[kernel.reads[0].value].role == graph::ValueRole::Constant;
     int64_t extent = loop ? kernel.loops[*loop].extent : picks ? graph.values[kernel.reads[0].value].shape[1] : 0;
     int64_t width = extent ? ((extent + most - 1) / most + columns - 1) / columns * columns : 0;
     if (width >= extent) {
