@@ -169,6 +169,37 @@ llvm::Expected<std::vector<CompilerState::TablePart>> CompilerState::tableParts(
     addSegments(0, *whole);
     return parts;
   }
+  // Those that are gathered from at the same time lie in slices of their own, where there is room.
+  std::vector<const Region *> others = {&indices};
+  size_t together = machine.hemispheres * gatheredTogether(data.type);
+  auto apartFrom = [&](llvm::ArrayRef<RegionPointer> before) {
+    std::vector<const Region *> clear = others;
+    for (const RegionPointer &part : before.take_back(std::min(before.size(), together - 1)))
+      clear.push_back(part.get());
+    return clear;
+  };
+  // A word that something else has used in each bank leaves room for shorter parts.
+  auto fit = [&](int64_t rows) {
+    Placement trial = placement;
+    std::vector<RegionPointer> made;
+    for (int64_t base = 0; base < extent; base += rows) {
+      Region shape = Region::of(data.type, rows, columns, machine.vectorBytes());
+      RegionPointer part = trial.allocate(shape, apartFrom(made), std::nullopt, false, /*initial=*/true);
+      if (!part)
+        part = trial.allocate(shape, others, std::nullopt, false, /*initial=*/true);
+      if (!part)
+        return false;
+      made.push_back(std::move(part));
+    }
+    return true;
+  };
+  constexpr int64_t mostCuts = 8; // of a bank: each part takes a gather and a choice for every index
+  for (int64_t rows = most; rows >= std::max<int64_t>(most / mostCuts, 1); rows /= 2)
+    if (fit(rows)) {
+      most = rows;
+      break;
+    }
+  std::vector<RegionPointer> made;
   for (int64_t base = 0; base < extent; base += most) {
     int64_t rows = std::min(most, extent - base);
     size_t width = byteWidth(data.type) * static_cast<size_t>(columns);
@@ -186,12 +217,7 @@ llvm::Expected<std::vector<CompilerState::TablePart>> CompilerState::tableParts(
       }
       rows = most;
     }
-    // Those that are gathered from at the same time lie in slices of their own, where there is room.
-    std::vector<const Region *> others = {&indices}, clear = others;
-    size_t together = machine.hemispheres * gatheredTogether(data.type);
-    for (size_t before = parts.size() - std::min(parts.size(), together - 1); before < parts.size(); ++before)
-      clear.push_back(parts[before].table.get());
-    auto region = constantRegion(data.name, data.type, rows, columns, part, clear);
+    auto region = constantRegion(data.name, data.type, rows, columns, part, apartFrom(made));
     if (!region) {
       llvm::consumeError(region.takeError());
       noRoom.reset();
@@ -200,6 +226,7 @@ llvm::Expected<std::vector<CompilerState::TablePart>> CompilerState::tableParts(
     if (!region)
       return region.takeError();
     addSegments(base, *region);
+    made.push_back(*region);
   }
   return parts;
 }
