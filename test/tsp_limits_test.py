@@ -100,3 +100,32 @@ def test_a_table_lies_in_what_others_leave_of_the_banks(tmp_path):
                [("first", first), ("second", second), ("table", table), ("row", np.array([1, 8])), ("axes", np.array([1]))],
                y_kind="float16")
     np.testing.assert_array_equal(y, table[x] + np.float16(1000))
+
+
+# Squares are summed by products of f16: of values of f16 whatever they are, of values of f32 up to 46,328. A row with a larger
+# one has no numbers for results, never others.
+@pytest.mark.parametrize("operation", ["LayerNormalization", "RMSNormalization"])
+@pytest.mark.parametrize("kind, largest, marked", [("float16", 65504, False), ("float32", 46000, False),
+                                                   ("float32", 47000, True), ("float32", 1e12, True)])
+def test_squares_of_large_values(tmp_path, operation, kind, largest, marked):
+    x = np.random.default_rng(15).standard_normal((64, 256))
+    x[8:, 0], x[8:, 1] = largest, -0.8 * largest
+    x = x.astype(kind)
+    scale = np.ones(256, kind)
+    graph = helper.make_graph([helper.make_node(operation, ["x", "scale"], ["y"], axis=-1)], "model",
+                              [helper.make_tensor_value_info("x", helper.np_dtype_to_tensor_dtype(x.dtype), x.shape)],
+                              [helper.make_tensor_value_info("y", helper.np_dtype_to_tensor_dtype(x.dtype), x.shape)],
+                              [numpy_helper.from_array(scale, "scale")])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 23)], ir_version=10), tmp_path / "m.onnx")
+    np.savez(tmp_path / "x.npz", x=x)
+    command("run", tmp_path / "m.onnx", "--machine", "groqcard", "--input", tmp_path / "x.npz", "--output", tmp_path / "y.npz")
+    y = np.load(tmp_path / "y.npz")["y"].astype(np.float64)
+    wide = x.astype(np.float64)
+    if operation == "LayerNormalization":
+        wide = wide - wide.mean(-1, keepdims=True)
+    right = wide / np.sqrt((wide ** 2).mean(-1, keepdims=True) + 1e-5)
+    np.testing.assert_allclose(y[:8], right[:8], rtol=2e-3, atol=2e-3)
+    if marked:
+        assert np.isnan(y[8:]).all()
+    else:
+        np.testing.assert_allclose(y[8:], right[8:], rtol=2e-3, atol=1e-6)

@@ -32,23 +32,23 @@ bool isHalf(const BlockExpression &body) {
 } // namespace
 
 // The upper part in multiples of 2^shift, and what is left. Of terms beyond 2^17 that is more than f16 holds: they have
-// the upper part's 11 bits, as those that are too small for it have the lower part's.
-BlockExpression CompilerState::halvesOf(BlockExpression body, int64_t shift) {
+// the upper part's 11 bits, as those that are too small for it have the lower part's. Terms beyond what the upper part
+// can be are infinite there; `marked`: and no number in the lower one.
+BlockExpression CompilerState::halvesOf(BlockExpression body, int64_t shift, bool marked) {
   Register term = body.results[0];
   auto constant = [&](double value) { return body.append(BlockOpcode::Constant, f32, {}, bitsFromDouble(f32, value)); };
-  Register scaled = term;
-  if (shift != 0)
-    scaled = body.append(BlockOpcode::Multiply, f32, {term, constant(std::ldexp(1.0, static_cast<int>(-shift)))});
+  auto power = [&](int64_t exponent) { return constant(std::ldexp(1.0, static_cast<int>(exponent))); };
+  Register scaled = shift == 0 ? term : body.append(BlockOpcode::Multiply, f32, {term, power(-shift)});
   Register upper = body.append(BlockOpcode::Convert, f16, {scaled});
   Register whole = body.append(BlockOpcode::Convert, f32, {upper});
-  if (shift != 0)
-    whole = body.append(BlockOpcode::Multiply, f32, {whole, constant(std::ldexp(1.0, static_cast<int>(shift)))});
-  Register rest = body.append(BlockOpcode::Subtract, f32, {term, whole});
-  rest = body.append(BlockOpcode::Multiply, f32, {rest, constant(std::ldexp(1.0, lowerShift))});
+  Register rest = body.append(BlockOpcode::Subtract, f32, {scaled, whole});
+  rest = body.append(BlockOpcode::Multiply, f32, {rest, power(shift + lowerShift)});
   if (shift != 0) {
     rest = body.append(BlockOpcode::Minimum, f32, {rest, constant(largestHalf)});
     rest = body.append(BlockOpcode::Maximum, f32, {rest, constant(-largestHalf)});
   }
+  if (shift != 0 && marked)
+    rest = body.append(BlockOpcode::Add, f32, {rest, body.append(BlockOpcode::Multiply, f32, {whole, constant(0)})});
   body.results = {upper, body.append(BlockOpcode::Convert, f16, {rest})};
   return body;
 }
@@ -157,22 +157,29 @@ llvm::Expected<const Kernel *> CompilerState::followInRows(graph::ValueId value,
 
 // Both parts of all terms, those of the upper one first; null: there is no room.
 llvm::Expected<RegionPointer> CompilerState::cutTerms(BlockExpression body, const std::vector<Operand> &operands,
-                                                      int64_t shift, int64_t rows, int64_t columns) {
-  std::string reason;
-  BlockExpression halves = foldConstants(expand(halvesOf(body, shift)));
-  auto stages = splitIntoStages(halves, machine, reason);
+                                                      int64_t shift, int64_t rows, int64_t columns, bool &marked) {
+  // How many chains find units beside each other; none if it is not one chain.
+  auto chainsOf = [&](bool marked) -> int64_t {
+    std::string reason;
+    BlockExpression halves = halvesOf(body, shift, marked);
+    auto stages = splitIntoStages(foldConstants(expand(halves)), machine, reason);
+    return stages && stages->list.size() == 1 ? machine.alus / std::max<int64_t>(unitsOf(halves), 1) : 0;
+  };
+  BlockExpression halves;
   std::vector<Operand> given = operands;
-  if (!stages || stages->list.size() != 1) {
+  int64_t chains = chainsOf(false);
+  marked = chains == 0 || chainsOf(true) == chains;
+  if (chains == 0) {
     auto terms = stream(body, operands, rows, columns);
     if (!terms)
       return terms.takeError();
     BlockExpression term;
     term.inputs = {f32};
     term.results = {term.append(BlockOpcode::Input, f32, {}, 0)};
-    halves = foldConstants(expand(halvesOf(std::move(term), shift)));
+    halves = foldConstants(expand(halvesOf(std::move(term), shift, marked)));
     given = {wholeOf(terms->front())};
   } else {
-    halves = halvesOf(std::move(body), shift);
+    halves = halvesOf(std::move(body), shift, marked);
     given = mergeReads(halves, operands);
     halves = foldConstants(expand(halves));
   }
@@ -204,8 +211,9 @@ llvm::Expected<bool> CompilerState::sumByProduct(const Kernel &kernel, BlockExpr
   bool already = *shift == 0 && operands.size() == 1 && isHalf(body) && operands[0].region->type == f16 &&
                  operands[0].region->pieces == 1 && operands[0].region->columns == columns &&
                  operands[0].rows == wholeOf(operands[0].region).rows;
+  bool marked = already;
   auto terms = already ? llvm::Expected<RegionPointer>(operands[0].region)
-                       : cutTerms(std::move(body), operands, *shift, rows, columns);
+                       : cutTerms(std::move(body), operands, *shift, rows, columns, marked);
   if (!terms || !*terms)
     return terms ? llvm::Expected<bool>(false) : terms.takeError();
 
@@ -227,12 +235,25 @@ llvm::Expected<bool> CompilerState::sumByProduct(const Kernel &kernel, BlockExpr
   product.plan = &plan;
   product.lhs = *terms;
   product.tilesAreThere = true;
+  // What a weight of f16 cannot be the sums are multiplied by.
+  constexpr int64_t mostShift = 15;
+  int64_t behind = std::max<int64_t>(*shift - mostShift, 0);
   product.tilesOf = [&](const TapPlan::Batch &, const TapPlan::Pass &pass, int64_t, int64_t, MatrixUnit unit) {
-    double weight = pass.rows[0] < rows ? std::ldexp(1.0, static_cast<int>(*shift)) : std::ldexp(1.0, -lowerShift);
-    return equalTile(weight, pass.height, unit.hemisphere);
+    int64_t exponent = (pass.rows[0] < rows ? *shift : -lowerShift) - behind;
+    return equalTile(std::ldexp(1.0, static_cast<int>(exponent)), pass.height, unit.hemisphere);
   };
   product.body.inputs = {f32};
-  product.body.results = {product.body.append(BlockOpcode::Input, f32, {}, 0)};
+  Register sum = product.body.append(BlockOpcode::Input, f32, {}, 0);
+  if (behind != 0) {
+    uint64_t factor = bitsFromDouble(f32, std::ldexp(1.0, static_cast<int>(behind)));
+    sum = product.body.append(BlockOpcode::Multiply, f32,
+                              {sum, product.body.append(BlockOpcode::Constant, f32, {}, factor)});
+  }
+  // Infinity comes of terms that the parts cannot have. The inverse of its root, 0, would be taken for a result.
+  if (*shift != 0 && !marked)
+    sum =
+        product.body.append(BlockOpcode::Add, f32, {sum, product.body.append(BlockOpcode::Subtract, f32, {sum, sum})});
+  product.body.results = {sum};
   product.operands.push_back({});
   products = ElementType::f16;
   auto finish = [&](TapProduct with, graph::ValueId value) -> llvm::Expected<bool> {

@@ -24,7 +24,7 @@ struct CompilerState::Epilogue {
 };
 
 // Arithmetic units that an expression takes.
-static int64_t unitsOf(const BlockExpression &body) {
+int64_t CompilerState::unitsOf(const BlockExpression &body) {
   return llvm::count_if(foldConstants(expand(body)).instructions, [](const BlockInstruction &instruction) {
     return operandCount(instruction.opcode) > 0 && instruction.opcode != BlockOpcode::RoundEven;
   });

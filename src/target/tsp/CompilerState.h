@@ -378,9 +378,9 @@ private:
 
   // CompileSums.cpp
   // A body whose result is a term of a sum, as one that cuts it into two of f16.
-  static BlockExpression halvesOf(BlockExpression body, int64_t shift);
+  static BlockExpression halvesOf(BlockExpression body, int64_t shift, bool marked);
   llvm::Expected<RegionPointer> cutTerms(BlockExpression body, const std::vector<Operand> &operands, int64_t shift,
-                                         int64_t rows, int64_t columns);
+                                         int64_t rows, int64_t columns, bool &marked);
   llvm::Expected<std::vector<WeightBlocks>> equalTile(double weight, int64_t height, unsigned hemisphere);
   graph::ValueId followSum(const graph::Kernel &kernel, TapProduct &product,
                            std::vector<const graph::Kernel *> &followers);
@@ -519,6 +519,7 @@ private:
   // Streams rows of the first operand through the plan's tiles on all planes at once, and sums through the body; gives
   // the region of the result.
   llvm::Expected<RegionPointer> streamTaps(TapProduct &product);
+  static int64_t unitsOf(const BlockExpression &body); // about so many of them a chain has
   // The same operands for planes that read them at the same time as others do, in slices of their own: copies that
   // there are, or of what is small; else where they are.
   std::vector<Operand> readAgain(llvm::ArrayRef<Operand> operands, llvm::ArrayRef<Operand> separated,

@@ -86,7 +86,8 @@ void dropOrderedGathers(KernelGraph &graph) {
 
 KernelGraph boundSums(const KernelGraph &original) {
   auto bounded = [](auto &self, const KernelGraph &from, std::optional<int64_t> bits) -> KernelGraph {
-    constexpr int64_t bitsOfSquares = 15;
+    // Of values of f16, and of their distances from a mean of them, which are up to twice that.
+    constexpr int64_t bitsOfSquares = 16, bitsOfDistances = 18, bitsOfOthers = 15;
     KernelGraph graph = from;
     for (Kernel &kernel : graph.kernels) {
       if (kernel.kind == graph::KernelKind::Composite && kernel.region) {
@@ -94,7 +95,9 @@ KernelGraph boundSums(const KernelGraph &original) {
         if (kernel.operation == "softmax")
           inside = 0;
         else if (kernel.operation == "layer_normalization" || kernel.operation == "rms_normalization")
-          inside = bitsOfSquares;
+          inside = graph.values[kernel.reads[0].value].type != ElementType::f16 ? bitsOfOthers
+                   : kernel.operation == "layer_normalization"                  ? bitsOfDistances
+                                                                                : bitsOfSquares;
         kernel.region = std::make_shared<KernelGraph>(self(self, *kernel.region, inside));
       } else if (bits && kernel.kind == graph::KernelKind::Reduce && kernel.writes.size() == 1 &&
                  kernel.writes[0].combiner == graph::Combiner::Sum) {
