@@ -152,6 +152,18 @@ Attempt compileParts(const MachineGraph &graph, const Architecture &machine, pro
   return {std::move(program), 0, std::nullopt};
 }
 
+// The same, frugally for parts that do not fit otherwise.
+Attempt compileFrugally(const MachineGraph &graph, const Architecture &machine, const program::Program &program,
+                        int64_t chips, std::vector<ChipPart> &parts) {
+  while (true) {
+    Attempt attempt = compileParts(graph, machine, program, chips, parts);
+    if (attempt.program || !attempt.misfit || attempt.misfit->share || parts[attempt.part].frugal)
+      return attempt;
+    llvm::consumeError(attempt.program.takeError());
+    parts[attempt.part].frugal = true;
+  }
+}
+
 // Without what is in the weights of products, which changes no cost.
 MachineGraph withoutWeights(MachineGraph graph) {
   for (const graph::Kernel &kernel : graph.graph.kernels)
@@ -326,12 +338,7 @@ private:
 
   std::optional<llvm::Expected<program::Program>> attempt(const MachineGraph &graph, int64_t chips,
                                                           std::vector<ChipPart> parts, Partition *partition) {
-    Attempt attempt = compileParts(graph, machine, program, chips, parts);
-    while (!attempt.program && attempt.misfit && !attempt.misfit->share && !parts[attempt.part].frugal) {
-      llvm::consumeError(attempt.program.takeError());
-      parts[attempt.part].frugal = true;
-      attempt = compileParts(graph, machine, program, chips, parts);
-    }
+    Attempt attempt = compileFrugally(graph, machine, program, chips, parts);
     if (attempt.program || !attempt.misfit)
       return std::move(attempt.program);
     misses(parts[attempt.part], *attempt.misfit, report(attempt.program.takeError()).message, partition);
@@ -460,14 +467,17 @@ llvm::Expected<program::Program> compileStages(const MachineGraph &graph, const 
                                                const program::Program &program, int64_t chips,
                                                const target::GivenStages &given) {
   std::vector<ChipPart> parts = Partition::between(graph.graph, given.bounds);
-  Attempt attempt = compileParts(graph, machine, program, chips, parts);
+  Attempt attempt = compileFrugally(graph, machine, program, chips, parts);
   if (attempt.program || !attempt.misfit)
     return std::move(attempt.program);
   std::string reason = report(attempt.program.takeError()).message;
   auto costs = costsOf(withoutWeights(graph), machine, program);
   if (!costs)
     return costs.takeError();
-  Partition partition(graph.graph, machine, std::move(*costs));
+  if (!*costs)
+    return target::doesNotFitError(target::nameOfStage(given.cuts, attempt.part) + " does not fit a chip: " + reason,
+                                   {}, "a smaller batch needs less");
+  Partition partition(graph.graph, machine, std::move(**costs));
   const ChipPart &part = parts[attempt.part];
   int64_t resident = partition.residentWordsOf(part), values = partition.wordsOf(part) - resident;
   auto bytes = [&](int64_t words) { return mebibytes(words * machine.vectorBytes()); };
