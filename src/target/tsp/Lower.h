@@ -19,9 +19,8 @@ bool channelsApart(const graph::KernelGraph &graph, const graph::Kernel &kernel,
 bool isMatrixProduct(const graph::KernelGraph &graph, const graph::Kernel &kernel);
 
 // An attribute of sums in normalizations, by how many bits their terms may exceed f16: those of a softmax are at most
-// 1, those of a layer's squares at most what the squares of f16 can be. Of values of f32 they are taken for at most
-// 2^31, of values up to 46,328 that are small enough for sums to have 20 bits; where one is larger, its row's results are
-// no numbers.
+// 1, those of a layer's squares at most what the squares of f16 can be. Of values of f32
+// they are taken for at most 2^31, of values up to 46,328; where one is larger, its row's results are no numbers.
 inline constexpr char termsOfSum[] = "terms";
 
 // The graph, which still has its composites, with that attribute.
