@@ -141,7 +141,7 @@ public:
   }
 
   std::optional<Chain> route(llvm::ArrayRef<Direction> directions, Direction constants, Direction outputs,
-                             unsigned first, std::optional<Source> fixed, const ChainLimits &others) {
+                             unsigned first, llvm::ArrayRef<Chain::Input> given, const ChainLimits &others) {
     for (const Node &node : nodes)
       operations += !node.isInput;
     if (operations > static_cast<size_t>(machine.alus)) {
@@ -154,7 +154,7 @@ public:
     this->constants = constants;
     this->outputs = outputs;
     this->first = first;
-    this->fixed = fixed;
+    this->given = given;
     this->others = &others;
     targets.resize(nodes.size());
     tries = 0;
@@ -448,12 +448,14 @@ private:
     }
     if (node.isInput) {
       Direction direction = node.read ? directions[*node.read] : constants;
-      if (fixed && node.read == 0u) {
-        sources[n] = *fixed;
-        return assign(n + 1);
+      const Chain::Input own{node.type, node.read, node.constant};
+      for (const Chain::Input &input : given) {
+        if (input.isSame(own)) {
+          sources[n] = input.stream;
+          return assign(n + 1);
+        }
+        used |= streamsOf(input.stream, static_cast<int64_t>(byteWidth(input.type)));
       }
-      if (fixed)
-        used |= streamsOf(*fixed, machine.group);
       for (int64_t place = 0; place < places; ++place)
         for (int64_t i = 0; i < groups; ++i) {
           Source source = streamOf(direction, (i + first) % groups * machine.group + place * width);
@@ -501,7 +503,7 @@ private:
   llvm::ArrayRef<Direction> directions;
   Direction constants = Direction::East, outputs = Direction::East;
   unsigned first = 0;
-  std::optional<Source> fixed;
+  llvm::ArrayRef<Chain::Input> given;
   const ChainLimits *others = nullptr;
 };
 
@@ -533,11 +535,11 @@ bool hasType(ElementType type) {
 
 std::optional<Chain> makeChain(const BlockExpression &expression, llvm::ArrayRef<Direction> inputs, Direction constants,
                                Direction outputs, unsigned first, const Architecture &machine, std::string &reason,
-                               std::optional<Source> fixed, const ChainLimits &taken) {
+                               llvm::ArrayRef<Chain::Input> given, const ChainLimits &taken) {
   Builder builder(expression, machine);
   std::optional<Chain> chain;
   if (builder.lower() && builder.time())
-    chain = builder.route(inputs, constants, outputs, first, fixed, taken);
+    chain = builder.route(inputs, constants, outputs, first, given, taken);
   reason = builder.reason;
   return chain;
 }

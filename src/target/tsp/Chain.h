@@ -28,6 +28,10 @@ struct Chain {
     uint64_t constant = 0;        // its bits
     Source stream;                // the first
     int64_t cycle = 0;            // dispatch of those that take it, after the chain's start
+
+    bool isSame(const Input &other) const {
+      return read == other.read && (read || (type == other.type && constant == other.constant));
+    }
   };
   struct Operation {
     Instruction instruction; // complete
@@ -47,12 +51,12 @@ struct Chain {
 };
 
 // `inputs` says for each read from which direction it comes; constants come from `constants`, results leave in
-// `outputs`. `first` turns the choice of units: different ones find different units where several would do. `fixed`:
-// the stream on which the first read comes, when it is not for the chain to choose. `taken` is not used. Nothing, and
-// `reason`, when the expression cannot be had as one chain.
+// `outputs`. `first` turns the choice of units: different ones find different units where several would do. `given`:
+// inputs whose streams are not for the chain to choose. `taken` is not used. Nothing, and `reason`, when the expression
+// cannot be had as one chain.
 std::optional<Chain> makeChain(const BlockExpression &expression, llvm::ArrayRef<Direction> inputs, Direction constants,
                                Direction outputs, unsigned first, const Architecture &machine, std::string &reason,
-                               std::optional<Source> fixed = std::nullopt, const ChainLimits &taken = {});
+                               llvm::ArrayRef<Chain::Input> given = {}, const ChainLimits &taken = {});
 
 // Whether the vector unit has values of the type.
 bool hasType(ElementType type);

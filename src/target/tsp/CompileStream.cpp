@@ -320,8 +320,7 @@ CompilerState::streamStage(BlockExpression body, std::vector<Operand> kept, int6
       auto [known, fresh] = chainOf.try_emplace(std::tuple(kind, directions, constants, away, first / 2));
       for (const ChainLimits &limits : {all, ofFirst, ChainLimits()})
         if (fresh && !known->second)
-          known->second =
-              makeChain(body, directions, constants, away, first / 2, machine, reason, std::nullopt, limits);
+          known->second = makeChain(body, directions, constants, away, first / 2, machine, reason, {}, limits);
       std::optional<Chain> chain = known->second;
       if (!chain)
         continue;

@@ -163,7 +163,7 @@ llvm::Expected<RegionPointer> CompilerState::cutTerms(BlockExpression body, cons
     std::string reason;
     BlockExpression halves = halvesOf(body, shift, marked);
     auto stages = splitIntoStages(foldConstants(expand(halves)), machine, reason);
-    return stages && stages->list.size() == 1 ? machine.alus / std::max<int64_t>(unitsOf(halves), 1) : 0;
+    return stages && stages->list.size() == 1 ? machine.alus / std::max<int64_t>(alusOf(halves), 1) : 0;
   };
   BlockExpression halves;
   std::vector<Operand> given = operands;

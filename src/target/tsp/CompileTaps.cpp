@@ -12,99 +12,6 @@
 
 namespace quadrille::tsp {
 
-// What becomes of the sums of one plane: chains that do the same with different units and streams, or none when the
-// sums are stored as they are.
-struct CompilerState::Epilogue {
-  struct Variant {
-    Chain chain;
-    std::vector<RegionPointer> constants;
-    int64_t shift; // start of the chain after that of the activations, for sums that are finished; `pass` is earlier
-  };
-  std::vector<Variant> variants;
-};
-
-// Arithmetic units that an expression takes.
-int64_t CompilerState::unitsOf(const BlockExpression &body) {
-  return llvm::count_if(foldConstants(expand(body)).instructions, [](const BlockInstruction &instruction) {
-    return operandCount(instruction.opcode) > 0 && instruction.opcode != BlockOpcode::RoundEven;
-  });
-}
-
-llvm::Expected<std::optional<CompilerState::Epilogue>> CompilerState::epilogueOf(const TapProduct &product,
-                                                                                 MatrixUnit unit,
-                                                                                 const RegionPointer &result,
-                                                                                 llvm::ArrayRef<Beside> others) {
-  Epilogue epilogue;
-  if (product.body.isIdentity())
-    return epilogue;
-  constexpr unsigned mostVariants = 4;
-  Source sums = streamOf(machine.inward(unit.hemisphere), machine.resultStream(unit.plane));
-  std::vector<Direction> directions = {machine.inward(unit.hemisphere)};
-  std::vector<const Region *> clear = {result.get(), product.lhs.get()};
-  for (const std::vector<RegionPointer> &copies : {result->copies, product.lhs->copies})
-    for (const RegionPointer &copy : copies)
-      clear.push_back(copy.get());
-  for (const Operand &operand : llvm::drop_begin(product.operandsFor(unit)))
-    directions.push_back(inwardOf(*operand.region));
-  auto addOperands = [&](llvm::ArrayRef<Operand> operands) {
-    for (const Operand &operand : llvm::drop_begin(operands))
-      clear.push_back(operand.region.get());
-  };
-  addOperands(product.operands);
-  for (const auto &[other, operands] : product.again)
-    addOperands(operands);
-  BlockExpression body = foldConstants(expand(product.body));
-  std::string text = body.print();
-  // A chain of many operands leaves a stream in either half for the vectors that come to the plane.
-  ChainLimits kept;
-  if (unitsOf(body) > machine.alus / 2)
-    for (int64_t half : {1, 2})
-      kept.add(streamOf(machine.outward(unit.hemisphere), half * machine.streams / 2 - machine.group), machine.group);
-  for (unsigned first = 0; first < mostVariants; ++first) {
-    // Constants come from the other side than those of the other hemisphere's planes.
-    unsigned from = (first + unit.hemisphere) % 2 == 0 ? west : east;
-    Direction constants = from == west ? Direction::East : Direction::West;
-    const Beside &beside = others[first % others.size()];
-    const ChainLimits &taken = beside.limits;
-    std::string kind = text + std::to_string(sums.byte());
-    for (unsigned alu : taken.alus)
-      kind += " " + std::to_string(alu);
-    kind += " s" + std::to_string(taken.streams);
-    auto key = std::tuple(kind, directions, constants, outwardOf(*result), first);
-    auto [known, fresh] = chainOf.try_emplace(key);
-    std::string reason;
-    for (ChainLimits limits : {taken, ChainLimits()}) {
-      limits.add(kept);
-      if (fresh && !known->second)
-        known->second = makeChain(body, directions, constants, outwardOf(*result), 2 * first + unit.hemisphere, machine,
-                                  reason, sums, limits);
-    }
-    if (!known->second)
-      continue;
-    Epilogue::Variant variant{*known->second, {}, 0};
-    for (const Chain::Input &input : variant.chain.inputs)
-      if (input.read == 0u)
-        variant.shift = machine.multiply + machine.accumulate - machine.matrixOutputCoordinate() - input.cycle;
-    std::vector<const Region *> apart = clear;
-    llvm::append_range(apart, beside.constants);
-    auto constantRegions = constantsOf(variant.chain, apart, from);
-    if (!constantRegions) { // in the way of others
-      llvm::consumeError(constantRegions.takeError());
-      noRoom.reset();
-      constantRegions = constantsOf(variant.chain, clear, from);
-    }
-    if (!constantRegions) { // without room another variant has to do
-      llvm::consumeError(constantRegions.takeError());
-      continue;
-    }
-    variant.constants = std::move(*constantRegions);
-    epilogue.variants.push_back(std::move(variant));
-  }
-  if (epilogue.variants.empty())
-    return std::nullopt;
-  return epilogue;
-}
-
 std::vector<Operand> CompilerState::readAgain(llvm::ArrayRef<Operand> operands, llvm::ArrayRef<Operand> separated,
                                               std::vector<const Region *> &together) {
   std::vector<Operand> again(separated.begin(), separated.end());
@@ -257,77 +164,70 @@ llvm::Expected<RegionPointer> CompilerState::streamTaps(TapProduct &product) {
   std::vector<Operand> operands = product.operands;
   if (llvm::Error error = separate(product.operands, avoid))
     return std::move(error);
-  // So many chains find units beside each other and are of use, where few of the passes finish sums; the planes take
-  // turns with them.
   auto unitCount = static_cast<int64_t>(units.size());
-  int64_t beside = machine.alus / std::max<int64_t>(unitsOf(product.body), 1);
-  int64_t through = std::max<int64_t>(plan.vectors(machine.vectorBytes()), 1);
-  int64_t useful = (unitCount * rows * shape.pieces + through - 1) / through;
-  int64_t sets = std::clamp<int64_t>(std::min(beside, useful), 2, unitCount);
-  for (int64_t number = 1; number < unitCount; ++number)
-    if (int64_t set = number % sets; set == number)
-      product.again.emplace_back(units[number], readAgain(operands, product.operands, avoid));
-    else if (set > 0)
-      product.again.emplace_back(units[number], product.operandsFor(units[set]));
-  // If there is room, apart from what will be read together with it.
-  std::vector<const Region *> apart = avoid;
-  if (product.value)
-    llvm::append_range(apart, companionsOf(*product.value));
-  auto result = allocate(shape, apart);
-  if (result) {
-    avoid = std::move(apart);
-  } else {
-    llvm::consumeError(result.takeError());
-    noRoom.reset();
-    result = product.isOutput ? allocate(shape, avoid) : allocateInSegments(shape, avoid);
-  }
-  if (!result && shape.segmentRows && shape.wordsNeeded() * shape.segments() <= machine.words) { // in fewer slices
-    llvm::consumeError(result.takeError());
-    noRoom.reset();
-    shape.segmentRows = 0;
-    result = allocateInSegments(shape, avoid);
-  }
-  if (!result)
-    return result.takeError();
-  if (!product.isOutput)
-    addCopies(*result, avoid, product.copies);
-  // Chains of different planes run at the same time: they leave each other's sums, units and streams alone.
-  ChainLimits sums;
-  for (MatrixUnit unit : units)
-    sums.add(streamOf(machine.inward(unit.hemisphere), machine.resultStream(unit.plane)), machine.group);
-  std::vector<std::vector<Beside>> taken(sets); // by set and variant
-  std::vector<Epilogue> epilogues;
-  for (int64_t number = 0; number < unitCount; ++number) {
-    std::vector<Beside> others = {{sums, {}}};
-    for (int64_t set = 0; set < sets; ++set)
-      for (auto [variant, beside] : llvm::enumerate(taken[set])) {
-        if (set == number % sets)
-          continue;
-        if (variant == others.size())
-          others.push_back({sums, {}});
-        others[variant].limits.add(beside.limits);
-        llvm::append_range(others[variant].constants, beside.constants);
-      }
-    auto epilogue = epilogueOf(product, units[number], *result, others);
-    if (!epilogue)
-      return epilogue.takeError();
-    if (!*epilogue)
-      return RegionPointer();
-    for (auto [variant, made] : llvm::enumerate((*epilogue)->variants)) {
-      std::vector<Beside> &own = taken[number % sets];
-      if (variant == own.size())
-        own.emplace_back();
-      own[variant].limits.add(made.chain.taken());
-      for (const RegionPointer &constant : made.constants)
-        if (constant)
-          own[variant].constants.push_back(constant.get());
+  auto allocateResult = [&]() -> llvm::Expected<RegionPointer> {
+    // If there is room, apart from what will be read together with it.
+    std::vector<const Region *> apart = avoid, clear = avoid;
+    if (product.value)
+      llvm::append_range(apart, companionsOf(*product.value));
+    auto region = allocate(shape, apart);
+    if (region) {
+      clear = std::move(apart);
+    } else {
+      llvm::consumeError(region.takeError());
+      noRoom.reset();
+      region = product.isOutput ? allocate(shape, avoid) : allocateInSegments(shape, avoid);
     }
-    epilogues.push_back(std::move(**epilogue));
+    if (!region && shape.segmentRows && shape.wordsNeeded() * shape.segments() <= machine.words) { // in fewer slices
+      llvm::consumeError(region.takeError());
+      noRoom.reset();
+      Region whole = shape;
+      whole.segmentRows = 0;
+      region = allocateInSegments(whole, avoid);
+    }
+    if (region && !product.isOutput)
+      addCopies(*region, clear, product.copies);
+    return region;
+  };
+  llvm::Expected<RegionPointer> result = nullptr;
+  std::vector<Epilogue> epilogues;
+  if (canShareConstants(product, units)) {
+    result = allocateResult();
+    if (!result)
+      return result.takeError();
+    auto beside = epiloguesBeside(product, units, *result);
+    if (!beside)
+      return beside.takeError();
+    epilogues = std::move(*beside);
   }
-
+  if (epilogues.empty()) {
+    *result = nullptr;
+    // So many chains find units beside each other and are of use, where few of the passes finish sums; the planes take
+    // turns with them.
+    int64_t most = machine.alus / std::max<int64_t>(alusOf(product.body), 1);
+    int64_t through = std::max<int64_t>(plan.vectors(machine.vectorBytes()), 1);
+    int64_t useful = (unitCount * rows * shape.pieces + through - 1) / through;
+    int64_t sets = std::clamp<int64_t>(std::min(most, useful), 2, unitCount);
+    for (int64_t number = 1; number < unitCount; ++number)
+      if (int64_t set = number % sets; set == number)
+        product.again.emplace_back(units[number], readAgain(operands, product.operands, avoid));
+      else if (set > 0)
+        product.again.emplace_back(units[number], product.operandsFor(units[set]));
+    result = allocateResult();
+    if (!result)
+      return result.takeError();
+    auto apart = epiloguesApart(product, units, *result, sets);
+    if (!apart)
+      return apart.takeError();
+    epilogues = std::move(*apart);
+    if (epilogues.empty())
+      return RegionPointer();
+  }
   // Blocks of rows: as many as give all planes the same work, and no more sums than there are.
   std::vector<Block> items;
   int64_t sides = static_cast<int64_t>(plan.batches.size()) * (*result)->pieces;
+  bool between = plan.batches.size() > 1 && plan.batches[1].resultRows.front() < plan.batches[0].resultRows.back();
+  bool inTurn = false;
   for (const TapPlan::Batch &batch : plan.batches) {
     auto count = static_cast<int64_t>(batch.resultRows.size());
     int64_t least = (count + machine.accumulators - 1) / machine.accumulators, blocks = least;
@@ -339,6 +239,12 @@ llvm::Expected<RegionPointer> CompilerState::streamTaps(TapProduct &product) {
     for (int64_t number = least; number < least + 2 * unitCount; ++number)
       if (cyclesWith(number) < cyclesWith(blocks))
         blocks = number;
+    // Units that have whole batches, whose rows lie between each other's, write to different segments in turn.
+    if (between && !pairs && sides % unitCount == 0 && (*result)->segments() % unitCount == 0 && blocks <= unitCount &&
+        count / unitCount >= installing) {
+      blocks = unitCount;
+      inTurn = true;
+    }
     for (int64_t piece = 0; piece < (*result)->pieces; ++piece)
       for (int64_t block = 0; block < blocks; ++block) {
         int64_t first = block * count / blocks;
@@ -359,8 +265,13 @@ llvm::Expected<RegionPointer> CompilerState::streamTaps(TapProduct &product) {
     // Units that have whole pieces of the result would all stream the same rows at the same time, which lie in the same
     // slices: each begins with others.
     int64_t perPiece = itemCount / sides;
-    if (plan.batches.size() == 1 && !blocks[of].empty() && static_cast<int64_t>(blocks[of].size()) % perPiece == 0)
-      std::rotate(blocks[of].begin(), blocks[of].begin() + number * perPiece / unitCount, blocks[of].end());
+    if (static_cast<int64_t>(blocks[of].size()) % perPiece == 0) {
+      if (plan.batches.size() == 1 && !blocks[of].empty())
+        std::rotate(blocks[of].begin(), blocks[of].begin() + number * perPiece / unitCount, blocks[of].end());
+      else if (inTurn)
+        for (auto side = blocks[of].begin(); side != blocks[of].end(); side += perPiece)
+          std::rotate(side, side + number * perPiece / unitCount, side + perPiece);
+    }
   }
   ++matrixTurn;
   if (llvm::Error error = readApart(product, units, **result))

@@ -436,12 +436,13 @@ llvm::Expected<RegionPointer> CompilerState::constantRegion(const std::string &n
   return *region;
 }
 
-RegionPointer CompilerState::weightCopy(const RegionPointer &of, llvm::ArrayRef<const Region *> avoid) {
+RegionPointer CompilerState::weightCopy(const RegionPointer &of, llvm::ArrayRef<const Region *> avoid,
+                                        std::optional<unsigned> hemisphere) {
   // Rows that many vectors meet, as a bias: other weights, and what is a piece of one, are moved when they are needed.
   if (!of->weight || of->rows != 1 || program.variables[*of->weight].shape != Shape{1, of->columns})
     return nullptr;
   Region shape = Region::of(of->type, of->rows, of->columns, of->width);
-  RegionPointer copy = placement.allocate(shape, avoid, std::nullopt, false, /*initial=*/true);
+  RegionPointer copy = placement.allocate(shape, avoid, hemisphere, false, /*initial=*/true);
   if (!copy)
     return nullptr;
   residentWords += shape.slicesNeeded() * shape.wordsNeeded();

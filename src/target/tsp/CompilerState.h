@@ -235,7 +235,8 @@ private:
                                                std::optional<unsigned> hemisphere = std::nullopt);
   // One more region with a row that constantRegion gave, for those who read it at the same time; null: it is no such
   // row, or there is no room.
-  RegionPointer weightCopy(const RegionPointer &of, llvm::ArrayRef<const Region *> avoid);
+  RegionPointer weightCopy(const RegionPointer &of, llvm::ArrayRef<const Region *> avoid,
+                           std::optional<unsigned> hemisphere = std::nullopt);
   // A constant of the graph in another order: which of its elements, or -1 for `padding`, each place has.
   llvm::Expected<RegionPointer> laidOut(const graph::Value &value, int64_t rows, int64_t columns, uint64_t padding,
                                         llvm::function_ref<int64_t(int64_t row, int64_t column)> elementOf);
@@ -519,7 +520,6 @@ private:
   // Streams rows of the first operand through the plan's tiles on all planes at once, and sums through the body; gives
   // the region of the result.
   llvm::Expected<RegionPointer> streamTaps(TapProduct &product);
-  static int64_t unitsOf(const BlockExpression &body); // about so many of them a chain has
   // The same operands for planes that read them at the same time as others do, in slices of their own: copies that
   // there are, or of what is small; else where they are.
   std::vector<Operand> readAgain(llvm::ArrayRef<Operand> operands, llvm::ArrayRef<Operand> separated,
@@ -528,8 +528,18 @@ private:
   llvm::Error readApart(TapProduct &product, llvm::ArrayRef<MatrixUnit> units, const Region &result);
   // Gives a region copies, so that as many more can read it at the same time; without room fewer.
   void addCopies(const RegionPointer &region, llvm::ArrayRef<const Region *> avoid, int64_t count);
-  struct Epilogue;
-  static constexpr int32_t absent = -2; // of a pass: a row that takes no part
+  // What becomes of the sums of one plane: chains that do the same with different units and streams, or none when the
+  // sums are stored as they are.
+  struct Epilogue {
+    struct Variant {
+      Chain chain;
+      std::vector<RegionPointer> constants;
+      int64_t shift; // start of the chain after that of the activations, for sums that are finished; `pass` is earlier
+    };
+    std::vector<Variant> variants;
+  };
+  static int64_t alusOf(const BlockExpression &body); // that an expression takes
+  static constexpr int32_t absent = -2;               // of a pass: a row that takes no part
   // What chains of other planes have taken that run at the same time, and where their constants lie.
   struct Beside {
     ChainLimits limits;
@@ -538,6 +548,17 @@ private:
   // `others`: by variant.
   llvm::Expected<std::optional<Epilogue>> epilogueOf(const TapProduct &product, MatrixUnit unit,
                                                      const RegionPointer &result, llvm::ArrayRef<Beside> others);
+  // For all units; `sets` of them leave each other's arithmetic units, streams and constants alone, if they can. None:
+  // there are no such chains.
+  llvm::Expected<std::vector<Epilogue>> epiloguesApart(const TapProduct &product, llvm::ArrayRef<MatrixUnit> units,
+                                                       const RegionPointer &result, int64_t sets);
+  // Whether the body's other operands are constant rows, and several chains would find arithmetic units.
+  bool canShareConstants(const TapProduct &product, llvm::ArrayRef<MatrixUnit> units) const;
+  // Chains for all units, as many beside each other as there are arithmetic units for, that read the same constants on
+  // the same streams. Operands that are a constant row move to where these come from, if there is room. None: the body
+  // has other operands, or there are no such chains.
+  llvm::Expected<std::vector<Epilogue>> epiloguesBeside(TapProduct &product, llvm::ArrayRef<MatrixUnit> units,
+                                                        const RegionPointer &result);
   // Rows of the result that a unit works through, tile after tile.
   struct Block {
     const TapPlan::Batch *batch = nullptr;
@@ -629,6 +650,7 @@ private:
   std::map<std::string, std::optional<Stages>> stagesOf; // by expression
   std::map<std::tuple<std::string, std::vector<Direction>, Direction, Direction, unsigned>, std::optional<Chain>>
       chainOf;
+  std::map<std::tuple<std::string, std::vector<Direction>, Direction, Direction>, std::vector<Chain>> chainsBeside;
   int64_t matrixTurn = 0;
 
   std::vector<Packing> packings;           // by value

@@ -142,7 +142,7 @@ TEST(TspChain, LeavesUnitsAndStreamsOfOthersAlone) {
   ASSERT_TRUE(first) << reason;
   ChainLimits taken = first->taken();
   auto second = makeChain(body, {Direction::East, Direction::East}, Direction::East, Direction::West, 0, machine,
-                          reason, std::nullopt, taken);
+                          reason, {}, taken);
   ASSERT_TRUE(second) << reason;
   for (const Chain::Operation &operation : second->operations)
     EXPECT_FALSE(llvm::is_contained(taken.alus, operation.alu)) << operation.alu;
@@ -164,7 +164,7 @@ TEST(TspChain, BytesOfSeveralChainsShareStreamGroups) {
   ChainLimits taken;
   std::string reason;
   for (int number = 0; number < 4; ++number) { // 12 operands, and there are 8 groups
-    auto chain = makeChain(body, westward, Direction::East, Direction::East, 0, machine, reason, std::nullopt, taken);
+    auto chain = makeChain(body, westward, Direction::East, Direction::East, 0, machine, reason, {}, taken);
     ASSERT_TRUE(chain) << number << ": " << reason;
     ChainLimits own = chain->taken();
     EXPECT_EQ(own.streams & taken.streams, 0u);

@@ -42,6 +42,13 @@ int64_t Timetable::stepsTogether() const {
   return std::max<int64_t>((machine.bufferBytes - machine.fetchBytes) / machine.instructionBytes / 4, 1);
 }
 
+std::optional<Timetable::Word> Timetable::wordOf(const Step &step) const {
+  const Instruction &read = step.instruction;
+  if (read.op() != Opcode::Read || step.interval != 1 || (step.count > 1 && read.word[1] != 0))
+    return std::nullopt;
+  return Word{indexOf(step.queue), step.value, read.small[0], read.word[0], read.small[1]};
+}
+
 std::vector<Timetable::Use> Timetable::usesOf(llvm::ArrayRef<Step> group) const {
   std::vector<Use> uses;
   std::vector<size_t> flights; // of `uses`: those of channels
@@ -50,6 +57,7 @@ std::vector<Timetable::Use> Timetable::usesOf(llvm::ArrayRef<Step> group) const 
     effects.push_back(effectsOf(0, step.queue, step.instruction, machine));
   struct Queued {
     int64_t begin, end, steps;
+    std::optional<Word> word;
     bool operator<(const Queued &other) const { return begin < other.begin; }
   };
   llvm::SmallVector<std::pair<size_t, Queued>, 32> queued;
@@ -59,7 +67,8 @@ std::vector<Timetable::Use> Timetable::usesOf(llvm::ArrayRef<Step> group) const 
     // So it is behind a gather, whose words come later than those of a read.
     bool gathers = step.instruction.op() == Opcode::Gather;
     int64_t busy = step.last() + 1 - step.cycle + (writes ? effects[i].completion : gathers ? machine.memoryGather : 1);
-    queued.push_back({indexOf(step.queue), {step.cycle, step.cycle + busy, 1}});
+    std::optional<Word> word = wordOf(step);
+    queued.push_back({indexOf(step.queue), {step.cycle, step.cycle + busy, 1, word}});
     // The chip's own end of a link stands for the link outward; the vectors that come in are spaced where they are
     // sent.
     if (step.instruction.op() == Opcode::Send)
@@ -70,8 +79,8 @@ std::vector<Timetable::Use> Timetable::usesOf(llvm::ArrayRef<Step> group) const 
         continue;
       int64_t diagonal = step.cycle + drive.delay - drive.coordinate;
       flights.push_back(uses.size());
-      uses.push_back(
-          {drive.channel, diagonal, diagonal + step.last() + 1 - step.cycle, drive.place, drive.place, step.interval});
+      uses.push_back({drive.channel, diagonal, diagonal + step.last() + 1 - step.cycle, drive.place, drive.place,
+                      step.interval, 0, word});
     }
   }
   // What a queue does without time for fetches is one use of it: they wait until its end.
@@ -99,7 +108,10 @@ std::vector<Timetable::Use> Timetable::usesOf(llvm::ArrayRef<Step> group) const 
       int64_t lasting = std::min(left / instructionsOfStep, (left - fetchesAndIdle) / (busy + 1)); // steps
       behind = std::max(spare, machine.fetchLatency + fetches - std::max<int64_t>(lasting, 0) * spacing());
     }
-    uses.push_back({queue, use.begin - (use.steps > 1 ? spare : 0), use.end + behind, 0, 0});
+    if (use.steps > 1)
+      use.word.reset();
+    uses.push_back({queue, use.begin - (use.steps > 1 ? spare : 0), use.end + behind, 0, 0, 1,
+                    use.word ? behind + 1 : 0, use.word});
   }
   for (auto [i, step] : llvm::enumerate(group))
     for (const ChannelEnd &read : effects[i].reads) {
@@ -146,10 +158,17 @@ bool Timetable::meetsItself(llvm::ArrayRef<Step> group) const {
   return false;
 }
 
-int64_t Timetable::delayBehind(const Use &use, int64_t start, const Use &other) {
+int64_t Timetable::delayBehind(const Use &use, int64_t start, const Use &other) const {
   if (use.begin + start >= other.end || other.begin >= use.end + start || use.firstPlace > other.lastPlace ||
       other.firstPlace > use.lastPlace)
     return 0;
+  // The same word again, in the same cycles or right before or behind: one instruction reads it for both.
+  if (use.word && use.word == other.word) {
+    int64_t begin = use.begin + start, end = use.end - use.behind + start, otherEnd = other.end - other.behind;
+    if (begin <= otherEnd && other.begin <= end &&
+        std::max(end, otherEnd) - std::min(begin, other.begin) <= machine.repeatMaximum + 1)
+      return 0;
+  }
   if (use.interval == 1 && other.interval == 1)
     return other.end - use.begin - start;
   auto cyclesOf = [](const Use &of, int64_t later) {
@@ -196,8 +215,53 @@ int64_t Timetable::earliest(llvm::ArrayRef<Step> group, int64_t from) const {
   return start;
 }
 
+std::pair<int64_t, int64_t> Timetable::join(const Word &word, const Step &step, uint32_t node) {
+  std::map<int64_t, Run> &known = runs[word];
+  std::vector<Placed> &list = placed[step.queue];
+  int64_t begin = step.cycle, end = step.last() + 1;
+  std::optional<size_t> place;
+  auto run = known.upper_bound(end);
+  while (run != known.begin() && std::prev(run)->second.end >= begin) {
+    --run;
+    begin = std::min(begin, run->first);
+    end = std::max(end, run->second.end);
+    if (place)
+      list[*place].step.count = 0;
+    place = run->second.place;
+    run = known.erase(run);
+  }
+  if (!place) {
+    place = list.size();
+    list.push_back({step, node});
+  }
+  Step &joined = list[*place].step;
+  joined.cycle = begin;
+  joined.count = end - begin;
+  joined.instruction.word[1] = 0;
+  known[begin] = {end, *place};
+  return {begin, end};
+}
+
 void Timetable::place(llvm::ArrayRef<Step> group, int64_t start, uint32_t node) {
-  for (Use use : usesOf(group)) {
+  std::vector<Use> uses = usesOf(group);
+  for (Step step : group) {
+    step.cycle += start;
+    behind = std::max(behind, step.last() + 1);
+    ++placedSteps;
+    std::optional<Word> word = wordOf(step);
+    // Another step of the same queue may be why the queue's use is none of a word.
+    if (!word || llvm::none_of(uses, [&](const Use &use) { return use.resource == word->queue && use.word == word; })) {
+      placed[step.queue].push_back({step, node});
+      continue;
+    }
+    auto [begin, end] = join(*word, step, node);
+    for (Use &use : uses)
+      if (use.word == word) {
+        use.begin -= step.cycle - begin;
+        use.end += end - step.last() - 1;
+      }
+  }
+  for (Use &use : uses) {
     use.begin += start;
     use.end += start;
     int64_t lastBucket = bucketOf(use.end - 1);
@@ -208,15 +272,10 @@ void Timetable::place(llvm::ArrayRef<Step> group, int64_t start, uint32_t node) 
       buckets[bucket].insert(
           llvm::upper_bound(buckets[bucket], use, [](const Use &a, const Use &b) { return a.begin < b.begin; }), use);
   }
-  for (Step step : group) {
-    step.cycle += start;
-    behind = std::max(behind, step.last() + 1);
-    ++placedSteps;
-    placed[step.queue].push_back({step, node});
-  }
 }
 
 void Timetable::emit(const QueueName &name, std::vector<Placed> steps, Queue &queue) const {
+  std::erase_if(steps, [](const Placed &each) { return each.step.count == 0; });
   llvm::sort(steps, [](const Placed &a, const Placed &b) { return a.step.cycle < b.step.cycle; });
   queue.name = name;
   int64_t perFetch = machine.fetchBytes / machine.instructionBytes;

@@ -5,6 +5,7 @@
 #include "target/tsp/Effects.h"
 
 #include <map>
+#include <optional>
 #include <string>
 
 namespace quadrille::tsp {
@@ -29,7 +30,8 @@ public:
   // The earliest start from `from` on at which the group has its queues and streams to itself, from where each vector
   // is driven to where the group reads it last. Every stream that the group reads is driven by the group. Steps of the
   // same queue may follow each other without a break, but no more than a buffer of instructions holds. What comes over
-  // a link is there when the sender's timetable says so (CompileLinks.cpp).
+  // a link is there when the sender's timetable says so (CompileLinks.cpp). Groups that read one and the same word in
+  // every cycle, as constants are, share the vectors.
   int64_t earliest(llvm::ArrayRef<Step> group, int64_t from) const;
   // Whether some of the group's steps want the same thing at once.
   bool meetsItself(llvm::ArrayRef<Step> group) const;
@@ -54,12 +56,22 @@ public:
   std::vector<Queue> queues() const;
 
 private:
+  // A word that is read in every cycle, and the stream that it goes to.
+  struct Word {
+    size_t queue = 0; // its resource
+    uint32_t value = 0;
+    int32_t bank = 0, address = 0;
+    uint8_t stream = 0;
+    auto operator<=>(const Word &) const = default;
+  };
   // Cycles of a queue, begin, begin + interval, ... before end; or diagonals of a channel, between two places.
   struct Use {
     size_t resource; // channels first, then queues
     int64_t begin, end;
     int64_t firstPlace, lastPlace;
     int64_t interval = 1;
+    int64_t behind = 0; // of the end: cycles behind the last access
+    std::optional<Word> word = std::nullopt;
     bool operator==(const Use &) const = default;
   };
   // The outcome of a search: nothing from `from` on before `start`.
@@ -68,12 +80,15 @@ private:
     int64_t from = 0, start = 0;
   };
   // How much later `use` must begin than `start` later to be clear of `other`; 0: it is.
-  static int64_t delayBehind(const Use &use, int64_t start, const Use &other);
+  int64_t delayBehind(const Use &use, int64_t start, const Use &other) const;
   struct Placed {
     Step step; // with its cycle counted from the start of the program
     uint32_t node;
   };
   std::vector<Use> usesOf(llvm::ArrayRef<Step> group) const;
+  std::optional<Word> wordOf(const Step &step) const;
+  // Adds a read of one word to what is read of it before, behind and meanwhile; returns the cycles of all of it.
+  std::pair<int64_t, int64_t> join(const Word &word, const Step &step, uint32_t node);
   size_t indexOf(const QueueName &queue) const;
   static int64_t bucketOf(int64_t cycle) { return std::max<int64_t>(cycle, 0) / span; }
   llvm::ArrayRef<Use> takenIn(size_t resource, int64_t bucket) const;
@@ -87,8 +102,13 @@ private:
   int64_t indices, ports; // of queues, at most
   // By resource and the buckets of begin .. end - 1, ascending in begin.
   std::vector<std::vector<std::vector<Use>>> taken;
-  std::map<QueueName, std::vector<Placed>> placed;
-  mutable std::vector<Found> searches; // by hash of their uses, the last of each
+  std::map<QueueName, std::vector<Placed>> placed; // those with a count of 0 have become part of others
+  struct Run {
+    int64_t end;
+    size_t place; // in `placed`
+  };
+  std::map<Word, std::map<int64_t, Run>> runs; // of words that are read in every cycle, by first cycle
+  mutable std::vector<Found> searches;         // by hash of their uses, the last of each
 };
 
 } // namespace quadrille::tsp

@@ -1,0 +1,102 @@
+// When groups of instructions start, and the queues' code.
+#include "target/tsp/TestProgram.h"
+#include "target/tsp/Timetable.h"
+
+#include "gtest/gtest.h"
+
+#include <set>
+
+namespace quadrille::tsp {
+namespace {
+
+Architecture machineNamed(const char *name) {
+  return llvm::cantFail(Architecture::from(llvm::cantFail(machine::Machine::load(name))));
+}
+
+// A word of MEM west 0, again and again.
+Step reading(int32_t address, int64_t count) {
+  Instruction read;
+  read.opcode = static_cast<uint8_t>(Opcode::Read);
+  read.small[1] = Source{Source::East, 4}.byte();
+  read.word[0] = address;
+  return {{UnitKind::Memory, west, 0, 0}, read, 0, count, 1};
+}
+
+// In which cycles the only queue issues which address.
+std::multiset<std::pair<int64_t, int64_t>> readsOf(const Timetable &timetable) {
+  std::multiset<std::pair<int64_t, int64_t>> reads;
+  std::vector<Queue> queues = timetable.queues();
+  EXPECT_EQ(queues.size(), 1u);
+  int64_t cycle = 0, address = 0, step = 0;
+  for (const Instruction &instruction : queues[0].instructions)
+    switch (instruction.op()) {
+    case Opcode::Nop:
+      cycle += instruction.word[0];
+      break;
+    case Opcode::Fetch:
+      ++cycle;
+      break;
+    case Opcode::Repeat:
+      for (int64_t k = 0; k < instruction.word[0]; ++k, cycle += instruction.word[1])
+        reads.emplace(cycle, address += step);
+      break;
+    default:
+      address = instruction.word[0];
+      step = instruction.word[1];
+      reads.emplace(cycle++, address);
+    }
+  return reads;
+}
+
+// Three groups want the same constant, two of them at the same time and one right behind; it is read once in a cycle.
+TEST(TspTimetable, OneInstructionReadsAConstantForAll) {
+  Architecture machine = machineNamed("groqcard");
+  Timetable timetable(machine);
+  EXPECT_EQ(timetable.earliest(reading(7, 10), 0), 0);
+  timetable.place(reading(7, 10), 0, 0);
+  EXPECT_EQ(timetable.earliest(reading(7, 10), 4), 4);
+  timetable.place(reading(7, 10), 4, 0);
+  EXPECT_EQ(timetable.earliest(reading(7, 10), 14), 14);
+  timetable.place(reading(7, 10), 14, 0);
+  std::multiset<std::pair<int64_t, int64_t>> expected;
+  for (int64_t cycle = 0; cycle < 24; ++cycle)
+    expected.emplace(cycle, 7);
+  EXPECT_EQ(readsOf(timetable), expected);
+  // One in front of them, which they have begun before it was known.
+  Timetable late(machine);
+  late.place(reading(7, 10), 40, 0);
+  late.place(reading(7, 10), 20, 0);
+  EXPECT_EQ(late.earliest(reading(7, 20), 25), 25);
+  late.place(reading(7, 20), 25, 0);
+  expected.clear();
+  for (int64_t cycle = 20; cycle < 50; ++cycle)
+    expected.emplace(cycle, 7);
+  EXPECT_EQ(readsOf(late), expected);
+  EXPECT_EQ(late.misread({1}), "");
+}
+
+TEST(TspTimetable, OtherWordsHaveTheStreamForThemselves) {
+  Architecture machine = machineNamed("groqcard");
+  Timetable timetable(machine);
+  timetable.place(reading(7, 10), 0, 0);
+  EXPECT_GE(timetable.earliest(reading(8, 10), 4), 10);
+  Step other = reading(7, 10); // of the same word into another stream, which one queue cannot do at the same time
+  other.instruction.small[1] = Source{Source::East, 5}.byte();
+  EXPECT_GE(timetable.earliest(other, 4), 10);
+  Step rows = reading(7, 10); // and rows from it on
+  rows.instruction.word[1] = 1;
+  EXPECT_GE(timetable.earliest(rows, 4), 10);
+}
+
+// No Repeat is longer than the machine's, so what would need one waits until a fetch has found a cycle.
+TEST(TspTimetable, ReadsThatJoinStayOneInstruction) {
+  Architecture machine = machineNamed("unit-tsp");
+  Timetable timetable(machine);
+  int64_t most = machine.repeatMaximum + 1;
+  timetable.place(reading(7, most), 0, 0);
+  EXPECT_EQ(timetable.earliest(reading(7, 10), most - 10), most - 10);
+  EXPECT_GT(timetable.earliest(reading(7, 10), most - 9), most);
+}
+
+} // namespace
+} // namespace quadrille::tsp
