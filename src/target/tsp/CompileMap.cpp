@@ -7,6 +7,7 @@
 #include "target/tsp/CompilerState.h"
 #include "target/tsp/Expand.h"
 #include "target/tsp/Lower.h"
+#include "target/tsp/Pack.h"
 
 #include "llvm/ADT/STLExtras.h"
 
@@ -287,12 +288,28 @@ llvm::Expected<Operand> CompilerState::packedOperandOf(const Kernel &kernel, con
     return operandOf(kernel, read, std::vector<int64_t>(kernel.loops.size()), shape);
   const graph::Value &value = graph.values[read.value];
   if (value.role != graph::ValueRole::Constant) {
-    if (!graph::readsOwnElement(graph, kernel, read) || packings[read.value] != packing)
+    auto shifts = shiftsOf(graph, kernel, read);
+    if (!shifts || packings[read.value] != packing)
       return internalError("operands of '" + kernel.operation + "' lie differently");
     auto region = regionOf(read.value);
     if (!region)
       return region.takeError();
-    return wholeOf(*region);
+    // Rows beyond the value are rows of padding.
+    Operand operand = wholeOf(*region);
+    operand.paddingBits = read.padding ? read.padding->bits : 0;
+    for (int64_t &row : operand.rows) {
+      int64_t left = row, stride = 1, from = 0;
+      bool inside = true;
+      for (size_t d = shape.size(); d-- > 0;) {
+        int64_t outer = shape[d] / packing[d], at = left % outer + (*shifts)[d];
+        inside &= at >= 0 && at < outer;
+        from += at * stride;
+        left /= outer;
+        stride *= outer;
+      }
+      row = inside ? from : -1;
+    }
+    return operand;
   }
   // A constant is laid out as the result lies; one row, if it has the same for all.
   std::vector<int64_t> dimensions = dimensionsOf(kernel);

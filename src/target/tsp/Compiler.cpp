@@ -60,6 +60,7 @@ llvm::Expected<MachineGraph> machineGraph(const KernelGraph &original, const Arc
   splitColumns(graph);
   splitInputs(graph);
   poolByProducts(graph, machine.vectorBytes());
+  poolByPhases(graph, machine.vectorBytes());
   narrowProductOperands(graph);
   result.ends = orientValues(graph);
   // Values that leave little of a chip for others.
@@ -98,6 +99,11 @@ llvm::Error CompilerState::begin() {
     if (each.kind == graph::KernelKind::Window || (each.kind == graph::KernelKind::Contract && !product))
       for (const graph::Read &read : each.reads)
         copiesOf[read.value] = std::max(copiesOf[read.value], windowCopies);
+    if (graph::isElementwise(each))
+      for (const graph::Read &read : each.reads) {
+        auto again = llvm::count_if(each.reads, [&](const graph::Read &other) { return other.value == read.value; }) - 1;
+        copiesOf[read.value] = std::max<int64_t>(copiesOf[read.value], again);
+      }
     if (auto contraction = product ? graph::inferContraction(graph, each) : std::nullopt)
       for (unsigned read : {contraction->lhs, contraction->rhs})
         if (bitWidth(graph.values[each.reads[read].value].type) > 8 ||

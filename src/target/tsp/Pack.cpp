@@ -26,6 +26,11 @@ std::vector<int64_t> divisorsOf(int64_t number) {
   return divisors;
 }
 
+// Whether two accesses are the same but for where they begin.
+bool walksAlike(llvm::ArrayRef<graph::DimensionAccess> a, llvm::ArrayRef<graph::DimensionAccess> b) {
+  return llvm::equal(a, b, [](const auto &x, const auto &y) { return x.terms == y.terms; });
+}
+
 void packInputs(const KernelGraph &graph, const Architecture &machine, std::vector<Packing> &packings) {
   graph::Uses uses(graph);
   for (ValueId input : graph.inputs) {
@@ -39,7 +44,7 @@ void packInputs(const KernelGraph &graph, const Architecture &machine, std::vect
           reader && isMatrixProduct(graph, *reader) ? graph::inferContraction(graph, *reader) : std::nullopt;
       others |=
           !contraction || !contraction->isConvolution() || reader->reads[contraction->lhs].value != read ||
-          (!products.empty() && (reader->reads[contraction->lhs].map != products[0]->reads[contraction->lhs].map ||
+          (!products.empty() && (!walksAlike(reader->reads[contraction->lhs].map, products[0]->reads[contraction->lhs].map) ||
                                  packings[reader->writes[0].value] != packings[products[0]->writes[0].value]));
       products.push_back(reader);
     };
@@ -66,11 +71,15 @@ void packInputs(const KernelGraph &graph, const Architecture &machine, std::vect
     TapOptions options{lanes, machine.lanes, floats ? machine.f16Rows : machine.rows};
     const Packing &result = packings[reader->writes[0].value];
     auto vectorsWith = [&](const Packing &packing) -> std::optional<int64_t> {
-      auto plan = planTaps(graph, *reader, *contraction, packing, result, options);
-      if (!plan)
-        return std::nullopt;
-      // What goes through the planes, and what is converted before.
-      return plan->vectors(machine.vectorBytes()) + elementCount(shape) / lanesOf(packing);
+      // What is converted before, and what goes through the planes.
+      int64_t vectors = elementCount(shape) / lanesOf(packing);
+      for (const Kernel *product : products) {
+        auto plan = planTaps(graph, *product, *graph::inferContraction(graph, *product), packing, result, options);
+        if (!plan)
+          return std::nullopt;
+        vectors += plan->vectors(machine.vectorBytes());
+      }
+      return vectors;
     };
     Packing best = packings[input];
     std::optional<int64_t> fewest = vectorsWith(best);
@@ -133,6 +142,7 @@ struct Group {
   std::vector<size_t> products; // kernels that make or read them
   bool packs = true;
   ValueId merged = graph::noValue; // the value of the fewest dimensions
+  std::vector<std::pair<ValueId, size_t>> single; // dimensions that are shifted: vectors hold one index of them
   // By dimension of that value: places that were dimensions of their own, the innermost of each.
   std::vector<int64_t> parts;
 };
@@ -146,6 +156,7 @@ std::vector<Group> groupsOf(const KernelGraph &graph) {
     packs[id] = value.role == graph::ValueRole::Intermediate && value.shape.size() >= 3;
   }
   std::vector<std::vector<size_t>> products(graph.values.size());
+  std::vector<std::pair<ValueId, size_t>> single;
   for (auto [k, kernel] : llvm::enumerate(graph.kernels)) {
     auto fix = [&, &kernel = kernel] {
       for (ValueId operand : graph::operandsOf(kernel))
@@ -178,12 +189,19 @@ std::vector<Group> groupsOf(const KernelGraph &graph) {
                    llvm::none_of(kernel.body.instructions, [](const BlockInstruction &instruction) {
                      return instruction.opcode == BlockOpcode::LoopIndex;
                    });
-    for (const graph::Read &read : kernel.reads)
-      follows &= constant[read.value] ? !read.padding : graph::readsOwnElement(graph, kernel, read);
+    std::vector<std::pair<ValueId, size_t>> shifted;
+    for (const graph::Read &read : kernel.reads) {
+      auto shifts = constant[read.value] ? std::nullopt : shiftsOf(graph, kernel, read);
+      follows &= constant[read.value] ? !read.padding : shifts.has_value();
+      for (size_t d = 0; shifts && d < shifts->size(); ++d)
+        if ((*shifts)[d] != 0)
+          shifted.emplace_back(read.value, d);
+    }
     if (!follows) {
       fix();
       continue;
     }
+    llvm::append_range(single, shifted);
     for (const graph::Read &read : kernel.reads)
       if (!constant[read.value])
         alike.unionSets(read.value, kernel.writes[0].value);
@@ -194,6 +212,7 @@ std::vector<Group> groupsOf(const KernelGraph &graph) {
       continue;
     Group &group = groups[alike.getLeaderValue(id)];
     group.values.push_back(id);
+    llvm::copy_if(single, std::back_inserter(group.single), [&](const auto &each) { return each.first == id; });
     group.packs &= packs[id];
     for (size_t k : products[id])
       if (!llvm::is_contained(group.products, k))
@@ -251,6 +270,9 @@ void packChannels(const KernelGraph &graph, const Architecture &machine, std::ve
   // And vectors of the values themselves, which somebody writes.
   auto cyclesOf = [&](const Group &group) -> std::optional<int64_t> {
     int64_t cycles = 0;
+    for (auto [value, dimension] : group.single)
+      if (packings[value][dimension] != 1)
+        return std::nullopt;
     for (ValueId value : group.values)
       cycles += elementCount(graph.values[value].shape) / lanesOf(packings[value]);
     for (size_t k : group.products) {
@@ -311,6 +333,23 @@ void packChannels(const KernelGraph &graph, const Architecture &machine, std::ve
 }
 
 } // namespace
+
+std::optional<std::vector<int64_t>> shiftsOf(const KernelGraph &graph, const Kernel &kernel, const graph::Read &read) {
+  const Shape &shape = graph.values[read.value].shape;
+  if (shape != graph.values[kernel.writes[0].value].shape)
+    return std::nullopt;
+  graph::Read own = read;
+  std::vector<int64_t> shifts;
+  for (graph::DimensionAccess &access : own.map) {
+    shifts.push_back(access.offset);
+    access.offset = 0;
+  }
+  bool shifted = llvm::any_of(shifts, [](int64_t shift) { return shift != 0; });
+  if (shifted && !read.padding)
+    return std::nullopt;
+  own.padding.reset();
+  return graph::readsOwnElement(graph, kernel, shifted ? own : read) ? std::optional(shifts) : std::nullopt;
+}
 
 std::vector<Packing> choosePackings(const KernelGraph &graph, const Architecture &machine) {
   std::vector<Packing> packings;

@@ -36,4 +36,10 @@ void splitColumns(graph::KernelGraph &graph);
 // places to pick.
 void poolByProducts(graph::KernelGraph &graph, int64_t vectorLanes);
 
+// Maxima over windows of two dimensions of a product's results that have been made bytes: the product is computed for
+// each place that windows have down, and for each of the phases across, so that the maxima are those of whole values, at
+// most shifted across. Then several places down can share a vector, where channels are few and that makes fewer vectors.
+// Some results are computed twice.
+void poolByPhases(graph::KernelGraph &graph, int64_t vectorLanes);
+
 } // namespace quadrille::tsp
