@@ -287,8 +287,10 @@ CompilerState::streamStage(BlockExpression body, std::vector<Operand> kept, int6
       }
       if (!region)
         return region.takeError();
-      if (!side) // there may be no room for copies besides
-        addCopies(*region, clear, copies);
+      if (!side) { // there may be no room for copies besides
+        addCopies(*region, wished, copies);
+        addCopies(*region, clear, copies - static_cast<int64_t>((*region)->copies.size()));
+      }
       for (const RegionPointer &copy : (*region)->copies)
         clear.push_back(copy.get());
       clear.push_back(region->get());
