@@ -151,15 +151,17 @@ CompilerState::epiloguesBeside(TapProduct &product, llvm::ArrayRef<MatrixUnit> u
     for (const RegionPointer &copy : copies)
       clear.push_back(copy.get());
   for (Operand &operand : llvm::drop_begin(product.operands)) {
-    auto suits = [&](const RegionPointer &region) {
-      return region->hemisphere == side &&
-             llvm::none_of(clear, [&](const Region *other) { return other->sharesSlices(*region); });
+    auto isApart = [&](const RegionPointer &region) {
+      return llvm::none_of(clear, [&](const Region *other) { return other->sharesSlices(*region); });
     };
+    auto suits = [&](const RegionPointer &region) { return region->hemisphere == side && isApart(region); };
     if (!suits(operand.region)) {
       auto copy = llvm::find_if(operand.region->copies, suits);
       RegionPointer moved = copy != operand.region->copies.end() ? *copy : weightCopy(operand.region, clear, side);
       if (moved)
         operand.region = RegionPointer(operand.region, moved.get());
+      else if (!isApart(operand.region))
+        return none;
     }
     clear.push_back(operand.region.get());
   }

@@ -162,8 +162,6 @@ llvm::Expected<RegionPointer> CompilerState::streamTaps(TapProduct &product) {
   for (const RegionPointer &copy : product.lhs->copies)
     avoid.push_back(copy.get());
   std::vector<Operand> operands = product.operands;
-  if (llvm::Error error = separate(product.operands, avoid))
-    return std::move(error);
   auto unitCount = static_cast<int64_t>(units.size());
   auto allocateResult = [&]() -> llvm::Expected<RegionPointer> {
     // If there is room, apart from what will be read together with it.
@@ -202,6 +200,9 @@ llvm::Expected<RegionPointer> CompilerState::streamTaps(TapProduct &product) {
   }
   if (epilogues.empty()) {
     *result = nullptr;
+    product.operands = operands;
+    if (llvm::Error error = separate(product.operands, avoid))
+      return std::move(error);
     // So many chains find units beside each other and are of use, where few of the passes finish sums; the planes take
     // turns with them.
     int64_t most = machine.alus / std::max<int64_t>(alusOf(product.body), 1);
