@@ -198,6 +198,7 @@ llvm::Expected<RegionPointer> CompilerState::streamTaps(TapProduct &product) {
       return beside.takeError();
     epilogues = std::move(*beside);
   }
+  bool shared = !epilogues.empty();
   if (epilogues.empty()) {
     *result = nullptr;
     product.operands = operands;
@@ -228,7 +229,9 @@ llvm::Expected<RegionPointer> CompilerState::streamTaps(TapProduct &product) {
   std::vector<Block> items;
   int64_t sides = static_cast<int64_t>(plan.batches.size()) * (*result)->pieces;
   bool between = plan.batches.size() > 1 && plan.batches[1].resultRows.front() < plan.batches[0].resultRows.back();
-  bool inTurn = false;
+  // Where the constants of pieces differ, units work on the same piece at the same time.
+  auto batchCount = static_cast<int64_t>(plan.batches.size());
+  bool inTurn = false, pieceByPiece = shared && (*result)->pieces > 1;
   for (const TapPlan::Batch &batch : plan.batches) {
     auto count = static_cast<int64_t>(batch.resultRows.size());
     int64_t least = (count + machine.accumulators - 1) / machine.accumulators, blocks = least;
@@ -246,15 +249,34 @@ llvm::Expected<RegionPointer> CompilerState::streamTaps(TapProduct &product) {
       blocks = unitCount;
       inTurn = true;
     }
+    int64_t inAll = blocks;
+    while (pieceByPiece && batchCount * inAll % unitCount != 0)
+      ++inAll;
+    pieceByPiece &= count / inAll >= installing;
+    blocks = pieceByPiece ? inAll : blocks;
     for (int64_t piece = 0; piece < (*result)->pieces; ++piece)
       for (int64_t block = 0; block < blocks; ++block) {
         int64_t first = block * count / blocks;
         items.push_back({&batch, piece, first, (block + 1) * count / blocks - first, {}, {}, false, {}, 0});
       }
   }
+  auto itemCount = static_cast<int64_t>(items.size());
+  if (pieceByPiece && itemCount % ((*result)->pieces * unitCount) == 0) {
+    int64_t ofUnit = itemCount / (*result)->pieces / unitCount;
+    std::vector<std::tuple<int64_t, int64_t, int64_t>> order; // unit, piece, number
+    std::vector<int64_t> before((*result)->pieces);
+    for (auto [number, item] : llvm::enumerate(items))
+      order.emplace_back(before[item.piece]++ / ofUnit, item.piece, static_cast<int64_t>(number));
+    llvm::sort(order);
+    std::vector<Block> sorted;
+    for (auto [unit, piece, number] : order)
+      sorted.push_back(std::move(items[number]));
+    items = std::move(sorted);
+  } else {
+    pieceByPiece = false;
+  }
   // Neighbouring blocks share a unit, so that each stays within its part of the values. Which unit is first changes,
   // for products that do not fill all of them.
-  auto itemCount = static_cast<int64_t>(items.size());
   std::vector<std::vector<Block>> blocks(units.size());
   for (int64_t number = 0; number < unitCount; ++number) {
     // Planes of one hemisphere, which read the same copies, are neighbours.
@@ -266,7 +288,7 @@ llvm::Expected<RegionPointer> CompilerState::streamTaps(TapProduct &product) {
     // Units that have whole pieces of the result would all stream the same rows at the same time, which lie in the same
     // slices: each begins with others.
     int64_t perPiece = itemCount / sides;
-    if (static_cast<int64_t>(blocks[of].size()) % perPiece == 0) {
+    if (!pieceByPiece && static_cast<int64_t>(blocks[of].size()) % perPiece == 0) {
       if (plan.batches.size() == 1 && !blocks[of].empty())
         std::rotate(blocks[of].begin(), blocks[of].begin() + number * perPiece / unitCount, blocks[of].end());
       else if (inTurn)
