@@ -214,11 +214,6 @@ CompilerState::streamStage(BlockExpression body, std::vector<Operand> kept, int6
     bytes += static_cast<int64_t>(byteWidth(body.instructions[result].type));
   if (parts == 1 && segments && rows >= shortPass && rows <= longPass && 2 * bytes <= machine.slices / 4)
     parts = 2;
-  // A product begins with what is there while the rest is made: its parts are ready sooner in more segments.
-  constexpr int64_t finer = 2;
-  if (parts > 1 && pieces == 1 && bytes == 1 && rows / (parts * finer) >= machine.rows / machine.installRows &&
-      parts * finer <= mostSlices)
-    parts *= finer;
   if (joined)
     parts = rows % 2 == 0 ? std::min<int64_t>(parts, 2) : 1;
   int64_t segmentRows = parts > 1 ? (rows + parts - 1) / parts : 0;

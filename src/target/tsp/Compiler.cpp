@@ -15,6 +15,7 @@
 #include "target/tsp/Lower.h"
 #include "target/tsp/Orient.h"
 #include "target/tsp/Pack.h"
+#include "target/tsp/QuantisedProducts.h"
 #include "target/tsp/SaveMoves.h"
 #include "target/tsp/SplitChains.h"
 #include "target/tsp/SplitInputs.h"
@@ -61,6 +62,7 @@ llvm::Expected<MachineGraph> machineGraph(const KernelGraph &original, const Arc
   splitInputs(graph);
   poolByProducts(graph, machine.vectorBytes());
   poolByPhases(graph, machine.vectorBytes());
+  startFromChannels(graph, machine.vectorBytes());
   narrowProductOperands(graph);
   result.ends = orientValues(graph);
   // Values that leave little of a chip for others.
@@ -101,7 +103,8 @@ llvm::Error CompilerState::begin() {
         copiesOf[read.value] = std::max(copiesOf[read.value], windowCopies);
     if (graph::isElementwise(each))
       for (const graph::Read &read : each.reads) {
-        auto again = llvm::count_if(each.reads, [&](const graph::Read &other) { return other.value == read.value; }) - 1;
+        auto again =
+            llvm::count_if(each.reads, [&](const graph::Read &other) { return other.value == read.value; }) - 1;
         copiesOf[read.value] = std::max<int64_t>(copiesOf[read.value], again);
       }
     if (auto contraction = product ? graph::inferContraction(graph, each) : std::nullopt)

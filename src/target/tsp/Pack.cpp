@@ -42,10 +42,10 @@ void packInputs(const KernelGraph &graph, const Architecture &machine, std::vect
       const Kernel *reader = number < graph.kernels.size() ? &graph.kernels[number] : nullptr;
       auto contraction =
           reader && isMatrixProduct(graph, *reader) ? graph::inferContraction(graph, *reader) : std::nullopt;
-      others |=
-          !contraction || !contraction->isConvolution() || reader->reads[contraction->lhs].value != read ||
-          (!products.empty() && (!walksAlike(reader->reads[contraction->lhs].map, products[0]->reads[contraction->lhs].map) ||
-                                 packings[reader->writes[0].value] != packings[products[0]->writes[0].value]));
+      others |= !contraction || !contraction->isConvolution() || reader->reads[contraction->lhs].value != read ||
+                (!products.empty() &&
+                 (!walksAlike(reader->reads[contraction->lhs].map, products[0]->reads[contraction->lhs].map) ||
+                  packings[reader->writes[0].value] != packings[products[0]->writes[0].value]));
       products.push_back(reader);
     };
     for (size_t number : uses.readers[input]) {
@@ -141,7 +141,7 @@ struct Group {
   std::vector<ValueId> values;
   std::vector<size_t> products; // kernels that make or read them
   bool packs = true;
-  ValueId merged = graph::noValue; // the value of the fewest dimensions
+  ValueId merged = graph::noValue;                // the value of the fewest dimensions
   std::vector<std::pair<ValueId, size_t>> single; // dimensions that are shifted: vectors hold one index of them
   // By dimension of that value: places that were dimensions of their own, the innermost of each.
   std::vector<int64_t> parts;

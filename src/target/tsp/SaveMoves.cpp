@@ -3,7 +3,6 @@
 #include "graph/Contraction.h"
 #include "graph/DropUnused.h"
 #include "graph/KernelQueries.h"
-#include "numerics/BlockEvaluator.h"
 #include "numerics/Convert.h"
 #include "target/tsp/ColumnParts.h"
 #include "target/tsp/Lower.h"
@@ -11,7 +10,6 @@
 #include "llvm/ADT/STLExtras.h"
 
 #include <map>
-#include <set>
 
 namespace quadrille::tsp {
 
@@ -430,17 +428,7 @@ namespace {
 
 constexpr double lowestHalf = -65504; // the lowest number of f16
 
-// Maxima over windows, one window after the other in each dimension.
-struct Windows {
-  struct Window {
-    size_t dimension;
-    unsigned output, tap;
-    int64_t stride, count, dilation; // between windows; places of a window, and between two of them
-  };
-  std::vector<Window> list;
-  size_t channels = 0; // the dimension
-  bool overlap = false;
-};
+} // namespace
 
 std::optional<Windows> windowsOf(const KernelGraph &graph, const Kernel &kernel) {
   if (!kernel.structured() || kernel.reads.size() != 1 || kernel.writes.size() != 1 ||
@@ -473,8 +461,6 @@ std::optional<Windows> windowsOf(const KernelGraph &graph, const Kernel &kernel)
     return std::nullopt;
   return windows;
 }
-
-} // namespace
 
 void poolByProducts(KernelGraph &graph, int64_t vectorLanes) {
   constexpr int64_t mostPlaces = 9;
@@ -575,245 +561,6 @@ void poolByProducts(KernelGraph &graph, int64_t vectorLanes) {
     }
   }
   graph.kernels = std::move(kernels);
-}
-
-namespace {
-
-// A product of bytes, what makes a byte of its sums with a factor for each channel, and windows over these bytes.
-struct PooledProduct {
-  const Kernel *product, *quantises, *pools;
-  Windows windows;
-  unsigned lhs;    // of the product's reads
-  unsigned factor; // of the reads of `quantises`
-};
-
-// Whether a factor of zero makes the lowest byte of every sum.
-bool isLowestOfZero(const BlockExpression &body, unsigned sum, unsigned factor) {
-  auto evaluator = BlockEvaluator::compile(body);
-  if (!evaluator) {
-    llvm::consumeError(evaluator.takeError());
-    return false;
-  }
-  BlockEvaluator::Scratch scratch(*evaluator);
-  ElementType type = body.instructions[body.results[0]].type;
-  int32_t sums[] = {0, 1 << 24, -(1 << 24)};
-  float zero = 0;
-  for (int32_t &each : sums) {
-    std::vector<BlockEvaluator::Operand> operands(2);
-    operands[sum] = {reinterpret_cast<const uint8_t *>(&each), 1};
-    operands[factor] = {reinterpret_cast<const uint8_t *>(&zero), 1};
-    uint8_t result = 0;
-    evaluator->evaluate(operands, {{&result, 1}}, 1, {}, scratch);
-    if (result != (type == ElementType::i8 ? 0x80 : 0))
-      return false;
-  }
-  return true;
-}
-
-std::optional<PooledProduct> pooledProduct(const KernelGraph &graph, const Uses &uses, const Kernel &pools) {
-  auto windows = windowsOf(graph, pools);
-  if (!windows || windows->list.size() != 2)
-    return std::nullopt;
-  ValueId bytes = pools.reads[0].value;
-  auto onlyProducer = [&](ValueId value) -> const Kernel * {
-    return uses.producers[value] && uses.readers[value].size() == 1 ? &graph.kernels[*uses.producers[value]] : nullptr;
-  };
-  const Kernel *quantises = onlyProducer(bytes);
-  ElementType type = graph.values[bytes].type;
-  if (!quantises || !isElementwise(*quantises) || quantises->reads.size() != 2 ||
-      (type != ElementType::u8 && type != ElementType::i8))
-    return std::nullopt;
-  for (unsigned factor : {0u, 1u}) {
-    const Read &sums = quantises->reads[1 - factor], &factors = quantises->reads[factor];
-    const Kernel *product = onlyProducer(sums.value);
-    const graph::Value &constant = graph.values[factors.value];
-    auto contraction = product && isMatrixProduct(graph, *product) ? inferContraction(graph, *product) : std::nullopt;
-    if (!contraction || graph.values[sums.value].type != ElementType::i32 ||
-        !readsOwnElement(graph, *quantises, sums) || constant.role != ValueRole::Constant ||
-        constant.type != ElementType::f32 || factors.map.size() != 1 ||
-        factors.map[0].terms != quantises->writes[0].map[windows->channels].terms ||
-        !isLowestOfZero(quantises->body, 1 - factor, factor))
-      continue;
-    return PooledProduct{product, quantises, &pools, *windows, contraction->lhs, factor};
-  }
-  return std::nullopt;
-}
-
-// One of the maxima's operands for every window: the product's results at places `stride` apart, from `first` on.
-struct Phase {
-  int64_t first, shift; // shift: which of them a window has, from its own on
-};
-std::vector<Phase> phasesOf(const Windows::Window &window, int64_t offset) {
-  std::vector<Phase> phases;
-  for (int64_t place = 0; place < window.count; ++place) {
-    int64_t index = offset + place * window.dilation, first = index % window.stride;
-    first += first < 0 ? window.stride : 0;
-    phases.push_back({first, (index - first) / window.stride});
-  }
-  return phases;
-}
-
-} // namespace
-
-void poolByPhases(KernelGraph &graph, int64_t vectorLanes) {
-  constexpr int64_t places = 4; // of an image that are to share a vector
-  Uses uses(graph);
-  std::map<const Kernel *, PooledProduct> found; // by the kernel with the windows
-  std::set<const Kernel *> replaced;
-  for (const Kernel &kernel : graph.kernels)
-    if (auto pooled = pooledProduct(graph, uses, kernel)) {
-      const Shape &shape = graph.values[kernel.writes[0].value].shape,
-                  &whole = graph.values[kernel.reads[0].value].shape;
-      const Windows::Window &down = pooled->windows.list[0], &across = pooled->windows.list[1];
-      int64_t across1 = std::min(across.stride, across.count);
-      bool fits = shape[pooled->windows.channels] * places <= vectorLanes && shape[down.dimension] % places == 0 &&
-                  across.dilation == 1 &&
-                  // Fewer vectors than one for each place.
-                  down.count * across1 * elementCount(shape) < places * elementCount(whole) &&
-                  shape[across.dimension] * across.stride == whole[across.dimension];
-      for (unsigned spatial : {0u, 1u}) {
-        // The loop of the product that walks the windows' dimension, in its first operand too.
-        const Kernel &product = *pooled->product;
-        const DimensionAccess &written = product.writes[0].map[pooled->windows.list[spatial].dimension];
-        fits &= written.terms.size() == 1;
-        if (fits && product.writes[0].initial)
-          for (const DimensionAccess &access : product.writes[0].initial->map)
-            fits &= coefficientOf(access, written.terms[0].first) == 0;
-      }
-      if (!fits || !pooled->product->reads[pooled->lhs].padding)
-        continue;
-      replaced.insert(pooled->product);
-      replaced.insert(pooled->quantises);
-      found.emplace(&kernel, std::move(*pooled));
-    }
-  if (found.empty())
-    return;
-  std::vector<Kernel> kernels;
-  for (Kernel &kernel : graph.kernels) {
-    auto entry = found.find(&kernel);
-    if (entry == found.end()) {
-      if (!replaced.contains(&kernel))
-        kernels.push_back(kernel);
-      continue;
-    }
-    const PooledProduct &pooled = entry->second;
-    const Windows::Window &down = pooled.windows.list[0], &across = pooled.windows.list[1];
-    const ValueId result = kernel.writes[0].value;
-    const Shape shape = graph.values[result].shape;
-    const int64_t height = graph.values[kernel.reads[0].value].shape[down.dimension],
-                  channels = shape[pooled.windows.channels];
-    const int64_t offsetDown = kernel.reads[0].map[down.dimension].offset,
-                  offsetAcross = kernel.reads[0].map[across.dimension].offset;
-    auto addValue = [&](Value value) {
-      graph.values.push_back(std::move(value));
-      return static_cast<ValueId>(graph.values.size() - 1);
-    };
-    AccessMap own;
-    std::vector<Loop> loops;
-    for (auto [d, extent] : llvm::enumerate(shape)) {
-      loops.push_back({extent});
-      own.push_back({0, {{static_cast<unsigned>(d), 1}}});
-    }
-    // The product's results where windows have their place `place` down, at places of one phase across; the lowest byte
-    // where that is outside.
-    auto phase = [&](int64_t place, int64_t first) {
-      Kernel product = *pooled.product;
-      auto stretch = [&](const Windows::Window &window, int64_t stride, int64_t offset) {
-        unsigned loop = product.writes[0].map[window.dimension].terms[0].first;
-        product.loops[loop].extent = shape[window.dimension];
-        for (Read &read : product.reads)
-          for (DimensionAccess &access : read.map)
-            for (auto &[of, coefficient] : access.terms)
-              if (of == loop) {
-                access.offset += coefficient * offset;
-                coefficient *= stride;
-              }
-      };
-      stretch(down, down.stride, offsetDown + place * down.dilation);
-      stretch(across, across.stride, first);
-      Value sums = graph.values[pooled.product->writes[0].value], bytes = graph.values[kernel.reads[0].value];
-      sums.shape = bytes.shape = shape;
-      product.writes[0].value = addValue(std::move(sums));
-      countWork(graph, product);
-      Kernel quantises = *pooled.quantises;
-      quantises.loops = loops;
-      quantises.writes[0].value = addValue(std::move(bytes));
-      Read &sum = quantises.reads[1 - pooled.factor], &factor = quantises.reads[pooled.factor];
-      quantises.writes[0].map = sum.map = own;
-      sum.value = product.writes[0].value;
-      factor.map = {{0, {{static_cast<unsigned>(pooled.windows.channels), 1}}}};
-      auto isInside = [&](int64_t y) {
-        int64_t index = y * down.stride + offsetDown + place * down.dilation;
-        return index >= 0 && index < height;
-      };
-      if (!isInside(0) || !isInside(shape[down.dimension] - 1)) {
-        const Value before = graph.values[factor.value];
-        Value constant = before;
-        constant.origin.reset();
-        constant.shape = {shape[down.dimension], channels};
-        if (before.data.valid()) {
-          std::vector<float> factors;
-          for (int64_t y = 0; y < shape[down.dimension]; ++y)
-            for (float each : valuesOf<float>(before.data))
-              factors.push_back(isInside(y) ? each : 0);
-          constant.data = Tensor::of<float>(ElementType::f32, constant.shape, llvm::ArrayRef(factors));
-        }
-        factor.value = addValue(std::move(constant));
-        factor.map.insert(factor.map.begin(), {0, {{static_cast<unsigned>(down.dimension), 1}}});
-      }
-      countWork(graph, quantises);
-      kernels.push_back(std::move(product));
-      kernels.push_back(std::move(quantises));
-      return kernels.back().writes[0].value;
-    };
-    auto maximum = [&](llvm::ArrayRef<std::pair<ValueId, int64_t>> operands, ValueId into) {
-      Kernel larger;
-      larger.kind = KernelKind::Map;
-      larger.operation = "maximum";
-      larger.nodes = kernel.nodes;
-      larger.loops = loops;
-      ElementType type = graph.values[result].type;
-      std::optional<Register> most;
-      for (auto [value, shift] : operands) {
-        AccessMap map = own;
-        map[across.dimension].offset = shift;
-        std::optional<Scalar> lowest;
-        if (shift != 0)
-          lowest = Scalar{type, type == ElementType::i8 ? uint64_t(0x80) : 0};
-        larger.reads.push_back({value, map, lowest});
-        Register each = larger.body.append(BlockOpcode::Input, type, {}, larger.body.inputs.size());
-        larger.body.inputs.push_back(type);
-        most = most ? larger.body.append(BlockOpcode::Maximum, type, {*most, each}) : each;
-      }
-      larger.body.results = {*most};
-      larger.writes = {{into, own, Combiner::None, {}, {}}};
-      larger.numeric = defaultNumeric(graph, larger);
-      countWork(graph, larger);
-      kernels.push_back(std::move(larger));
-    };
-    // Phases across that several windows have are put together first.
-    std::map<int64_t, std::vector<int64_t>> shifts; // by first place
-    for (Phase each : phasesOf(across, offsetAcross))
-      shifts[each.first].push_back(each.shift);
-    std::vector<std::pair<ValueId, int64_t>> operands;
-    for (const auto &[first, shiftsOf] : shifts) {
-      std::vector<std::pair<ValueId, int64_t>> parts;
-      for (int64_t place = 0; place < down.count; ++place)
-        parts.emplace_back(phase(place, first), 0);
-      if (shiftsOf.size() == 1) {
-        for (auto [value, none] : parts)
-          operands.emplace_back(value, shiftsOf[0]);
-        continue;
-      }
-      ValueId together = addValue(graph.values[parts[0].first]);
-      maximum(parts, together);
-      for (int64_t shift : shiftsOf)
-        operands.emplace_back(together, shift);
-    }
-    maximum(operands, result);
-  }
-  graph.kernels = std::move(kernels);
-  dropUnused(graph);
 }
 
 } // namespace quadrille::tsp
