@@ -1,6 +1,7 @@
 // What becomes of a product's sums: chains of arithmetic units for each plane, several of them beside each other.
 #include "base/Error.h"
 #include "target/tsp/CompilerState.h"
+#include "target/tsp/VectorUnit.h"
 
 #include "llvm/ADT/STLExtras.h"
 
@@ -133,6 +134,23 @@ static bool isConstantRow(const Operand &operand) {
   return operand.region && operand.region->weight && operand.rows.front() >= 0 && llvm::all_equal(operand.rows);
 }
 
+// The same chain with its first read from another stream; nothing: its units do not reach that.
+static std::optional<Chain> withFirst(Chain chain, Source stream, const Architecture &machine) {
+  std::optional<Source> before;
+  for (Chain::Input &input : chain.inputs)
+    if (input.read == 0u)
+      before = std::exchange(input.stream, stream);
+  for (Chain::Operation &operation : chain.operations) {
+    Instruction &instruction = operation.instruction;
+    for (const Field &field : formOf(instruction.opcode)->fields)
+      if (field.kind == FieldKind::Operand && before && valueOf(instruction, field.member) == before->byte())
+        setValue(instruction, field.member, stream.byte());
+    if (!vectorProblem(instruction, operation.alu, machine).empty() || !isReachable(instruction, operation.alu, machine))
+      return std::nullopt;
+  }
+  return chain;
+}
+
 bool CompilerState::canShareConstants(const TapProduct &product, llvm::ArrayRef<MatrixUnit> units) const {
   // Where a unit is a pair of planes, of which there are two, each finds streams of its own.
   return !product.body.isIdentity() && units.size() > 2 && 2 * alusOf(product.body) <= machine.alus &&
@@ -233,21 +251,7 @@ CompilerState::epiloguesBeside(TapProduct &product, llvm::ArrayRef<MatrixUnit> u
     for (size_t turn = 0; turn < chains.size(); ++turn) {
       // Its own one first, then those that other units begin with.
       size_t set = (number + turn) % chains.size();
-      std::vector<Chain::Input> own = constantsOfChain(chains[set]);
-      own.push_back(sumsOf(unit));
-      ChainLimits others = sums;
-      std::vector<unsigned> usable = chains[set].taken().alus;
-      for (unsigned alu = 0; alu < machine.alus; ++alu)
-        if (!llvm::is_contained(usable, alu))
-          others.alus.push_back(alu);
-      for (const Chain &other : chains)
-        if (&other != &chains[set])
-          others.add(outputsOf(other));
-      std::optional<Chain> chain;
-      if (set == number)
-        chain = chains[set];
-      for (unsigned first = 0; !chain && first < turns; ++first)
-        chain = makeChain(body, directionsOf(unit), constants, outwardOf(*result), first, machine, reason, own, others);
+      std::optional<Chain> chain = withFirst(chains[set], sumsOf(unit).stream, machine);
       if (!chain)
         continue;
       Epilogue::Variant variant{*chain, {}, 0};
