@@ -49,6 +49,8 @@ std::vector<const Region *> CompilerState::companionsOf(graph::ValueId value) co
     if (number >= part.end)
       continue;
     const graph::Kernel &reader = graph.kernels[number];
+    if (graph::isReshape(reader)) // the same words by another name
+      llvm::append_range(companions, companionsOf(reader.writes[0].value));
     for (const graph::Read &read : reader.reads) {
       add(read.value);
       // A sum that goes on into this kernel is read as the vectors from which it is made.

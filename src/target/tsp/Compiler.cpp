@@ -62,6 +62,7 @@ llvm::Expected<MachineGraph> machineGraph(const KernelGraph &original, const Arc
   splitInputs(graph);
   poolByProducts(graph, machine.vectorBytes());
   poolByPhases(graph, machine.vectorBytes());
+  bringRowsTogether(graph, machine.vectorBytes());
   startFromChannels(graph, machine.vectorBytes());
   narrowProductOperands(graph);
   result.ends = orientValues(graph);

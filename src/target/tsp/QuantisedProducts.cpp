@@ -417,4 +417,259 @@ void startFromChannels(KernelGraph &graph, int64_t vectorLanes) {
   dropUnused(graph);
 }
 
+namespace {
+
+// A convolution of bytes of few channels, and the elementwise kernel that alone reads its sums.
+struct ImageProduct {
+  size_t product, follows; // kernels
+  Contraction contraction;
+  Contraction::Window down, across;
+};
+
+std::optional<ImageProduct> imageProduct(const KernelGraph &graph, const Uses &uses, size_t number, ValueId image) {
+  if (number >= graph.kernels.size())
+    return std::nullopt;
+  const Kernel &kernel = graph.kernels[number];
+  auto contraction = isMatrixProduct(graph, kernel) ? inferContraction(graph, kernel) : std::nullopt;
+  if (!contraction || contraction->windows.size() != 2 || contraction->k.size() != 1 || contraction->n.size() != 1 ||
+      llvm::any_of(contraction->m, [&](unsigned loop) { return kernel.loops[loop].extent > 1; }) ||
+      kernel.reads.size() != 2 || kernel.reads[contraction->lhs].value != image)
+    return std::nullopt;
+  const Read &lhs = kernel.reads[contraction->lhs], &rhs = kernel.reads[contraction->rhs];
+  const Value &weights = graph.values[rhs.value];
+  const Shape &shape = graph.values[kernel.writes[0].value].shape;
+  const auto &[down, across] = std::pair(contraction->windows[0], contraction->windows[1]);
+  // [1, columns, down, across], and of the weights [columns, channels, taps down, taps across].
+  auto walks = [](const DimensionAccess &access, unsigned loop) {
+    return access.offset == 0 && access.terms == std::vector<std::pair<unsigned, int64_t>>{{loop, 1}};
+  };
+  bool plain = shape.size() == 4 && shape[0] == 1 && walks(kernel.writes[0].map[1], contraction->n[0]) &&
+               walks(kernel.writes[0].map[2], down.output) && walks(kernel.writes[0].map[3], across.output) &&
+               weights.role == ValueRole::Constant && weights.data.valid() && weights.shape.size() == 4 &&
+               walks(rhs.map[0], contraction->n[0]) && walks(rhs.map[1], contraction->k[0]) &&
+               walks(rhs.map[2], down.tap) && walks(rhs.map[3], across.tap) && lhs.padding &&
+               walks(lhs.map[1], contraction->k[0]) && down.dimension == 2 && across.dimension == 3 &&
+               down.dilation == 1;
+  const auto &readers = uses.readers[kernel.writes[0].value];
+  if (!plain || readers.size() != 1 || readers[0] >= graph.kernels.size())
+    return std::nullopt;
+  const std::optional<Read> &bias = kernel.writes[0].initial;
+  if (bias && !(graph.values[bias->value].shape.size() == 1 && walks(bias->map[0], contraction->n[0])))
+    return std::nullopt;
+  const Kernel &follows = graph.kernels[readers[0]];
+  if (!isElementwise(follows) || follows.writes[0].map.size() != shape.size())
+    return std::nullopt;
+  for (const Read &read : follows.reads)
+    if (read.value == kernel.writes[0].value ? !readsOwnElement(graph, follows, read)
+                                             : graph.values[read.value].role != ValueRole::Constant || read.padding)
+      return std::nullopt;
+  return ImageProduct{number, readers[0], *contraction, down, across};
+}
+
+} // namespace
+
+void bringRowsTogether(KernelGraph &graph, int64_t vectorLanes) {
+  constexpr int64_t places = 4; // down, that share a vector of the results
+  constexpr int64_t mostChannels = 4;
+  Uses uses(graph);
+  std::map<size_t, std::vector<Kernel>> instead;
+  auto addValue = [&](Value value) {
+    graph.values.push_back(std::move(value));
+    return static_cast<ValueId>(graph.values.size() - 1);
+  };
+  const auto count = static_cast<ValueId>(graph.values.size());
+  for (ValueId image = 0; image < count; ++image) {
+    const Shape shape = graph.values[image].shape;
+    ElementType type = graph.values[image].type;
+    if ((type != ElementType::u8 && type != ElementType::i8) || shape.size() != 4 || shape[0] != 1 ||
+        shape[1] > mostChannels || uses.readers[image].size() < 2)
+      continue;
+    std::vector<ImageProduct> products;
+    for (size_t number : uses.readers[image])
+      if (auto product = imageProduct(graph, uses, number, image))
+        products.push_back(std::move(*product));
+    if (products.size() != uses.readers[image].size())
+      continue;
+    auto offsetOf = [&](const ImageProduct &each) {
+      return graph.kernels[each.product].reads[each.contraction.lhs].map[2].offset;
+    };
+    auto resultOf = [&](const ImageProduct &each) -> const Shape & {
+      return graph.values[graph.kernels[each.product].writes[0].value].shape;
+    };
+    const ImageProduct &one = products[0];
+    auto byOffset = [&](const auto &a, const auto &b) { return offsetOf(a) < offsetOf(b); };
+    const int64_t channels = shape[1], stride = one.down.stride,
+                  taps = graph.kernels[one.product].loops[one.down.tap].extent,
+                  firstRow = offsetOf(*llvm::min_element(products, byOffset)),
+                  lastOffset = offsetOf(*llvm::max_element(products, byOffset)),
+                  rows = (places - 1) * stride + lastOffset - firstRow + taps;
+    bool alike = llvm::all_of(products, [&](const ImageProduct &each) {
+      return resultOf(each) == resultOf(one) && each.down.stride == stride && each.across.stride == one.across.stride &&
+             graph.kernels[each.product].loops[each.down.tap].extent == taps &&
+             graph.kernels[each.product].reads[each.contraction.lhs].padding ==
+                 graph.kernels[one.product].reads[one.contraction.lhs].padding;
+    });
+    const int64_t height = resultOf(one)[2], width = resultOf(one)[3], groups = height / places;
+    if (!alike || height % places != 0 || rows * channels * one.across.stride > vectorLanes)
+      continue;
+
+    // For each group of places the rows that any of them reads, side by side with their channels.
+    std::vector<Kernel> first;
+    const Scalar padding = *graph.kernels[one.product].reads[one.contraction.lhs].padding;
+    Value ones;
+    ones.name = "one";
+    ones.role = ValueRole::Constant;
+    ones.type = ElementType::i8;
+    ones.shape = {rows * channels, channels, rows, 1};
+    ones.data = Tensor::zeros(ElementType::i8, ones.shape);
+    for (int64_t row = 0; row < rows; ++row)
+      for (int64_t channel = 0; channel < channels; ++channel)
+        ones.data.mutableData<int8_t>()[((row * channels + channel) * channels + channel) * rows + row] = 1;
+    Value picked;
+    picked.type = ElementType::i32;
+    picked.shape = {groups, rows * channels, 1, shape[3]}; // vectors hold rows of one group
+    Value band = picked;
+    band.type = type;
+    Kernel picks;
+    picks.kind = KernelKind::Contract;
+    picks.operation = "pick";
+    picks.nodes = graph.kernels[one.product].nodes;
+    picks.loops = {{rows * channels}, {groups}, {shape[3]}, {channels, true}, {rows, true}, {1, true}};
+    picks.reads = {
+        {image, {{}, {0, {{3, 1}}}, {firstRow, {{1, places * stride}, {4, 1}}}, {0, {{2, 1}, {5, 1}}}}, padding},
+        {addValue(std::move(ones)), {{0, {{0, 1}}}, {0, {{3, 1}}}, {0, {{4, 1}}}, {0, {{5, 1}}}}, {}}};
+    picks.writes = {{addValue(std::move(picked)),
+                     {{0, {{1, 1}}}, {0, {{0, 1}}}, {}, {0, {{2, 1}}}},
+                     Combiner::Sum,
+                     Scalar{ElementType::i32, 0},
+                     {}}};
+    auto multiplied = [](ElementType a, ElementType b) {
+      BlockExpression body;
+      body.inputs = {a, b};
+      Register x = body.append(BlockOpcode::Input, a, {}, 0), y = body.append(BlockOpcode::Input, b, {}, 1);
+      x = body.append(BlockOpcode::Convert, ElementType::i32, {x});
+      y = body.append(BlockOpcode::Convert, ElementType::i32, {y});
+      body.results = {body.append(BlockOpcode::Multiply, ElementType::i32, {x, y})};
+      return body;
+    };
+    picks.body = multiplied(type, ElementType::i8);
+    picks.numeric = graph.kernels[one.product].numeric;
+    countWork(graph, picks);
+    Kernel narrows;
+    narrows.kind = KernelKind::Map;
+    narrows.operation = "convert";
+    narrows.nodes = picks.nodes;
+    AccessMap own;
+    for (auto [d, extent] : llvm::enumerate(band.shape)) {
+      narrows.loops.push_back({extent});
+      own.push_back({0, {{static_cast<unsigned>(d), 1}}});
+    }
+    narrows.reads = {{picks.writes[0].value, own, {}}};
+    narrows.body.inputs = {ElementType::i32};
+    Register wide = narrows.body.append(BlockOpcode::Input, ElementType::i32, {}, 0);
+    narrows.body.results = {narrows.body.append(BlockOpcode::ConvertSaturating, type, {wide})};
+    const ValueId together = addValue(std::move(band));
+    narrows.writes = {{together, own, Combiner::None, {}, {}}};
+    narrows.numeric = defaultNumeric(graph, narrows);
+    countWork(graph, narrows);
+    first.push_back(std::move(picks));
+    first.push_back(std::move(narrows));
+
+    for (const ImageProduct &each : products) {
+      const Kernel &before = graph.kernels[each.product];
+      const Read &lhs = before.reads[each.contraction.lhs], &rhs = before.reads[each.contraction.rhs];
+      const int64_t columns = resultOf(each)[1], tapsAcross = before.loops[each.across.tap].extent;
+      // Columns, groups, places, across; rows with channels, taps across.
+      Kernel product = before;
+      product.loops = {{columns}, {groups}, {places}, {width}, {taps * channels, true}, {tapsAcross, true}};
+      const Value whole = graph.values[rhs.value];
+      Value weights = whole;
+      weights.origin.reset();
+      weights.shape = {columns, taps * channels, tapsAcross};
+      weights.data = Tensor::zeros(whole.type, weights.shape);
+      for (int64_t column = 0; column < columns; ++column)
+        for (int64_t channel = 0; channel < channels; ++channel)
+          for (int64_t tap = 0; tap < taps; ++tap)
+            std::memcpy(weights.data.mutableBytes() + ((column * taps + tap) * channels + channel) * tapsAcross,
+                        whole.data.bytes().data() + ((column * channels + channel) * taps + tap) * tapsAcross,
+                        tapsAcross);
+      Read vectors{together,
+                   {{0, {{1, 1}}},
+                    {(lhs.map[2].offset - firstRow) * channels, {{2, stride * channels}, {4, 1}}},
+                    {},
+                    {lhs.map[3].offset, {{3, each.across.stride}, {5, each.across.dilation}}}},
+                   lhs.padding};
+      Read factors{addValue(std::move(weights)), {{0, {{0, 1}}}, {0, {{4, 1}}}, {0, {{5, 1}}}}, {}};
+      product.body = multiplied(type, whole.type);
+      product.reads = {std::move(vectors), std::move(factors)};
+      Value sums = graph.values[before.writes[0].value];
+      sums.shape = {1, columns, groups, places, width};
+      Value made = graph.values[graph.kernels[each.follows].writes[0].value];
+      made.shape = sums.shape;
+      product.writes[0].value = addValue(std::move(sums));
+      product.writes[0].map = {{}, {0, {{0, 1}}}, {0, {{1, 1}}}, {0, {{2, 1}}}, {0, {{3, 1}}}};
+      if (product.writes[0].initial)
+        product.writes[0].initial->map = {{0, {{0, 1}}}};
+      countWork(graph, product);
+      Kernel follows = graph.kernels[each.follows];
+      const ValueId result = follows.writes[0].value;
+      // Its loops by dimension; that of the rows becomes two.
+      std::map<unsigned, std::vector<std::pair<unsigned, int64_t>>> loopsFor;
+      constexpr unsigned firstOf[] = {0, 1, 2, 4};
+      for (auto [d, access] : llvm::enumerate(follows.writes[0].map))
+        if (!access.terms.empty()) {
+          auto &terms = loopsFor[access.terms[0].first];
+          terms = {{firstOf[d], d == 2 ? places : 1}};
+          if (d == 2)
+            terms.emplace_back(firstOf[d] + 1, 1);
+        }
+      AccessMap ownOf;
+      follows.loops.clear();
+      for (auto [d, extent] : llvm::enumerate(made.shape)) {
+        follows.loops.push_back({extent});
+        ownOf.push_back({0, {{static_cast<unsigned>(d), 1}}});
+      }
+      for (Read &read : follows.reads) {
+        if (read.value == before.writes[0].value) {
+          read.value = product.writes[0].value;
+          read.map = ownOf;
+          continue;
+        }
+        for (DimensionAccess &access : read.map) {
+          std::vector<std::pair<unsigned, int64_t>> terms;
+          for (auto [loop, coefficient] : access.terms)
+            for (auto [of, times] : loopsFor[loop])
+              terms.emplace_back(of, coefficient * times);
+          llvm::sort(terms);
+          access.terms = std::move(terms);
+        }
+      }
+      follows.writes[0].map = ownOf;
+      follows.writes[0].value = addValue(std::move(made));
+      countWork(graph, follows);
+      Kernel merges;
+      merges.kind = KernelKind::Move;
+      merges.operation = "reshape";
+      merges.nodes = follows.nodes;
+      merges.reads = {{follows.writes[0].value, {}, {}}};
+      merges.writes = {{result, {}, Combiner::None, {}, {}}};
+      std::vector<Kernel> &list = instead[each.product];
+      if (&each == &products.front())
+        list = std::move(first);
+      list.push_back(std::move(product));
+      instead[each.follows] = {std::move(follows), std::move(merges)};
+    }
+  }
+  if (instead.empty())
+    return;
+  std::vector<Kernel> kernels;
+  for (auto [number, kernel] : llvm::enumerate(graph.kernels))
+    if (auto found = instead.find(number); found != instead.end())
+      llvm::move(found->second, std::back_inserter(kernels));
+    else
+      kernels.push_back(std::move(kernel));
+  graph.kernels = std::move(kernels);
+  dropUnused(graph);
+}
+
 } // namespace quadrille::tsp

@@ -155,7 +155,8 @@ int64_t floorDivide(int64_t a, int64_t b) {
 
 void findSlots(const Kernel &kernel, Walked &walked) {
   int64_t step = walked.resultInLanes * walked.stride; // of the operand's index, from one row of the result to the next
-  walked.period = walked.output && step % walked.inLanes != 0 ? walked.inLanes / std::gcd(step, walked.inLanes) : 1;
+  bool several = walked.output && walked.resultRowCount > 1; // rows of the result
+  walked.period = several && step % walked.inLanes != 0 ? walked.inLanes / std::gcd(step, walked.inLanes) : 1;
   walked.rowsEach = walked.period * step / walked.inLanes;
   int64_t taps = walked.tap ? kernel.loops[*walked.tap].extent : 1;
   for (int64_t each = 0; each < walked.period; ++each) {
