@@ -130,8 +130,11 @@ llvm::Expected<std::vector<CompilerState::Epilogue>> CompilerState::epiloguesApa
   return epilogues;
 }
 
+// Rows of weights, each of which many vectors meet.
 static bool isConstantRow(const Operand &operand) {
-  return operand.region && operand.region->weight && operand.rows.front() >= 0 && llvm::all_equal(operand.rows);
+  constexpr int64_t few = 4;
+  return operand.region && operand.region->weight && operand.region->rows <= few &&
+         llvm::all_of(operand.rows, [](int64_t row) { return row >= 0; });
 }
 
 // The same chain with its first read from another stream; nothing: its units do not reach that.

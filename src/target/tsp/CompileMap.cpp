@@ -322,7 +322,7 @@ llvm::Expected<Operand> CompilerState::packedOperandOf(const Kernel &kernel, con
   bool same = true;
   for (size_t d = 0; d < shape.size(); ++d)
     same &= steps[d] == 0 || packing[d] == shape[d] || shape[d] == 1;
-  auto region = laidOut(value, same ? 1 : rows, columns, 0, [&](int64_t row, int64_t column) {
+  auto elementOf = [&](int64_t row, int64_t column) {
     int64_t element = graph::baseOf(read.map, strides);
     for (size_t d = shape.size(); d-- > 0;) {
       int64_t outer = shape[d] / packing[d];
@@ -331,12 +331,34 @@ llvm::Expected<Operand> CompilerState::packedOperandOf(const Kernel &kernel, con
       column /= packing[d];
     }
     return element;
-  });
+  };
+  // Or few, where most rows hold the same.
+  std::vector<int64_t> numbers(rows), distinct = {0};
+  if (!same && value.data.valid()) {
+    size_t width = byteWidth(value.type);
+    const std::byte *bytes = value.data.bytes().data();
+    auto areEqual = [&](int64_t a, int64_t b) {
+      for (int64_t column = 0; column < columns; ++column)
+        if (std::memcmp(bytes + elementOf(a, column) * width, bytes + elementOf(b, column) * width, width) != 0)
+          return false;
+      return true;
+    };
+    constexpr size_t few = 4;
+    for (int64_t row = 0; row < rows && distinct.size() <= few; ++row) {
+      auto known = llvm::find_if(distinct, [&](int64_t other) { return areEqual(other, row); });
+      numbers[row] = known - distinct.begin();
+      if (known == distinct.end())
+        distinct.push_back(row);
+    }
+    same = distinct.size() <= few;
+  }
+  auto region = laidOut(value, same ? static_cast<int64_t>(distinct.size()) : rows, columns, 0,
+                        [&](int64_t row, int64_t column) { return elementOf(same ? distinct[row] : row, column); });
   if (!region)
     return region.takeError();
   Operand operand = wholeOf(*region);
   if (same)
-    operand.rows.assign(rows, 0);
+    operand.rows = std::move(numbers);
   return operand;
 }
 
