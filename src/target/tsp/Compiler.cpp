@@ -449,7 +449,8 @@ llvm::Expected<RegionPointer> CompilerState::constantRegion(const std::string &n
 RegionPointer CompilerState::weightCopy(const RegionPointer &of, llvm::ArrayRef<const Region *> avoid,
                                         std::optional<unsigned> hemisphere) {
   // Rows that many vectors meet, as a bias: other weights, and what is a piece of one, are moved when they are needed.
-  if (!of->weight || of->rows != 1 || program.variables[*of->weight].shape != Shape{1, of->columns})
+  const int64_t most = hemisphere ? 4 : 1; // where it is wanted somewhere, a few
+  if (!of->weight || of->rows > most || program.variables[*of->weight].shape != Shape{of->rows, of->columns})
     return nullptr;
   Region shape = Region::of(of->type, of->rows, of->columns, of->width);
   RegionPointer copy = placement.allocate(shape, avoid, hemisphere, false, /*initial=*/true);
