@@ -49,7 +49,7 @@ std::optional<Timetable::Word> Timetable::wordOf(const Step &step) const {
   return Word{indexOf(step.queue), step.value, read.small[0], read.word[0], read.small[1]};
 }
 
-std::vector<Timetable::Use> Timetable::usesOf(llvm::ArrayRef<Step> group) const {
+std::vector<Timetable::Use> Timetable::usesOf(llvm::ArrayRef<Step> group, bool *hidden) const {
   std::vector<Use> uses;
   std::vector<size_t> flights; // of `uses`: those of channels
   std::vector<Effects> effects;
@@ -113,6 +113,7 @@ std::vector<Timetable::Use> Timetable::usesOf(llvm::ArrayRef<Step> group) const 
     uses.push_back({queue, use.begin - (use.steps > 1 ? spare : 0), use.end + behind, 0, 0, 1,
                     use.word ? behind + 1 : 0, use.word});
   }
+  std::vector<bool> seen(uses.size());
   for (auto [i, step] : llvm::enumerate(group))
     for (const ChannelEnd &read : effects[i].reads) {
       if (isLinkChannel(read.channel, machine))
@@ -133,15 +134,23 @@ std::vector<Timetable::Use> Timetable::usesOf(llvm::ArrayRef<Step> group) const 
             }))
           continue;
         driven = true;
+        seen[flight] = true;
         use.lastPlace = std::max(use.lastPlace, read.place);
       }
       assert(driven && "a group reads a stream that it does not drive");
     }
+  if (hidden) // the last unit of a chain gives its result to no other
+    *hidden = llvm::any_of(flights, [&](size_t flight) {
+      return !seen[flight] && isStreamChannel(static_cast<uint32_t>(uses[flight].resource), machine);
+    });
   return uses;
 }
 
 bool Timetable::meetsItself(llvm::ArrayRef<Step> group) const {
-  std::vector<Use> uses = usesOf(group);
+  bool hidden = false;
+  std::vector<Use> uses = usesOf(group, &hidden);
+  if (hidden)
+    return true;
   for (size_t a = 0; a < uses.size(); ++a)
     for (size_t b = 0; b < a; ++b)
       if (uses[a].resource == uses[b].resource && uses[a].begin < uses[b].end && uses[b].begin < uses[a].end &&

@@ -33,7 +33,8 @@ public:
   // a link is there when the sender's timetable says so (CompileLinks.cpp). Groups that read one and the same word in
   // every cycle, as constants are, share the vectors.
   int64_t earliest(llvm::ArrayRef<Step> group, int64_t from) const;
-  // Whether some of the group's steps want the same thing at once.
+  // Whether some of the group's steps want the same thing at once, or drive vectors in front of others of the group, of
+  // which then nobody sees any.
   bool meetsItself(llvm::ArrayRef<Step> group) const;
   void place(llvm::ArrayRef<Step> group, int64_t start, uint32_t node);
 
@@ -85,7 +86,8 @@ private:
     Step step; // with its cycle counted from the start of the program
     uint32_t node;
   };
-  std::vector<Use> usesOf(llvm::ArrayRef<Step> group) const;
+  // `hidden`: whether there are vectors that no step of the group reads.
+  std::vector<Use> usesOf(llvm::ArrayRef<Step> group, bool *hidden = nullptr) const;
   std::optional<Word> wordOf(const Step &step) const;
   // Adds a read of one word to what is read of it before, behind and meanwhile; returns the cycles of all of it.
   std::pair<int64_t, int64_t> join(const Word &word, const Step &step, uint32_t node);

@@ -98,5 +98,28 @@ TEST(TspTimetable, ReadsThatJoinStayOneInstruction) {
   EXPECT_GT(timetable.earliest(reading(7, 10), most - 9), most);
 }
 
+// Vectors from MEM west 4 fly past MEM west 0 to MEM east 0. There another vector of the same group takes the place of
+// each: all that is written is what comes from west 0.
+TEST(TspTimetable, FindsVectorsThatTheirOwnGroupReplaces) {
+  Architecture machine = machineNamed("groqcard");
+  Timetable timetable(machine);
+  constexpr int64_t count = 10;
+  auto at = [&](unsigned hemisphere, uint16_t slice, Opcode opcode, int64_t diagonal) {
+    Step step = reading(slice, count);
+    step.queue = {UnitKind::Memory, static_cast<uint8_t>(hemisphere), slice, 0};
+    step.instruction.opcode = static_cast<uint8_t>(opcode);
+    // Of a read the vector is on its stream memoryRead after the capture.
+    step.cycle = diagonal + machine.sliceCoordinate(hemisphere, slice, Direction::East) - machine.skew -
+                 (opcode == Opcode::Read ? machine.memoryRead : 0);
+    return step;
+  };
+  Step from = at(west, 4, Opcode::Read, 100), to = at(east, 0, Opcode::Write, 100);
+  EXPECT_FALSE(timetable.meetsItself({from, to}));
+  EXPECT_TRUE(timetable.meetsItself({from, at(west, 0, Opcode::Read, 100), to}));
+  EXPECT_TRUE(timetable.meetsItself({from, at(west, 0, Opcode::Read, 95), to})); // of half of them
+  Step other = at(west, 0, Opcode::Read, 100 + count);                           // behind them
+  EXPECT_FALSE(timetable.meetsItself({from, other, to, at(east, 4, Opcode::Write, 100 + count)}));
+}
+
 } // namespace
 } // namespace quadrille::tsp
