@@ -575,6 +575,7 @@ void bringRowsTogether(KernelGraph &graph, int64_t vectorLanes) {
     first.push_back(std::move(picks));
     first.push_back(std::move(narrows));
 
+    instead[one.product] = std::move(first);
     for (const ImageProduct &each : products) {
       const Kernel &before = graph.kernels[each.product];
       const Read &lhs = before.reads[each.contraction.lhs], &rhs = before.reads[each.contraction.rhs];
@@ -653,10 +654,7 @@ void bringRowsTogether(KernelGraph &graph, int64_t vectorLanes) {
       merges.nodes = follows.nodes;
       merges.reads = {{follows.writes[0].value, {}, {}}};
       merges.writes = {{result, {}, Combiner::None, {}, {}}};
-      std::vector<Kernel> &list = instead[each.product];
-      if (&each == &products.front())
-        list = std::move(first);
-      list.push_back(std::move(product));
+      instead[each.product].push_back(std::move(product));
       instead[each.follows] = {std::move(follows), std::move(merges)};
     }
   }
