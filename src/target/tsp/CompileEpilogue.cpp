@@ -148,7 +148,8 @@ static std::optional<Chain> withFirst(Chain chain, Source stream, const Architec
     for (const Field &field : formOf(instruction.opcode)->fields)
       if (field.kind == FieldKind::Operand && before && valueOf(instruction, field.member) == before->byte())
         setValue(instruction, field.member, stream.byte());
-    if (!vectorProblem(instruction, operation.alu, machine).empty() || !isReachable(instruction, operation.alu, machine))
+    if (!vectorProblem(instruction, operation.alu, machine).empty() ||
+        !isReachable(instruction, operation.alu, machine))
       return std::nullopt;
   }
   return chain;

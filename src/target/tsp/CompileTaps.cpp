@@ -496,6 +496,13 @@ llvm::Error CompilerState::streamPass(const TapProduct &product, MatrixUnit unit
     for (size_t v = 0; v < variants; ++v) {
       for (int64_t choice = 0; choice < halves; ++choice) {
         int64_t stream = (upper * halves + (choice + static_cast<int64_t>(v)) % halves) * machine.group;
+        // What the chain drives or reads on the vectors' own stream would take their place, or they its.
+        ChainLimits vectors, ofChain;
+        vectors.add(streamOf(out, stream), activations.region->bytes());
+        if (epilogue && !epilogue->variants.empty())
+          ofChain = epilogue->variants[v].chain.taken();
+        if ((vectors.streams & ofChain.streams) != 0)
+          continue;
         Group group;
         group.from = installed;
         for (const RowRun &run : runsOf(activations, done, count))
@@ -527,7 +534,7 @@ llvm::Error CompilerState::streamPass(const TapProduct &product, MatrixUnit unit
           addChain(group, variant.chain, variant.constants, operands, written, piece, done, count,
                    variant.shift - early);
         }
-        if (epilogue && timetable.meetsItself(group.steps))
+        if (variants > 1 && timetable.meetsItself(group.steps))
           continue;
         int64_t at = timetable.earliest(group.steps, group.from);
         if (at < start) {

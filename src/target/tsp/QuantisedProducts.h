@@ -17,8 +17,8 @@ void poolByPhases(graph::KernelGraph &graph, int64_t vectorLanes);
 // vectors have lanes to spare.
 void startFromChannels(graph::KernelGraph &graph, int64_t vectorLanes);
 
-// Convolutions of one image of few channels, which read rows that overlap: a product with ones first puts the rows that a
-// few neighbouring places down need side by side in the lanes, where one pass then finds them.
+// Convolutions of one image of few channels, which read rows that overlap: a product with ones first puts the rows that
+// a few neighbouring places down need side by side in the lanes, where one pass then finds them.
 void bringRowsTogether(graph::KernelGraph &graph, int64_t vectorLanes);
 
 } // namespace quadrille::tsp
