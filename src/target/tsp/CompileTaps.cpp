@@ -79,6 +79,8 @@ std::vector<const Region *> CompilerState::companionsOf(graph::ValueId value) co
 void CompilerState::addCopies(const RegionPointer &region, llvm::ArrayRef<const Region *> avoid, int64_t count) {
   std::vector<const Region *> clear(avoid.begin(), avoid.end());
   clear.push_back(region.get());
+  for (const RegionPointer &copy : region->copies)
+    clear.push_back(copy.get());
   Region shape = Region::of(region->type, region->rows, region->columns, region->width);
   shape.spread = region->spread;
   shape.segmentRows = region->segmentRows;
