@@ -1,6 +1,7 @@
 #include "target/tsp/SplitChains.h"
 
 #include "graph/KernelQueries.h"
+#include "target/tsp/Lower.h"
 #include "target/tsp/Placement.h"
 
 #include "llvm/ADT/STLExtras.h"
@@ -289,6 +290,17 @@ void inBlocks(KernelGraph &graph, const KernelChain &chain, int64_t block) {
   graph.kernels.insert(graph.kernels.end(), after.begin(), after.end());
 }
 
+// Whether the one kernel that reads a product's result can have it as it is made: it is never in memory.
+bool isStreamed(const KernelGraph &graph, const graph::Uses &uses, ValueId value) {
+  if (uses.readers[value].size() != 1 || uses.readers[value][0] >= graph.kernels.size())
+    return false;
+  const Kernel &reader = graph.kernels[uses.readers[value][0]];
+  return isMatrixProduct(graph, graph.kernels[*uses.producers[value]]) && graph::isElementwise(reader) &&
+         llvm::all_of(reader.reads, [&](const Read &read) {
+           return read.value != value || graph::readsOwnElement(graph, reader, read);
+         });
+}
+
 // The largest value for which there is a way.
 bool splitOne(KernelGraph &graph, int64_t mostWords, int64_t lanes, std::set<ValueId> &whole) {
   graph::Uses uses(graph);
@@ -296,7 +308,7 @@ bool splitOne(KernelGraph &graph, int64_t mostWords, int64_t lanes, std::set<Val
   for (ValueId value = 0; value < graph.values.size(); ++value)
     if (int64_t words = wordsOf(graph.values[value], lanes);
         graph.values[value].role == graph::ValueRole::Intermediate && words > mostWords && uses.producers[value] &&
-        !whole.count(value))
+        !whole.count(value) && !isStreamed(graph, uses, value))
       large.emplace_back(words, value);
   llvm::stable_sort(large, [](auto a, auto b) { return a.first > b.first; });
   for (auto [words, value] : large) {
