@@ -290,15 +290,18 @@ void inBlocks(KernelGraph &graph, const KernelChain &chain, int64_t block) {
   graph.kernels.insert(graph.kernels.end(), after.begin(), after.end());
 }
 
-// Whether the one kernel that reads a product's result can have it as it is made: it is never in memory.
+// Whether the one kernel that reads a value can have it as it is made, behind a product: it is never in memory.
 bool isStreamed(const KernelGraph &graph, const graph::Uses &uses, ValueId value) {
-  if (uses.readers[value].size() != 1 || uses.readers[value][0] >= graph.kernels.size())
+  if (uses.readers[value].size() != 1 || uses.readers[value][0] >= graph.kernels.size() || !uses.producers[value])
     return false;
-  const Kernel &reader = graph.kernels[uses.readers[value][0]];
-  return isMatrixProduct(graph, graph.kernels[*uses.producers[value]]) && graph::isElementwise(reader) &&
-         llvm::all_of(reader.reads, [&](const Read &read) {
-           return read.value != value || graph::readsOwnElement(graph, reader, read);
-         });
+  const Kernel &reader = graph.kernels[uses.readers[value][0]], &producer = graph.kernels[*uses.producers[value]];
+  bool follows = graph::isElementwise(reader) && llvm::all_of(reader.reads, [&](const Read &read) {
+                   return read.value != value || graph::readsOwnElement(graph, reader, read);
+                 });
+  return follows && (isMatrixProduct(graph, producer) ||
+                     (graph::isElementwise(producer) && llvm::any_of(producer.reads, [&](const Read &read) {
+                        return isStreamed(graph, uses, read.value);
+                      })));
 }
 
 // The largest value for which there is a way.
