@@ -7,8 +7,8 @@
 
 namespace quadrille::graph {
 
-// A read of what `move`, a structured kernel that only moves elements, makes as a read of what it moves; nothing when the
-// kernel is another or no map says it.
+// A read of what `move`, a structured kernel that only moves elements, makes as a read of what it moves; nothing when
+// the kernel is another or no map says it.
 std::optional<Read> readThrough(const KernelGraph &graph, const Kernel &move, const Read &read);
 
 // Puts an elementwise kernel into the one elementwise kernel that reads its result, while the body has at most

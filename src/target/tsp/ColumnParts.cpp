@@ -114,8 +114,9 @@ std::optional<std::vector<ColumnRead>> columnReads(const KernelGraph &graph, con
       if (coefficient < 0)
         return false;
     }
+    bool lies = !read.padding && part.end <= graph.values[value].shape[columns];
     found.push_back(std::move(part));
-    return !read.padding && part.end <= graph.values[value].shape[columns];
+    return lies;
   };
   std::set<size_t> readers(uses.readers[value].begin(), uses.readers[value].end());
   for (size_t reader : readers) {
