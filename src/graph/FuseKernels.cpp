@@ -61,9 +61,8 @@ bool compose(const Kernel &producer, Kernel &consumer, size_t at, size_t longest
   std::optional<Substitution> substitution = substitutionOf(producer, link.map);
   if (!substitution)
     return false;
-  for (const BlockInstruction &instruction : producer.body.instructions)
-    if (instruction.opcode == BlockOpcode::LoopIndex)
-      return false;
+  if (readsLoopNumbers(producer))
+    return false;
 
   std::vector<Read> reads;
   std::vector<ElementType> inputs;

@@ -27,6 +27,17 @@ bool isElementwise(const Kernel &kernel) {
          !hasReduction(kernel.loops);
 }
 
+bool readsLoopNumber(const Kernel &kernel, unsigned loop) {
+  return llvm::any_of(kernel.body.instructions, [&](const BlockInstruction &instruction) {
+    return instruction.opcode == BlockOpcode::LoopIndex && instruction.immediate == loop;
+  });
+}
+
+bool readsLoopNumbers(const Kernel &kernel) {
+  return llvm::any_of(kernel.body.instructions,
+                      [](const BlockInstruction &instruction) { return instruction.opcode == BlockOpcode::LoopIndex; });
+}
+
 bool readsOwnElement(const KernelGraph &graph, const Kernel &kernel, const Read &read) {
   const Write &write = kernel.writes[0];
   return !read.padding && read.map == write.map && graph.values[read.value].shape == graph.values[write.value].shape;

@@ -12,6 +12,10 @@ bool hasNoPoints(llvm::ArrayRef<Loop> loops);  // an extent is 0
 // A structured kernel without reductions that writes one value.
 bool isElementwise(const Kernel &kernel);
 
+// Whether the kernel's body computes with the number of a loop; with that of any.
+bool readsLoopNumber(const Kernel &kernel, unsigned loop);
+bool readsLoopNumbers(const Kernel &kernel);
+
 // Whether a read of an elementwise kernel takes, of a value of the result's shape, the element that the kernel writes.
 bool readsOwnElement(const KernelGraph &graph, const Kernel &kernel, const Read &read);
 

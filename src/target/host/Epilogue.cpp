@@ -38,9 +38,8 @@ std::optional<unsigned> epilogueRead(const KernelGraph &graph, const Kernel &ker
   const Value &written = graph.values[kernel.writes[0].value];
   if (written.type != ElementType::f32 || written.shape.size() < 3 || written.shape != graph.values[result].shape)
     return std::nullopt;
-  for (const BlockInstruction &instruction : kernel.body.instructions)
-    if (instruction.opcode == BlockOpcode::LoopIndex)
-      return std::nullopt;
+  if (readsLoopNumbers(kernel))
+    return std::nullopt;
   if (kernel.body.instructions[kernel.body.results[0]].type != ElementType::f32)
     return std::nullopt;
   std::optional<unsigned> found;

@@ -22,12 +22,6 @@ using graph::ValueId;
 
 namespace {
 
-bool usesLoop(const Kernel &kernel, unsigned loop) {
-  return llvm::any_of(kernel.body.instructions, [&](const BlockInstruction &instruction) {
-    return instruction.opcode == BlockOpcode::LoopIndex && instruction.immediate == loop;
-  });
-}
-
 // Where a kernel reads a product's columns: which of its reads it is, as one of the product's result, and from which
 // column on up to which.
 struct ColumnRead {
@@ -41,7 +35,7 @@ struct ColumnRead {
 std::optional<size_t> dimensionAlong(const graph::AccessMap &map, unsigned loop) {
   std::optional<size_t> found;
   for (auto [d, access] : llvm::enumerate(map)) {
-    if (llvm::none_of(access.terms, [&](auto term) { return term.first == loop; }))
+    if (graph::coefficientOf(access, loop) == 0)
       continue;
     if (found || access.offset != 0 || access.terms.size() != 1 || access.terms[0].second != 1)
       return std::nullopt;
@@ -60,12 +54,11 @@ std::optional<unsigned> columnLoop(const KernelGraph &graph, const Kernel &kerne
   if (graph.values[weights.value].role != graph::ValueRole::Constant)
     return std::nullopt;
   for (unsigned loop : contraction->n) {
-    bool everywhere = !usesLoop(kernel, loop) && dimensionAlong(weights.map, loop).has_value();
+    bool everywhere = !graph::readsLoopNumber(kernel, loop) && dimensionAlong(weights.map, loop).has_value();
     // What else the loop indexes can be cut along it too.
     auto cuttable = [&](const graph::Read &read) {
-      bool indexed = llvm::any_of(read.map, [&](const DimensionAccess &access) {
-        return llvm::any_of(access.terms, [&](auto term) { return term.first == loop; });
-      });
+      bool indexed = llvm::any_of(
+          read.map, [&](const DimensionAccess &access) { return graph::coefficientOf(access, loop) != 0; });
       return !indexed ||
              (dimensionAlong(read.map, loop) && graph.values[read.value].role == graph::ValueRole::Constant);
     };

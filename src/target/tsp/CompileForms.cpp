@@ -231,9 +231,7 @@ llvm::Expected<RegionPointer> CompilerState::packedOf(graph::ValueId id) {
 }
 
 llvm::Expected<bool> CompilerState::mapPacked(const Kernel &kernel) {
-  if (!graph::isElementwise(kernel) || llvm::any_of(kernel.body.instructions, [](const BlockInstruction &instruction) {
-        return instruction.opcode == BlockOpcode::LoopIndex;
-      }))
+  if (!graph::isElementwise(kernel) || graph::readsLoopNumbers(kernel))
     return false;
   const graph::Write &write = kernel.writes[0];
   const Shape &shape = graph.values[write.value].shape;

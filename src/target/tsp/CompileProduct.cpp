@@ -437,10 +437,7 @@ const Kernel *CompilerState::followerOf(const Kernel &kernel) const {
             : !there)
       return nullptr;
   }
-  for (const BlockInstruction &instruction : found->body.instructions)
-    if (instruction.opcode == BlockOpcode::LoopIndex)
-      return nullptr;
-  return &*found;
+  return graph::readsLoopNumbers(*found) ? nullptr : &*found;
 }
 
 llvm::Error CompilerState::follow(const Kernel &follower, graph::ValueId result, TapProduct &product, Register value) {

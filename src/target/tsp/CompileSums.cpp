@@ -98,9 +98,7 @@ graph::ValueId CompilerState::followSum(const Kernel &kernel, TapProduct &produc
         can = false;
       }
     }
-    can &= llvm::none_of(next.body.instructions,
-                         [](const BlockInstruction &each) { return each.opcode == BlockOpcode::LoopIndex; });
-    if (!can)
+    if (!can || graph::readsLoopNumbers(next))
       break;
     product.body.results = product.body.append(next.body, inputs);
     followers.push_back(&next);
@@ -116,9 +114,7 @@ llvm::Expected<const Kernel *> CompilerState::followInRows(graph::ValueId value,
   if (readers[value] != 1 || isOutput[value] || uses.readers[value][0] >= part.end)
     return none;
   const Kernel &next = graph.kernels[uses.readers[value][0]];
-  if (!graph::isElementwise(next) || llvm::any_of(next.body.instructions, [](const BlockInstruction &instruction) {
-        return instruction.opcode == BlockOpcode::LoopIndex;
-      }))
+  if (!graph::isElementwise(next) || graph::readsLoopNumbers(next))
     return none;
   const graph::Write &write = next.writes[0];
   const Shape &shape = graph.values[write.value].shape;

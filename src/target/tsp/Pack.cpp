@@ -185,10 +185,7 @@ std::vector<Group> groupsOf(const KernelGraph &graph) {
       alike.unionSets(kernel.reads[0].value, kernel.writes[0].value);
       continue;
     }
-    bool follows = graph::isElementwise(kernel) &&
-                   llvm::none_of(kernel.body.instructions, [](const BlockInstruction &instruction) {
-                     return instruction.opcode == BlockOpcode::LoopIndex;
-                   });
+    bool follows = graph::isElementwise(kernel) && !graph::readsLoopNumbers(kernel);
     std::vector<std::pair<ValueId, size_t>> shifted;
     for (const graph::Read &read : kernel.reads) {
       auto shifts = constant[read.value] ? std::nullopt : shiftsOf(graph, kernel, read);

@@ -66,8 +66,6 @@ Region Region::shape() const {
 
 std::optional<int64_t> Placement::addressIn(llvm::ArrayRef<SliceName> slices, uint8_t bank, int64_t words,
                                             Search search) {
-  if (search.only)
-    return usedAddressIn(slices, bank, words);
   if (search.high) {
     int64_t end = machine.words;
     for (bool moved = true; std::exchange(moved, false);)
@@ -81,13 +79,19 @@ std::optional<int64_t> Placement::addressIn(llvm::ArrayRef<SliceName> slices, ui
   }
   int64_t address = 0;
   for (bool moved = true; std::exchange(moved, false);)
-    for (SliceName slice : slices)
-      for (const Words &of : bankOf(slice, bank))
-        if ((of.live || !search.again) && of.begin < address + words && address < of.end) {
-          address = of.end;
-          moved = true;
+    for (SliceName slice : slices) {
+      bool found = false;
+      for (auto [begin, end] : freeIn(slice, bank, search))
+        if (end - std::max(begin, address) >= words) {
+          found = true;
+          moved |= begin > address;
+          address = std::max(begin, address);
+          break;
         }
-  return address + words <= machine.words ? std::optional(address) : std::nullopt;
+      if (!found)
+        return std::nullopt;
+    }
+  return address;
 }
 
 std::vector<std::pair<int64_t, int64_t>> Placement::freeIn(SliceName slice, uint8_t bank, Search search) {
@@ -111,24 +115,6 @@ std::vector<std::pair<int64_t, int64_t>> Placement::freeIn(SliceName slice, uint
   if (!search.only)
     add(next, machine.words);
   return free;
-}
-
-std::optional<int64_t> Placement::usedAddressIn(llvm::ArrayRef<SliceName> slices, uint8_t bank, int64_t words) {
-  int64_t address = 0;
-  for (bool moved = true; std::exchange(moved, false);)
-    for (SliceName slice : slices) {
-      bool found = false;
-      for (auto [begin, end] : freeIn(slice, bank, {.only = true}))
-        if (end - std::max(begin, address) >= words) {
-          found = true;
-          moved |= begin > address;
-          address = std::max(begin, address);
-          break;
-        }
-      if (!found)
-        return std::nullopt;
-    }
-  return address;
 }
 
 std::optional<int64_t> Placement::addressInSome(std::vector<SliceName> &slices, size_t count, uint8_t bank,

@@ -101,7 +101,6 @@ private:
   };
   // The lowest address from which on `words` are free in all slices, or the highest one; nothing when there is none.
   std::optional<int64_t> addressIn(llvm::ArrayRef<SliceName> slices, uint8_t bank, int64_t words, Search search);
-  std::optional<int64_t> usedAddressIn(llvm::ArrayRef<SliceName> slices, uint8_t bank, int64_t words);
   // Stretches of free words, in order.
   std::vector<std::pair<int64_t, int64_t>> freeIn(SliceName slice, uint8_t bank, Search search);
   // The lowest address, or the highest one, from which on `words` are free in `count` of the slices, which become

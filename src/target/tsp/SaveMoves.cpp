@@ -77,10 +77,7 @@ void computeBeforeMoving(KernelGraph &graph) {
     for (size_t here = number;;) {
       Kernel &kernel = graph.kernels[here];
       if (!kernel.structured() || !isElementwise(kernel) || kernel.body.isIdentity() || kernel.reads.size() != 1 ||
-          !readsOwnElement(graph, kernel, kernel.reads[0]) ||
-          llvm::any_of(kernel.body.instructions, [](const BlockInstruction &instruction) {
-            return instruction.opcode == BlockOpcode::LoopIndex;
-          }))
+          !readsOwnElement(graph, kernel, kernel.reads[0]) || readsLoopNumbers(kernel))
         break;
       ValueId between = kernel.reads[0].value, result = kernel.writes[0].value;
       std::optional<size_t> producer = uses.producers[between];

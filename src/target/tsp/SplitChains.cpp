@@ -19,10 +19,6 @@ using graph::ValueId;
 
 namespace {
 
-bool indexes(const graph::DimensionAccess &access, unsigned loop) {
-  return llvm::any_of(access.terms, [&](auto term) { return term.first == loop; });
-}
-
 // In memory, where the last dimension lies in the lanes; what has no other columns, as sums of rows, is packed.
 int64_t wordsOf(const Value &value, int64_t lanes) {
   if (elementCount(value.shape) == 0)
@@ -95,28 +91,27 @@ private:
     auto [known, fresh] = loops.try_emplace(number, loop);
     if (!fresh)
       return known->second == loop;
-    if (kernel.loops[loop].reduction || kernel.loops[loop].extent != extent ||
-        llvm::any_of(kernel.body.instructions, [&](const BlockInstruction &instruction) {
-          return instruction.opcode == BlockOpcode::LoopIndex && instruction.immediate == loop;
-        }))
+    if (kernel.loops[loop].reduction || kernel.loops[loop].extent != extent || graph::readsLoopNumber(kernel, loop))
       return false;
     for (const graph::Write &write : kernel.writes) {
       // A bias of columns is the same for all blocks of rows.
-      if (write.initial && llvm::any_of(write.initial->map, [&](const auto &index) { return indexes(index, loop); }))
+      if (write.initial &&
+          llvm::any_of(write.initial->map, [&](const auto &index) { return graph::coefficientOf(index, loop) != 0; }))
         return false;
       for (auto [d, index] : llvm::enumerate(write.map))
-        if (indexes(index, loop) && !addValue(write.value, d))
+        if (graph::coefficientOf(index, loop) != 0 && !addValue(write.value, d))
           return false;
     }
     for (const Read &read : kernel.reads) {
-      auto count = llvm::count_if(read.map, [&](const auto &index) { return indexes(index, loop); });
+      auto count = llvm::count_if(read.map, [&](const auto &index) { return graph::coefficientOf(index, loop) != 0; });
       if (count == 0) {
         if (!mayStay(read.value))
           return false;
         continue;
       }
-      auto d = static_cast<size_t>(llvm::find_if(read.map, [&](const auto &index) { return indexes(index, loop); }) -
-                                   read.map.begin());
+      auto d = static_cast<size_t>(
+          llvm::find_if(read.map, [&](const auto &index) { return graph::coefficientOf(index, loop) != 0; }) -
+          read.map.begin());
       // Weights are cut when the program is made (Split.h).
       bool weights =
           kernel.kind == graph::KernelKind::Contract && graph.values[read.value].role == graph::ValueRole::Constant;
@@ -222,7 +217,7 @@ void inBlocks(KernelGraph &graph, const KernelChain &chain, int64_t block) {
       kernel.loops[loop].extent = count;
       for (Read &read : kernel.reads)
         for (auto [d, index] : llvm::enumerate(read.map)) {
-          if (!indexes(index, loop))
+          if (graph::coefficientOf(index, loop) == 0)
             continue;
           ValueId whole = read.value;
           if (auto known = parts.find({whole, d}); known != parts.end()) {
