@@ -106,6 +106,30 @@ TEST(TspPlacement, SlicesThatHaveAddressesInCommonAreFound) {
     EXPECT_EQ(name.slice % 2, 0);
 }
 
+// A gap takes what fits, and nothing that is a word longer.
+TEST(TspPlacement, GapsTakeWhatFits) {
+  Architecture machine = card();
+  machine.banks = 1;
+  for (int64_t longer : {0, 1}) {
+    Placement placement(machine);
+    placement.expect(machine.dataWords()); // what was used before is used again
+    auto take = [&](int64_t rows) {
+      // A byte of every slice of the hemisphere, so that all lie behind each other.
+      Region region =
+          Region::of(ElementType::u8, rows, 320 * llvm::count(machine.reserved[west], false), machine.vectorBytes());
+      region.spread = true;
+      return placement.allocate(region, {}, west);
+    };
+    RegionPointer first = take(100), gap = take(50), last = take(100);
+    ASSERT_TRUE(first && gap && last);
+    EXPECT_EQ(gap->address, 100);
+    gap = nullptr;
+    RegionPointer region = take(50 + longer);
+    ASSERT_TRUE(region);
+    EXPECT_EQ(region->address, longer ? 250 : 100);
+  }
+}
+
 // Values of which one is needed at a time lie on each other where memory is to be saved, and leave the rest to weights.
 TEST(TspPlacement, FrugalValuesLieWhereOthersLay) {
   Architecture machine = card();
