@@ -159,7 +159,8 @@ void findSlots(const Kernel &kernel, Walked &walked) {
   walked.period = several && step % walked.inLanes != 0 ? walked.inLanes / std::gcd(step, walked.inLanes) : 1;
   walked.rowsEach = walked.period * step / walked.inLanes;
   int64_t taps = walked.tap ? kernel.loops[*walked.tap].extent : 1;
-  for (int64_t each = 0; each < walked.period; ++each) {
+  // Few rows are not of all classes.
+  for (int64_t each = 0; each < std::min(walked.period, walked.resultRowCount); ++each) {
     std::map<int64_t, Walked::Slot> found;
     for (int64_t place = 0; place < walked.resultInLanes; ++place)
       for (int64_t tap = 0; tap < taps; ++tap) {

@@ -111,6 +111,8 @@ TEST(TspTapPlan, PassesAddUpToTheConvolution) {
   Convolution apart(8, 8, 6, 6, 3, 1, /*depthwise=*/true);
   apart.expectRight({1, 1, 8}, {1, 1, 8}, options);
   apart.expectRight({1, 3, 8}, {1, 6, 8}, options);
+  // Four columns share a vector, and the result has two: of the four ways in which taps meet vectors two do not occur.
+  Convolution(5, 6, 8, 4, 5, 1).expectRight({1, 4, 5}, {1, 1, 6}, options);
 }
 
 TEST(TspTapPlan, VectorsAreCountedByHand) {
