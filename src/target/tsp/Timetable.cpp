@@ -49,18 +49,52 @@ std::optional<Timetable::Word> Timetable::wordOf(const Step &step) const {
   return Word{indexOf(step.queue), step.value, read.small[0], read.word[0], read.small[1]};
 }
 
+Timetable::Use Timetable::useOf(const Turn &turn) const {
+  // Before several steps at once the buffer must have time to fill, behind them too; and each fetch needs a cycle.
+  int64_t perFetch = machine.fetchBytes / machine.instructionBytes;
+  int64_t fetches = (turn.steps * instructionsOfStep + perFetch - 1) / perFetch;
+  int64_t spare = std::max({int64_t(0), turn.begin + turn.steps * spacing() - turn.end, fetches - 1});
+  if (turn.steps == 1)
+    return {turn.queue, turn.begin, turn.end + spare, 0, 0, 1, turn.word ? spare + 1 : 0, turn.word};
+  // A fetch may have been refused just before several: what they leave in the buffer must last until the fetch behind
+  // them has brought more. Of it are the fetches that fill the buffer, as many as it has room for, and the idle time
+  // before the first step that must wait.
+  constexpr int64_t busy = 2; // instructions of a step without idle time: itself and its Repeat
+  int64_t left = (machine.bufferBytes - machine.fetchBytes) / machine.instructionBytes - busy * turn.steps;
+  int64_t fetchesAndIdle = machine.bufferBytes / machine.fetchBytes + 1;
+  int64_t lasting = std::min(left / instructionsOfStep, (left - fetchesAndIdle) / (busy + 1)); // steps
+  int64_t behind = std::max(spare, machine.fetchLatency + fetches - std::max<int64_t>(lasting, 0) * spacing());
+  return {turn.queue, turn.begin - spare, turn.end + behind, 0, 0};
+}
+
+std::vector<Timetable::Use> Timetable::turnsOf(std::vector<Turn> turns) const {
+  llvm::sort(turns,
+             [](const Turn &a, const Turn &b) { return std::tie(a.queue, a.begin) < std::tie(b.queue, b.begin); });
+  std::vector<Turn> apart;
+  std::vector<Use> uses;
+  for (Turn &turn : turns) {
+    apart.push_back(std::move(turn));
+    uses.push_back(useOf(apart.back()));
+    while (uses.size() > 1 && uses[uses.size() - 2].resource == uses.back().resource &&
+           uses.back().begin < uses[uses.size() - 2].end) {
+      Turn last = apart.back();
+      apart.pop_back();
+      uses.pop_back();
+      apart.back().end = std::max(apart.back().end, last.end);
+      apart.back().steps += last.steps;
+      uses.back() = useOf(apart.back());
+    }
+  }
+  return uses;
+}
+
 std::vector<Timetable::Use> Timetable::usesOf(llvm::ArrayRef<Step> group, bool *hidden) const {
   std::vector<Use> uses;
   std::vector<size_t> flights; // of `uses`: those of channels
   std::vector<Effects> effects;
   for (const Step &step : group)
     effects.push_back(effectsOf(0, step.queue, step.instruction, machine));
-  struct Queued {
-    int64_t begin, end, steps;
-    std::optional<Word> word;
-    bool operator<(const Queued &other) const { return begin < other.begin; }
-  };
-  llvm::SmallVector<std::pair<size_t, Queued>, 32> queued;
+  std::vector<Turn> turns;
   for (auto [i, step] : llvm::enumerate(group)) {
     // A cycle between two instructions is room for a fetch; behind a write its bank is still busy.
     bool writes = step.instruction.op() == Opcode::Write || step.instruction.op() == Opcode::Scatter;
@@ -68,7 +102,7 @@ std::vector<Timetable::Use> Timetable::usesOf(llvm::ArrayRef<Step> group, bool *
     bool gathers = step.instruction.op() == Opcode::Gather;
     int64_t busy = step.last() + 1 - step.cycle + (writes ? effects[i].completion : gathers ? machine.memoryGather : 1);
     std::optional<Word> word = wordOf(step);
-    queued.push_back({indexOf(step.queue), {step.cycle, step.cycle + busy, 1, word}});
+    turns.push_back({indexOf(step.queue), step.cycle, step.cycle + busy, 1, word});
     // The chip's own end of a link stands for the link outward; the vectors that come in are spaced where they are
     // sent.
     if (step.instruction.op() == Opcode::Send)
@@ -83,36 +117,7 @@ std::vector<Timetable::Use> Timetable::usesOf(llvm::ArrayRef<Step> group, bool *
                       step.interval, 0, word});
     }
   }
-  // What a queue does without time for fetches is one use of it: they wait until its end.
-  llvm::sort(queued);
-  for (size_t i = 0; i < queued.size();) {
-    auto [queue, use] = queued[i];
-    for (++i; i < queued.size() && queued[i].first == queue &&
-              queued[i].second.begin < std::max(use.end, use.begin + use.steps * spacing());
-         ++i) {
-      use.end = std::max(use.end, queued[i].second.end);
-      ++use.steps;
-    }
-    // Before several at once the buffer must have time to fill, behind them too; and each fetch needs a cycle.
-    int64_t perFetch = machine.fetchBytes / machine.instructionBytes;
-    int64_t fetches = (use.steps * instructionsOfStep + perFetch - 1) / perFetch;
-    int64_t spare = std::max({int64_t(0), use.begin + use.steps * spacing() - use.end, fetches - 1});
-    // A fetch may have been refused just before several: what they leave in the buffer must last until the fetch behind
-    // them has brought more. Of it are the fetches that fill the buffer, as many as it has room for, and the idle time
-    // before the first step that must wait.
-    int64_t behind = spare;
-    if (use.steps > 1) {
-      constexpr int64_t busy = 2; // instructions of a step without idle time: itself and its Repeat
-      int64_t left = (machine.bufferBytes - machine.fetchBytes) / machine.instructionBytes - busy * use.steps;
-      int64_t fetchesAndIdle = machine.bufferBytes / machine.fetchBytes + 1;
-      int64_t lasting = std::min(left / instructionsOfStep, (left - fetchesAndIdle) / (busy + 1)); // steps
-      behind = std::max(spare, machine.fetchLatency + fetches - std::max<int64_t>(lasting, 0) * spacing());
-    }
-    if (use.steps > 1)
-      use.word.reset();
-    uses.push_back({queue, use.begin - (use.steps > 1 ? spare : 0), use.end + behind, 0, 0, 1,
-                    use.word ? behind + 1 : 0, use.word});
-  }
+  llvm::append_range(uses, turnsOf(std::move(turns)));
   std::vector<bool> seen(uses.size());
   for (auto [i, step] : llvm::enumerate(group))
     for (const ChannelEnd &read : effects[i].reads) {
@@ -173,9 +178,12 @@ int64_t Timetable::delayBehind(const Use &use, int64_t start, const Use &other) 
     return 0;
   // The same word again, in the same cycles or right before or behind: one instruction reads it for both.
   if (use.word && use.word == other.word) {
-    int64_t begin = use.begin + start, end = use.end - use.behind + start, otherEnd = other.end - other.behind;
-    if (begin <= otherEnd && other.begin <= end &&
-        std::max(end, otherEnd) - std::min(begin, other.begin) <= machine.repeatMaximum + 1)
+    int64_t begin = use.begin + start, end = use.end - use.behind + start;
+    bool touches = begin <= other.end - other.behind && other.begin <= end;
+    auto fits = [&](std::pair<int64_t, int64_t> cycles) {
+      return cycles.second - cycles.first <= machine.repeatMaximum + 1;
+    };
+    if (touches && (use.resource != use.word->queue || fits(joined(*use.word, begin, end))))
       return 0;
   }
   if (use.interval == 1 && other.interval == 1)
@@ -224,20 +232,29 @@ int64_t Timetable::earliest(llvm::ArrayRef<Step> group, int64_t from) const {
   return start;
 }
 
+std::pair<int64_t, int64_t> Timetable::joined(const Word &word, int64_t begin, int64_t end) const {
+  auto known = runs.find(word);
+  if (known == runs.end())
+    return {begin, end};
+  for (auto run = known->second.upper_bound(end); run != known->second.begin();) {
+    --run;
+    if (run->second.end < begin)
+      break;
+    begin = std::min(begin, run->first);
+    end = std::max(end, run->second.end);
+  }
+  return {begin, end};
+}
+
 std::pair<int64_t, int64_t> Timetable::join(const Word &word, const Step &step, uint32_t node) {
   std::map<int64_t, Run> &known = runs[word];
   std::vector<Placed> &list = placed[step.queue];
-  int64_t begin = step.cycle, end = step.last() + 1;
+  auto [begin, end] = joined(word, step.cycle, step.last() + 1);
   std::optional<size_t> place;
-  auto run = known.upper_bound(end);
-  while (run != known.begin() && std::prev(run)->second.end >= begin) {
-    --run;
-    begin = std::min(begin, run->first);
-    end = std::max(end, run->second.end);
+  for (auto run = known.lower_bound(begin); run != known.end() && run->first <= end; run = known.erase(run)) {
     if (place)
       list[*place].step.count = 0;
     place = run->second.place;
-    run = known.erase(run);
   }
   if (!place) {
     place = list.size();

@@ -75,6 +75,12 @@ private:
     std::optional<Word> word = std::nullopt;
     bool operator==(const Use &) const = default;
   };
+  // Steps of a queue that follow each other without time for fetches: one use of it, which fetches wait for.
+  struct Turn {
+    size_t queue; // its resource
+    int64_t begin, end, steps;
+    std::optional<Word> word;
+  };
   // The outcome of a search: nothing from `from` on before `start`.
   struct Found {
     std::vector<Use> uses;
@@ -89,7 +95,13 @@ private:
   // `hidden`: whether there are vectors that no step of the group reads.
   std::vector<Use> usesOf(llvm::ArrayRef<Step> group, bool *hidden = nullptr) const;
   std::optional<Word> wordOf(const Step &step) const;
-  // Adds a read of one word to what is read of it before, behind and meanwhile; returns the cycles of all of it.
+  // With the cycles before and behind that fetches need.
+  Use useOf(const Turn &turn) const;
+  // Those of a group, of which several become one where these cycles meet.
+  std::vector<Use> turnsOf(std::vector<Turn> turns) const;
+  // The cycles, with those in which the word is read already before, behind and meanwhile.
+  std::pair<int64_t, int64_t> joined(const Word &word, int64_t begin, int64_t end) const;
+  // Adds a read of one word to these; returns the cycles of all of it.
   std::pair<int64_t, int64_t> join(const Word &word, const Step &step, uint32_t node);
   size_t indexOf(const QueueName &queue) const;
   static int64_t bucketOf(int64_t cycle) { return std::max<int64_t>(cycle, 0) / span; }

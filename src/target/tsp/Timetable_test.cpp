@@ -96,6 +96,16 @@ TEST(TspTimetable, ReadsThatJoinStayOneInstruction) {
   timetable.place(reading(7, most), 0, 0);
   EXPECT_EQ(timetable.earliest(reading(7, 10), most - 10), most - 10);
   EXPECT_GT(timetable.earliest(reading(7, 10), most - 9), most);
+  // What lies between two joins both.
+  int64_t half = most / 2;
+  Timetable between(machine);
+  between.place(reading(7, half), 0, 0);
+  between.place(reading(7, half), half + 10, 0);
+  EXPECT_GT(between.earliest(reading(7, 10), half), half);
+  Timetable shorter(machine);
+  shorter.place(reading(7, half - 10), 0, 0);
+  shorter.place(reading(7, half), half, 0);
+  EXPECT_EQ(shorter.earliest(reading(7, 10), half - 10), half - 10);
 }
 
 // Vectors from MEM west 4 fly past MEM west 0 to MEM east 0. There another vector of the same group takes the place of
@@ -119,6 +129,17 @@ TEST(TspTimetable, FindsVectorsThatTheirOwnGroupReplaces) {
   EXPECT_TRUE(timetable.meetsItself({from, at(west, 0, Opcode::Read, 95), to})); // of half of them
   Step other = at(west, 0, Opcode::Read, 100 + count);                           // behind them
   EXPECT_FALSE(timetable.meetsItself({from, other, to, at(east, 4, Opcode::Write, 100 + count)}));
+  // A queue may come to its turn often: five vectors of west 4, then one of west 0 and one of west 4, and again.
+  auto some = [](Step step, int64_t of) {
+    step.count = of;
+    return step;
+  };
+  std::vector<Step> turns = {some(at(west, 4, Opcode::Read, 100), 5), some(to, 13)};
+  for (int64_t diagonal = 105; diagonal < 113; diagonal += 2) {
+    turns.push_back(some(at(west, 0, Opcode::Read, diagonal), 1));
+    turns.push_back(some(at(west, 4, Opcode::Read, diagonal + 1), 1));
+  }
+  EXPECT_FALSE(timetable.meetsItself(turns));
 }
 
 } // namespace
