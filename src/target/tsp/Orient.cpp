@@ -13,6 +13,7 @@
 #include <cmath>
 #include <cstring>
 #include <map>
+#include <set>
 
 namespace quadrille::tsp {
 
@@ -81,7 +82,7 @@ public:
     for (Kernel &kernel : graph.kernels)
       if (canNarrowTable(kernel))
         narrowTable(kernel);
-    std::vector<bool> wanted(graph.values.size());
+    wanted.resize(graph.values.size());
     for (const Kernel &kernel : graph.kernels)
       if (auto contraction = productOf(graph, kernel))
         for (unsigned read : {contraction->lhs, contraction->rhs}) {
@@ -91,8 +92,10 @@ public:
         }
     // The last ones first: what passes elements on reads them in the type in which it writes them.
     for (auto value = static_cast<ValueId>(wanted.size()); value-- > 0;)
-      if (wanted[value])
+      if (wanted[value]) {
+        asked.clear();
         canNarrow(value) ? narrow(value) : narrowCopy(value);
+      }
     // Copies come before the first kernel that reads them: behind what makes the value, or first of all.
     std::vector<Kernel> kernels;
     auto add = [&](std::optional<size_t> producer) {
@@ -197,17 +200,25 @@ private:
   }
 
   // Whether what makes the value can round it itself: an elementwise kernel or a product, an extremum or a move of
-  // values that can be held so.
+  // values that can be held so. What only moves its elements then writes halves too.
   bool canNarrow(ValueId value) {
-    if (graph.values[value].type == ElementType::f16)
+    if (graph.values[value].type == ElementType::f16 || !asked.insert(value).second)
       return true;
     std::optional<size_t> producer = uses.producers[value];
-    if (!producer || isOutput[value])
+    if (!producer || isOutput[value] ||
+        !llvm::all_of(uses.readers[value], [&](size_t reader) { return canReadHalves(graph.kernels[reader]); }))
       return false;
     const Kernel &kernel = graph.kernels[*producer];
     if (productOf(graph, kernel) || isElementwise(kernel))
       return true;
     return passesOn(kernel) && llvm::all_of(operandsOf(kernel), [&](ValueId operand) { return canNarrow(operand); });
+  }
+  // A move of one value loses nothing; one of several would round others, unless products want it.
+  bool canReadHalves(const Kernel &kernel) {
+    if (kernel.structured())
+      return true;
+    ValueId made = kernel.writes[0].value;
+    return passesOn(kernel) && (kernel.reads.size() == 1 || wanted[made]) && canNarrow(made);
   }
   bool passesOn(const Kernel &kernel) const {
     if (!kernel.structured())
@@ -241,7 +252,10 @@ private:
       }
     }
     for (size_t reader : uses.readers[id])
-      widenIn(reader, id);
+      if (graph.kernels[reader].structured())
+        widenIn(reader, id);
+      else
+        narrow(graph.kernels[reader].writes[0].value);
   }
   // A reader that computes in f32 converts what it reads.
   void widenIn(size_t reader, ValueId id) {
@@ -299,6 +313,8 @@ private:
   KernelGraph &graph;
   Uses uses;
   std::vector<bool> isOutput;
+  std::vector<bool> wanted;                                     // by value: products read it
+  std::set<ValueId> asked;                                      // that must be halves together
   std::map<ValueId, ValueId> tables;                            // as they were, and as f16
   std::vector<std::pair<std::optional<size_t>, Kernel>> copies; // behind which kernel
 };

@@ -259,6 +259,41 @@ TEST(TspOrient, OperandsOfProductsAreHalves) {
   expectTheSame(b.graph, narrowed);
 }
 
+// A move writes elements as it reads them: both ends of it are halves, or none.
+TEST(TspOrient, MovesKeepTheType) {
+  enum class Other { Joined, Reshaped, ReshapedForAProduct, Output };
+  for (Other other : {Other::Joined, Other::Reshaped, Other::ReshapedForAProduct, Other::Output}) {
+    GraphBuilder b;
+    ValueId x = b.input("x", f32, {4, 3}), w = b.constant("w", smallNumbers(f32, {3, 2}, 1));
+    auto scaled = [&] {
+      return elementwise(b, "scale", {4, 3}, {{x, loopsMap({0, 1}), {}}}, withNumber(BlockOpcode::Multiply, 3));
+    };
+    ValueId made = scaled(), moved = other == Other::Joined ? concat(b, {made, scaled()}, 0) : reshape(b, made, {4, 3});
+    b.output(product(b, made, w));
+    b.output(other == Other::Output ? moved
+             : other == Other::ReshapedForAProduct
+                 ? product(b, moved, w)
+                 : elementwise(b, "again", b.graph.values[moved].shape, {{moved, loopsMap({0, 1}), {}}},
+                               withNumber(BlockOpcode::Multiply, 5)));
+    KernelGraph narrowed = b.graph;
+    narrowProductOperands(narrowed);
+    for (const Kernel &kernel : narrowed.kernels) {
+      if (kernel.kind == KernelKind::Contract) {
+        EXPECT_EQ(narrowed.values[kernel.reads[0].value].type, ElementType::f16);
+      }
+      for (const Read &read : kernel.reads)
+        if (!kernel.structured()) {
+          EXPECT_EQ(narrowed.values[read.value].type, narrowed.values[kernel.writes[0].value].type);
+        }
+    }
+    // What no product reads keeps its digits; the same elements in another shape have no more than before.
+    bool whole = other == Other::Joined || other == Other::Output;
+    EXPECT_EQ(narrowed.values[moved].type, whole ? f32 : ElementType::f16);
+    EXPECT_EQ(operationsOf(narrowed).find("convert") != std::string::npos, whole);
+    expectTheSame(b.graph, narrowed);
+  }
+}
+
 // A convolution as models have it, channels before places: in the lanes are the channels that it sums over, and those
 // that it makes.
 TEST(TspOrient, ChannelsComeLast) {
