@@ -42,10 +42,11 @@ void packInputs(const KernelGraph &graph, const Architecture &machine, std::vect
       const Kernel *reader = number < graph.kernels.size() ? &graph.kernels[number] : nullptr;
       auto contraction =
           reader && isMatrixProduct(graph, *reader) ? graph::inferContraction(graph, *reader) : std::nullopt;
-      others |= !contraction || !contraction->isConvolution() || reader->reads[contraction->lhs].value != read ||
-                (!products.empty() &&
-                 (!walksAlike(reader->reads[contraction->lhs].map, products[0]->reads[contraction->lhs].map) ||
-                  packings[reader->writes[0].value] != packings[products[0]->writes[0].value]));
+      others = others || !contraction || !contraction->isConvolution() ||
+               reader->reads[contraction->lhs].value != read ||
+               (!products.empty() &&
+                (!walksAlike(reader->reads[contraction->lhs].map, products[0]->reads[contraction->lhs].map) ||
+                 packings[reader->writes[0].value] != packings[products[0]->writes[0].value]));
       products.push_back(reader);
     };
     for (size_t number : uses.readers[input]) {

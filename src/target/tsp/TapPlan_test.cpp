@@ -152,6 +152,12 @@ TEST(TspPack, PlacesOfFewChannelsShareVectors) {
   Convolution shared(3, 16, 16, 16, 3, 1);
   shared.b.output(shared.x);
   EXPECT_EQ(choosePackings(shared.b.graph, machine)[shared.x], (Packing{1, 1, 3}));
+  // So does one of which an output is made, by a kernel that comes first.
+  Convolution second(3, 16, 16, 16, 3, 1);
+  second.b.output(elementwise(second.b, "again", {16, 16, 3}, {{second.x, loopsMap({0, 1, 2}), {}}},
+                              withNumber(BlockOpcode::Multiply, 3)));
+  std::swap(second.b.graph.kernels[0], second.b.graph.kernels[1]);
+  EXPECT_EQ(choosePackings(second.b.graph, machine)[second.x], (Packing{1, 1, 3}));
 }
 
 } // namespace
