@@ -179,6 +179,39 @@ TEST(TspSplitChains, WhatIsWantedAsAWholeStays) {
   EXPECT_EQ(split.print(), b.graph.print());
 }
 
+// All rows of a value are there only behind the last block.
+TEST(TspSplitChains, WhatReadsOtherRowsTooIsNotCut) {
+  auto doubled = [](GraphBuilder &b) {
+    return elementwise(b, "twice", {8, 4}, {{b.input("x", f32, {8, 4}), loopsMap({0, 1}), {}}},
+                       withNumber(BlockOpcode::Multiply, 2));
+  };
+  constexpr int64_t most = 20, lanes = 4; // `twice` has 32 words
+  GraphBuilder square;
+  ValueId x = doubled(square), y = square.value("y", f32, {8, 8});
+  square.contract({{8}, {8}, {4, true}}, {x, loopsMap({0, 2}), {}}, {x, loopsMap({1, 2}), {}}, y, loopsMap({0, 1}));
+  square.output(y);
+  GraphBuilder mirror;
+  x = doubled(mirror);
+  mirror.output(elementwise(mirror, "mirror", {8, 4},
+                            {{x, loopsMap({0, 1}), {}}, {x, {{7, {{0, -1}}}, {0, {{1, 1}}}}, {}}},
+                            binary(BlockOpcode::Add)));
+  for (const GraphBuilder *b : {&square, &mirror}) {
+    KernelGraph split = b->graph;
+    splitChains(split, most, lanes);
+    expectTheSame(b->graph, split);
+    EXPECT_EQ(split.print(), b->graph.print());
+  }
+  // A row of sums that all blocks need.
+  GraphBuilder sums;
+  x = doubled(sums);
+  ValueId first = elementwise(sums, "first", {8}, {{x, {{0, {{0, 1}}}, {}}, {}}}, firstOperand);
+  sums.output(elementwise(sums, "each", {8, 4, 8}, {{x, loopsMap({0, 1}), {}}, {first, loopsMap({2}), {}}},
+                          binary(BlockOpcode::Add)));
+  KernelGraph split = sums.graph;
+  splitChains(split, most, lanes);
+  expectTheSame(sums.graph, split);
+}
+
 // A product of 12 columns through a reshape: what reads columns 0..3 and 4..11 apart gets products of its own.
 TEST(TspColumnParts, WhatIsReadApartIsMultipliedApart) {
   auto graphOf = [](int64_t second) {

@@ -38,7 +38,7 @@ public:
   // Whether the value and all that must go with it can be had in blocks of the dimension.
   bool grow(ValueId value, size_t dimension) {
     extent = graph.values[value].shape[dimension];
-    return addValue(value, dimension) && close();
+    return addValue(value, dimension) && close() && readsOwnBlocks();
   }
 
   std::map<size_t, unsigned> loops; // by kernel
@@ -161,6 +161,27 @@ private:
       }
     }
     return true;
+  }
+
+  // Whether kernels of the chain read of its values the block that they work on, and no other rows.
+  bool readsOwnBlocks() const {
+    auto reads = [&](const Read &read, unsigned loop) {
+      auto value = made.find(read.value);
+      if (value == made.end())
+        return true;
+      for (auto [d, index] : llvm::enumerate(read.map))
+        if (d == value->second ? index != graph::DimensionAccess{0, {{loop, 1}}}
+                               : graph::coefficientOf(index, loop) != 0)
+          return false;
+      return true;
+    };
+    return llvm::all_of(loops, [&](auto entry) {
+      const Kernel &kernel = graph.kernels[entry.first];
+      return llvm::all_of(kernel.reads, [&](const Read &read) { return reads(read, entry.second); }) &&
+             llvm::none_of(kernel.writes, [&](const graph::Write &write) {
+               return write.initial && made.count(write.initial->value) != 0;
+             });
+    });
   }
 
   const KernelGraph &graph;
