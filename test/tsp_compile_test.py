@@ -455,6 +455,25 @@ def test_scores_of_heads_move_no_queries(tmp_path):
     assert cycles < 2400
 
 
+# Rows of the first operand lie in the lanes, where another product reads them, or the same one: they are moved, as tiles
+# for each of the 161 would take some hundred cycles.
+@pytest.mark.parametrize("itself", [True, False])
+def test_products_of_a_matrix_whose_rows_lie_in_the_lanes(tmp_path, itself):
+    random = np.random.default_rng(10)
+    x, w = (random.integers(-1, 2, shape).astype(np.float32) for shape in ((33, 161), (33, 97)))
+    if itself:
+        nodes = [helper.make_node("Transpose", ["x"], ["t"], perm=[1, 0]), helper.make_node("Relu", ["t"], ["a"]),
+                 helper.make_node("Transpose", ["a"], ["b"], perm=[1, 0]), helper.make_node("MatMul", ["a", "b"], ["y"])]
+        right = np.maximum(x.T, 0) @ np.maximum(x, 0)
+    else:
+        nodes = [helper.make_node("Transpose", ["x"], ["t"], perm=[1, 0]), helper.make_node("MatMul", ["t", "w"], ["q"]),
+                 helper.make_node("MatMul", ["x", "q"], ["y"])]
+        right = x @ (x.T @ w)
+    y, cycles = run(tmp_path, "groqcard", nodes, x, right.shape, [] if itself else [("w", w)])
+    np.testing.assert_array_equal(y, right)
+    assert cycles < 3000
+
+
 # Means, variances and sums of exponentials by products with ones: as close as sums of f32; of small or large squares and
 # far from zero closer than f16.
 @pytest.mark.parametrize("machine", ["unit-tsp", "groqcard"])

@@ -264,7 +264,11 @@ llvm::Error CompilerState::contract(const Kernel &kernel) {
   if (int64_t columns = lanesOf(packings[result]), most = floats ? machine.f16Columns : machine.columns;
       most == machine.vectorBytes() || columns <= most)
     plan = planTaps(graph, kernel, contraction, packings[lhs.value], packings[result], options);
-  bool direct = plan.has_value();
+  // Where rows of a matrix lie in the lanes, each row of the result would have tiles of its own: sooner the matrix
+  // moves.
+  constexpr size_t mostTiles = 4; // times as many as without
+  bool direct = plan && (contraction.isConvolution() ||
+                         plan->tiles() <= mostTiles * planMatrixTaps(graph, kernel, contraction, options).tiles());
   llvm::SmallVector<unsigned, 4> rowLoops = contraction.m, depthLoops = contraction.k;
   for (const graph::Contraction::Window &window : contraction.windows) {
     rowLoops.push_back(window.output);

@@ -52,6 +52,13 @@ int64_t TapPlan::mostHeight() const {
   return most;
 }
 
+size_t TapPlan::tiles() const {
+  size_t count = 0;
+  for (const Batch &batch : batches)
+    count += batch.passes.size();
+  return count;
+}
+
 int64_t TapPlan::vectors(int64_t vectorLanes) const {
   int64_t count = 0;
   for (const Batch &batch : batches)

@@ -60,6 +60,7 @@ struct TapPlan {
   // Whether the pass has weights for any of `width` columns from `firstColumn` on.
   bool reaches(const Pass &pass, int64_t firstColumn, int64_t width, int64_t piecesWidth) const;
   int64_t mostHeight() const; // of the tiles
+  size_t tiles() const;       // for each piece of the result
   // Vectors that pass tiles, for all pieces of the result of `vectorLanes` columns.
   int64_t vectors(int64_t vectorLanes) const;
 };
