@@ -4,6 +4,7 @@ import os
 import pathlib
 import re
 import subprocess
+import time
 
 import numpy as np
 import onnx
@@ -136,6 +137,27 @@ def test_long_reductions(tmp_path, machine, operation, shape, axes, kind):
              "ReduceSumSquare": lambda x, axis: (x * x).sum(axis=axis)}[operation](x, axis=axes)
     node = helper.make_node(operation, ["x", "axes"], ["y"], keepdims=0)
     y, _ = run(tmp_path, machine, [node], x, right.shape, [("axes", np.array(axes))])
+    np.testing.assert_array_equal(y, right)
+
+
+def test_a_maximum_of_very_many_rows(tmp_path):
+    """A cycle a row, and a second or two of compilation, which has not the square of the rows to look at."""
+    x = numbers((30000, 33), "float32")
+    start = time.monotonic()
+    y, cycles = run(tmp_path, "groqcard", [helper.make_node("ReduceMax", ["x", "axes"], ["y"], keepdims=0)], x, (33,),
+                    [("axes", np.array([0]))])
+    np.testing.assert_array_equal(y, x.max(axis=0))
+    assert cycles < 30000 + 100
+    assert time.monotonic() - start < 40
+
+
+@pytest.mark.parametrize("operation, shape", [("ReduceSum", (7, 5003, 33)), ("ReduceMax", (5003, 7, 100))])
+def test_reductions_over_lanes_of_very_many_rows(tmp_path, operation, shape):
+    """Of more rows than the slices of both hemispheres hold spread: block by block."""
+    x = numbers(shape, "float32")
+    right = (np.sum if operation == "ReduceSum" else np.max)(x, axis=-1)
+    y, _ = run(tmp_path, "groqcard", [helper.make_node(operation, ["x", "axes"], ["y"], keepdims=0)], x, right.shape,
+               [("axes", np.array([-1]))])
     np.testing.assert_array_equal(y, right)
 
 

@@ -18,7 +18,8 @@ namespace quadrille::tsp {
 
 using graph::Kernel;
 
-llvm::Expected<std::vector<RegionPointer>> CompilerState::combineLanes(const SpreadRows &from, BlockOpcode operation) {
+llvm::Error CompilerState::combineLanes(const SpreadRows &from, BlockOpcode operation, int64_t firstRow, int64_t rows,
+                                        std::vector<RegionPointer> &results) {
   int64_t bytes = static_cast<int64_t>(byteWidth(from.type)), lanes = machine.lanes;
   int64_t groups = from.rows / lanes, together = lanes / machine.group;
   BlockExpression body = treeOf(operation, from.type, together);
@@ -26,21 +27,25 @@ llvm::Expected<std::vector<RegionPointer>> CompilerState::combineLanes(const Spr
   for (int64_t row = 0; row < together; ++row)
     directions.push_back(machine.inward(from.slice(row, 0, machine).first));
   std::vector<Operand> onStreams(together); // read here, from slices of both hemispheres
-  std::vector<RegionPointer> results;
   std::vector<const Region *> made, sources;
   for (const RegionPointer &half : from.halves)
     sources.push_back(half.get());
   for (int64_t quarter = 0; quarter < machine.group; ++quarter) {
-    Region shape = Region::of(from.type, groups, machine.vectorBytes(), machine.vectorBytes());
-    std::vector<const Region *> clear = made;
-    clear.insert(clear.end(), sources.begin(), sources.end());
-    RegionPointer to = placement.allocate(shape, clear);
-    if (!to) {
-      auto shared = allocate(shape, made);
-      if (!shared)
-        return shared.takeError();
-      to = *shared;
+    if (firstRow == 0) {
+      Region shape = Region::of(from.type, rows, machine.vectorBytes(), machine.vectorBytes());
+      std::vector<const Region *> clear = made;
+      clear.insert(clear.end(), sources.begin(), sources.end());
+      RegionPointer to = placement.allocate(shape, clear);
+      if (!to) {
+        auto shared = allocate(shape, made);
+        if (!shared)
+          return shared.takeError();
+        to = *shared;
+      }
+      made.push_back(to.get());
+      results.push_back(std::move(to));
     }
+    const RegionPointer &to = results[quarter];
     std::vector<Chain> chains;
     std::string reason;
     constexpr unsigned mostVariants = 4;
@@ -61,15 +66,13 @@ llvm::Expected<std::vector<RegionPointer>> CompilerState::combineLanes(const Spr
               read(group, *from.halves[half], slice, 0, {nullptr, 0, byte * groups + first, 1, count}, stream, 0,
                    input.cycle);
             }
-          addChain(group, chain, std::vector<RegionPointer>(chain.inputs.size()), onStreams, wholeOf(to), 0, first,
-                   count, 0);
+          addChain(group, chain, std::vector<RegionPointer>(chain.inputs.size()), onStreams, wholeOf(to), 0,
+                   firstRow + first, count, 0);
           return group;
         },
         static_cast<int64_t>(chains.size()));
-    made.push_back(to.get());
-    results.push_back(std::move(to));
   }
-  return results;
+  return llvm::Error::success();
 }
 
 llvm::Expected<RegionPointer> CompilerState::rotateSuperlanes(const RegionPointer &from, int64_t superlanes,
@@ -175,20 +178,25 @@ llvm::Expected<RegionPointer> CompilerState::widenPacked(RegionPointer packed, i
 
 llvm::Expected<RegionPointer> CompilerState::reduceLanes(const RegionPointer &terms, BlockOpcode operation,
                                                          int64_t superlanes) {
-  auto spread = spreadRows(terms, 0, 0, 1, terms->rows);
-  if (!spread)
-    return spread.takeError();
-  auto turned = transposeLanes(*spread, {});
-  if (!turned)
-    return turned.takeError();
-  auto combined = combineLanes(*turned, operation);
-  if (!combined)
-    return combined.takeError();
+  // As many rows at once as a bank has words for in each slice.
+  int64_t lanes = machine.lanes, groups = (terms->rows + lanes - 1) / lanes;
+  int64_t blocks = (groups * terms->bytes() + machine.words - 1) / machine.words, each = (groups + blocks - 1) / blocks;
+  std::vector<RegionPointer> combined;
+  for (int64_t first = 0; first < groups; first += each) {
+    int64_t rows = std::min(each * lanes, terms->rows - first * lanes);
+    auto spread = spreadRows(terms, 0, first * lanes, 1, rows);
+    if (!spread)
+      return spread.takeError();
+    auto turned = transposeLanes(*spread, {});
+    if (!turned)
+      return turned.takeError();
+    if (llvm::Error error = combineLanes(*turned, operation, first, groups, combined))
+      return std::move(error);
+  }
   std::vector<Operand> operands;
-  for (const RegionPointer &quarter : *combined)
+  for (const RegionPointer &quarter : combined)
     operands.push_back(wholeOf(quarter));
-  auto joined =
-      stream(treeOf(operation, terms->type, operands.size()), operands, combined->front()->rows, machine.vectorBytes());
+  auto joined = stream(treeOf(operation, terms->type, operands.size()), operands, groups, machine.vectorBytes());
   if (!joined)
     return joined.takeError();
   return combineSuperlanes(joined->front(), operation, superlanes);

@@ -347,8 +347,10 @@ private:
   // Row `lanes * g + i` of the result has in lane j of each superlane what row `lanes * g + j` had in lane i.
   llvm::Expected<SpreadRows> transposeLanes(const SpreadRows &from, llvm::ArrayRef<const Region *> avoid);
   // CompileLanes.cpp
-  // Of `lanes` rows each, which become one: in as many parts as a value has streams, still to be combined.
-  llvm::Expected<std::vector<RegionPointer>> combineLanes(const SpreadRows &from, BlockOpcode operation);
+  // Of `lanes` rows each, which become one, from `firstRow` on of `rows`: in as many parts as a value has streams,
+  // still to be combined, for which the first call finds memory.
+  llvm::Error combineLanes(const SpreadRows &from, BlockOpcode operation, int64_t firstRow, int64_t rows,
+                           std::vector<RegionPointer> &results);
   // Among the first `among` superlanes, each from the one `superlanes` further.
   llvm::Expected<RegionPointer> rotateSuperlanes(const RegionPointer &from, int64_t superlanes, int64_t among,
                                                  llvm::ArrayRef<const Region *> avoid);

@@ -118,31 +118,42 @@ std::vector<Timetable::Use> Timetable::usesOf(llvm::ArrayRef<Step> group, bool *
     }
   }
   llvm::append_range(uses, turnsOf(std::move(turns)));
+  // By channel and begin; and how far each and those before it on its channel reach, as long groups have many.
+  llvm::sort(flights, [&](size_t a, size_t b) {
+    return std::tuple(uses[a].resource, uses[a].begin, a) < std::tuple(uses[b].resource, uses[b].begin, b);
+  });
+  std::vector<int64_t> reach;
+  for (auto [number, flight] : llvm::enumerate(flights)) {
+    bool first = number == 0 || uses[flights[number - 1]].resource != uses[flight].resource;
+    reach.push_back(first ? uses[flight].end : std::max(reach.back(), uses[flight].end));
+  }
   std::vector<bool> seen(uses.size());
+  std::vector<size_t> covering;
   for (auto [i, step] : llvm::enumerate(group))
     for (const ChannelEnd &read : effects[i].reads) {
       if (isLinkChannel(read.channel, machine))
         continue;
-      int64_t diagonal = step.cycle + read.delay - read.coordinate;
+      int64_t diagonal = step.cycle + read.delay - read.coordinate, end = diagonal + step.last() + 1 - step.cycle;
+      covering.clear();
+      auto behind = llvm::partition_point(flights, [&](size_t flight) {
+        return std::tuple(uses[flight].resource, uses[flight].begin) < std::tuple(size_t(read.channel), end);
+      });
+      for (auto number = static_cast<size_t>(behind - flights.begin());
+           number-- > 0 && uses[flights[number]].resource == read.channel && reach[number] > diagonal;)
+        if (const Use &use = uses[flights[number]]; diagonal < use.end && use.firstPlace <= read.place)
+          covering.push_back(flights[number]);
+      assert(!covering.empty() && "a group reads a stream that it does not drive");
       // Runs of vectors may come from several places; of those on the same diagonals the last one is seen.
-      [[maybe_unused]] bool driven = false;
-      for (size_t flight : flights) {
+      for (size_t flight : covering) {
         Use &use = uses[flight];
-        auto covers = [&](const Use &other) {
-          return other.resource == read.channel && other.begin < diagonal + step.last() + 1 - step.cycle &&
-                 diagonal < other.end && other.firstPlace <= read.place;
-        };
-        if (!covers(use) || llvm::any_of(flights, [&](size_t later) {
+        if (llvm::any_of(covering, [&](size_t later) {
               const Use &other = uses[later];
-              return covers(other) && other.firstPlace > use.firstPlace && other.begin <= use.begin &&
-                     use.end <= other.end;
+              return other.firstPlace > use.firstPlace && other.begin <= use.begin && use.end <= other.end;
             }))
           continue;
-        driven = true;
         seen[flight] = true;
         use.lastPlace = std::max(use.lastPlace, read.place);
       }
-      assert(driven && "a group reads a stream that it does not drive");
     }
   if (hidden) // the last unit of a chain gives its result to no other
     *hidden = llvm::any_of(flights, [&](size_t flight) {
