@@ -176,30 +176,45 @@ llvm::Expected<RegionPointer> CompilerState::widenPacked(RegionPointer packed, i
   return packed;
 }
 
-llvm::Expected<RegionPointer> CompilerState::reduceLanes(const RegionPointer &terms, BlockOpcode operation,
-                                                         int64_t superlanes) {
+llvm::Expected<std::vector<RegionPointer>> CompilerState::reduceLanes(llvm::ArrayRef<BlockOpcode> operations,
+                                                                      llvm::ArrayRef<ElementType> types, int64_t rows,
+                                                                      int64_t superlanes, TermsOf termsOf) {
   // As many rows at once as a bank has words for in each slice.
-  int64_t lanes = machine.lanes, groups = (terms->rows + lanes - 1) / lanes;
-  int64_t blocks = (groups * terms->bytes() + machine.words - 1) / machine.words, each = (groups + blocks - 1) / blocks;
-  std::vector<RegionPointer> combined;
+  int64_t lanes = machine.lanes, groups = (rows + lanes - 1) / lanes, bytes = 0;
+  for (ElementType type : types)
+    bytes = std::max(bytes, static_cast<int64_t>(byteWidth(type)));
+  int64_t blocks = (groups * bytes + machine.words - 1) / machine.words, each = (groups + blocks - 1) / blocks;
+  std::vector<std::vector<RegionPointer>> combined(operations.size());
   for (int64_t first = 0; first < groups; first += each) {
-    int64_t rows = std::min(each * lanes, terms->rows - first * lanes);
-    auto spread = spreadRows(terms, 0, first * lanes, 1, rows);
-    if (!spread)
-      return spread.takeError();
-    auto turned = transposeLanes(*spread, {});
-    if (!turned)
-      return turned.takeError();
-    if (llvm::Error error = combineLanes(*turned, operation, first, groups, combined))
-      return std::move(error);
+    int64_t count = std::min(each * lanes, rows - first * lanes);
+    auto terms = termsOf(first * lanes, count);
+    if (!terms)
+      return terms.takeError();
+    for (auto [term, operation, parts] : llvm::zip(*terms, operations, combined)) {
+      auto spread = spreadRows(term.region, 0, term.rows.front(), 1, count);
+      if (!spread)
+        return spread.takeError();
+      auto turned = transposeLanes(*spread, {});
+      if (!turned)
+        return turned.takeError();
+      if (llvm::Error error = combineLanes(*turned, operation, first, groups, parts))
+        return std::move(error);
+    }
   }
-  std::vector<Operand> operands;
-  for (const RegionPointer &quarter : combined)
-    operands.push_back(wholeOf(quarter));
-  auto joined = stream(treeOf(operation, terms->type, operands.size()), operands, groups, machine.vectorBytes());
-  if (!joined)
-    return joined.takeError();
-  return combineSuperlanes(joined->front(), operation, superlanes);
+  std::vector<RegionPointer> results;
+  for (auto [operation, type, parts] : llvm::zip(operations, types, combined)) {
+    std::vector<Operand> operands;
+    for (const RegionPointer &quarter : parts)
+      operands.push_back(wholeOf(quarter));
+    auto joined = stream(treeOf(operation, type, operands.size()), operands, groups, machine.vectorBytes());
+    if (!joined)
+      return joined.takeError();
+    auto all = combineSuperlanes(joined->front(), operation, superlanes);
+    if (!all)
+      return all.takeError();
+    results.push_back(*all);
+  }
+  return results;
 }
 
 // Lanes beyond the columns take part with what changes nothing.
@@ -390,7 +405,7 @@ llvm::Expected<std::vector<LaneForms>> CompilerState::reduceLastLanes(const Kern
   int64_t pieces = (columns + vector - 1) / vector;
   // Superlanes that take part.
   int64_t superlanes = pieces == 1 ? superlanesFor(columns) : machine.superlanes;
-  std::vector<RegionPointer> terms;
+  std::vector<RegionPointer> terms; // none: they are still to be made
   if (pieces > 1) {
     auto combined = combinePieces(kernel, std::move(body), std::move(operands), rows, columns);
     if (!combined)
@@ -410,22 +425,40 @@ llvm::Expected<std::vector<LaneForms>> CompilerState::reduceLastLanes(const Kern
       if (llvm::Error error = maskTerms(kernel, body, operands, rows, columns, lanes))
         return std::move(error);
     if (body.isIdentity() && operands[0].region->columns == columns &&
-        operands[0].rows == wholeOf(operands[0].region).rows) {
+        operands[0].rows == wholeOf(operands[0].region).rows)
       terms = {operands[0].region};
-    } else {
-      auto made = stream(body, operands, rows, columns);
-      if (!made)
-        return made.takeError();
-      terms = std::move(*made);
-    }
   }
+  auto rowsFrom = [](Operand operand, int64_t first, int64_t count) {
+    operand.rows = std::vector(operand.rows.begin() + first, operand.rows.begin() + first + count);
+    return operand;
+  };
+  auto termsOf = [&](int64_t first, int64_t count) -> llvm::Expected<std::vector<Operand>> {
+    std::vector<Operand> found, given;
+    for (const RegionPointer &term : terms)
+      found.push_back(rowsFrom(wholeOf(term), first, count));
+    if (!found.empty())
+      return found;
+    for (const Operand &operand : operands)
+      given.push_back(rowsFrom(operand, first, count));
+    auto made = stream(body, given, count, columns);
+    if (!made)
+      return made.takeError();
+    for (const RegionPointer &term : *made)
+      found.push_back(wholeOf(term));
+    return found;
+  };
+  std::vector<BlockOpcode> operations;
+  std::vector<ElementType> types;
+  for (auto [number, write] : llvm::enumerate(kernel.writes)) {
+    operations.push_back(*operationOf(write.combiner));
+    types.push_back(terms.empty() ? body.instructions[body.results[number]].type : terms[number]->type);
+  }
+  auto packed = reduceLanes(operations, types, rows, superlanes, termsOf);
+  if (!packed)
+    return packed.takeError();
   std::vector<LaneForms> results;
-  for (auto [write, term] : llvm::zip(kernel.writes, terms)) {
-    auto packed = reduceLanes(term, *operationOf(write.combiner), superlanes);
-    if (!packed)
-      return packed.takeError();
-    results.push_back({*packed, nullptr, superlanes});
-  }
+  for (RegionPointer &each : *packed)
+    results.push_back({std::move(each), nullptr, superlanes});
   return results;
 }
 

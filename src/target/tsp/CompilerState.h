@@ -361,8 +361,12 @@ private:
   // Each of the first superlanes gets what these together have.
   llvm::Expected<RegionPointer> combineSuperlanes(RegionPointer from, BlockOpcode operation, int64_t superlanes);
   llvm::Expected<RegionPointer> widenPacked(RegionPointer packed, int64_t superlanes);
-  // Rows of one piece: all lanes of the first superlanes, those beyond the columns too. The packed form of the results.
-  llvm::Expected<RegionPointer> reduceLanes(const RegionPointer &terms, BlockOpcode operation, int64_t superlanes);
+  // Of rows of one piece, of which `termsOf` gives `count` from `first` on, for each of several results: all lanes of
+  // the first superlanes, those beyond the columns too. The packed form of the results.
+  using TermsOf = llvm::function_ref<llvm::Expected<std::vector<Operand>>(int64_t first, int64_t count)>;
+  llvm::Expected<std::vector<RegionPointer>> reduceLanes(llvm::ArrayRef<BlockOpcode> operations,
+                                                         llvm::ArrayRef<ElementType> types, int64_t rows,
+                                                         int64_t superlanes, TermsOf termsOf);
   llvm::Error maskTerms(const graph::Kernel &kernel, BlockExpression &body, std::vector<Operand> &operands,
                         int64_t rows, int64_t columns, int64_t lanes);
   // Memory of a region as another one, which keeps it.
