@@ -287,7 +287,8 @@ template <typename T> void expectExact(ElementType type) {
   for (int i = 0; i < 20000; ++i) {
     pair(static_cast<T>(random()), static_cast<T>(random() >> random() % 32));
     T divisor = static_cast<T>(random() >> random() % 32), times = static_cast<T>(random() >> random() % 32);
-    pair(static_cast<T>(divisor * times + static_cast<T>(i % 3 - 1)), divisor); // beside whole quotients
+    auto product = static_cast<uint32_t>(divisor) * static_cast<uint32_t>(times); // which may wrap
+    pair(static_cast<T>(product + static_cast<uint32_t>(i % 3 - 1)), divisor);    // beside whole quotients
   }
   for (BlockOpcode opcode : {BlockOpcode::Divide, BlockOpcode::Remainder, BlockOpcode::Modulo, BlockOpcode::Power}) {
     std::vector<T> got = evaluateIntegers(opcode, type, a, b, true),
