@@ -124,6 +124,8 @@ MODELS = {
                            None, 1_557_611_200, gflop=3507),
     "llama2_7b_shape": Model("text decoder", "L32 d4096 h32 ff11008 V32000, S4096", "Touvron 2023", "dynamo", None,
                              6_738_415_616, gflop=62_921),
+    "llama2_7b_prompt_shape": Model("text decoder", "L32 d4096 h32 ff11008 V32000, S16", "Touvron 2023; Groq course page",
+                                    "dynamo", None, 6_738_415_616),
     "llama3_8b_decode_shape": Model("one decode step", "L32 d4096 h32 kv8 ff14336 V128256, cache 2047", "Llama 3 2024",
                                     "dynamo", None, 8_030_261_248),
 }

@@ -83,7 +83,8 @@ MAKERS = {
     **{f"tiny_transformer_{e}": lambda: architectures.NucleotideTransformer(2, 24, 4, 48, 69)
        for e in ("dynamo", "torchscript")},
     "gpt2_xl_shape": lambda: gpt2(n_layer=48, n_embd=1600, n_head=25),
-    "llama2_7b_shape": lambda: architectures.Llama(32, 4096, 32, 32, 11008, 32000, 1e4),
+    **{name: lambda: architectures.Llama(32, 4096, 32, 32, 11008, 32000, 1e4)
+       for name in ("llama2_7b_shape", "llama2_7b_prompt_shape")},
     "llama3_8b_decode_shape": lambda: architectures.LlamaDecodeStep(32, 4096, 32, 8, 14336, 128256, 5e5),
 }
 
@@ -164,7 +165,8 @@ def shape_arguments(name):
     if name == "llama3_8b_decode_shape":
         caches = [[torch.zeros(2, 8, 2047, 128) for _ in range(32)] for _ in range(2)]
         return torch.zeros(2, 1, dtype=torch.int64), *caches
-    return (torch.zeros(2, {"gpt2_xl_shape": 1024, "llama2_7b_shape": 4096}[name], dtype=torch.int64),)
+    tokens = {"gpt2_xl_shape": 1024, "llama2_7b_shape": 4096, "llama2_7b_prompt_shape": 16}[name]
+    return (torch.zeros(2, tokens, dtype=torch.int64),)
 
 
 def export_shape(name, file):

@@ -399,6 +399,8 @@ TEST(TspChips, PartsAreBalanced) {
 
 TEST(TspChips, WhatHasNotFitIsNotTriedAgain) {
   graph::KernelGraph graph = chain();
+  for (auto [number, kernel] : llvm::enumerate(graph.kernels))
+    kernel.operation = std::to_string(number);
   Architecture machine = llvm::cantFail(Architecture::from(llvm::cantFail(machine::Machine::load("unit-tsp-node"))));
   // Kernel i has i steps. The first four are 6 steps; 3 of them, half, are those before kernel 3.
   Partition partition(graph, machine, costsOfChain({1, 1, 1, 1, 1, 1}, {1000, 1000, 1000, 1000, 1000, 1000}));
@@ -414,6 +416,26 @@ TEST(TspChips, WhatHasNotFitIsNotTriedAgain) {
   EXPECT_EQ(beginsOf(*partition.parts(3)), (std::vector<size_t>{0, 2, 3}));
   partition.forbid(3, 3); // not even itself
   EXPECT_FALSE(partition.parts(4));
+
+  // Where kernels 1 to 4 compute the same, no two of them go together.
+  graph = chain();
+  Partition alike(graph, machine, costsOfChain({1, 1, 1, 1, 1, 1}, {1000, 1000, 1000, 1000, 1000, 1000}));
+  alike.forbid(1, 2);
+  EXPECT_FALSE(alike.parts(3));
+  EXPECT_EQ(beginsOf(alike.parts(4).value()), (std::vector<size_t>{0, 2, 3, 4}));
+}
+
+TEST(TspChips, FullestChipIsAsEmptyAsCanBe) {
+  graph::KernelGraph graph = chain();
+  Architecture machine = llvm::cantFail(Architecture::from(llvm::cantFail(machine::Machine::load("unit-tsp-node"))));
+  // The first two kernels take nearly all of the time and little memory: by time they are apart, 0 | 1 2 3 4 5, which
+  // needs 140,000 words on the second chip; 0 1 2 3 | 4 5 needs 80,000 on either.
+  Partition partition(graph, machine,
+                      costsOfChain({20000, 20000, 20000, 20000, 40000, 40000}, {9000, 9000, 1, 1, 1, 1}));
+  EXPECT_EQ(beginsOf(partition.parts(2).value()), (std::vector<size_t>{0, 1}));
+  EXPECT_EQ(beginsOf(partition.evenParts(2).value()), (std::vector<size_t>{0, 4}));
+  EXPECT_FALSE(
+      Partition(graph, machine, costsOfChain({300000, 300000, 300000, 1, 1, 1}, {1, 1, 1, 1, 1, 1})).evenParts(2));
 }
 
 TEST(TspChips, ValuesGoFromChipToChip) {

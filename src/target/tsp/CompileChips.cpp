@@ -264,10 +264,11 @@ public:
       Variant &variant = *variants[number];
       learns = true;
       // What has not fit tells how full a chip can be. But that is not the same for all parts: where none is left that
-      // seems to fit, those that need more are tried too.
+      // seems to fit, those that need more are tried too: first such that the fullest chip is as empty as can be.
       constexpr int64_t mostTries = 16;
       for (int64_t triesBeyond = 0; triesBeyond < mostTries;) {
-        auto parts = variant.partition.parts(chips);
+        bool even = !learns && triesBeyond < mostTries / 2;
+        auto parts = even ? variant.partition.evenParts(chips) : variant.partition.parts(chips);
         if (!parts && !variant.partition.isLimited())
           break;
         if (!parts) {
@@ -433,7 +434,7 @@ private:
 
   // Products in parts that take half as much of a chip as before, or less; false when there is no more to cut.
   bool addVariant() {
-    constexpr int64_t smallest = 16; // parts of a chip
+    constexpr int64_t smallest = 64; // parts of a chip
     while (partsOfChip < smallest) {
       partsOfChip *= 2;
       int64_t largest = machine.dataWords() / partsOfChip;

@@ -260,7 +260,7 @@ RegionPointer CompilerState::pieceOf(const RegionPointer &whole, int64_t piece) 
         part.slices.push_back(whole->slices[(segment * whole->pieces + piece) * whole->bytes() + byte]);
     part.spread = false;
   } else {
-    part.address += piece * whole->rowsOfSegment();
+    part.starts[0].address += piece * whole->rowsOfSegment();
   }
   RegionPointer made = partOf(whole, std::move(part));
   for (const RegionPointer &copy : whole->copies)

@@ -108,16 +108,26 @@ llvm::Expected<WeightBlocks> CompilerState::weightsOf(const std::string &name, T
     data = Tensor::zeros(ElementType::u8, {blocks, lines, vector});
     std::memcpy(data.mutableBytes(), rows.bytes().data(), rows.byteSize());
   }
-  Layout layout;
-  layout.variable = addWeight(name, {blocks, lines, vector}, ElementType::u8, std::move(data));
-  layout.bank = (*region)->bank;
-  layout.address = static_cast<uint32_t>((*region)->address);
-  layout.slices = (*region)->slices;
-  layout.axes = {{0, AxisTarget::Address, static_cast<uint32_t>(blocks), 1},
-                 {1, AxisTarget::Slice, static_cast<uint32_t>(lines), 1},
-                 {2, AxisTarget::Lane, static_cast<uint32_t>(vector), 1},
-                 {3, AxisTarget::Slice, 1, 1}};
-  code.layouts.push_back(std::move(layout));
+  uint32_t variable = addWeight(name, {blocks, lines, vector}, ElementType::u8, std::move(data));
+  // Lines that begin at the same address are one layout.
+  for (int64_t first = 0, end = 0; first < lines; first = end) {
+    const Region::Start &start = (*region)->start(first);
+    while (end < lines && (*region)->start(end) == start)
+      ++end;
+    int64_t count = end - first;
+    Layout layout;
+    layout.variable = variable;
+    layout.bank = start.bank;
+    layout.address = static_cast<uint32_t>(start.address);
+    layout.slices = llvm::ArrayRef((*region)->slices).slice(first, count).vec();
+    layout.axes = {{0, AxisTarget::Address, static_cast<uint32_t>(blocks), 1},
+                   {1, AxisTarget::Slice, static_cast<uint32_t>(count), 1},
+                   {2, AxisTarget::Lane, static_cast<uint32_t>(vector), 1},
+                   {3, AxisTarget::Slice, 1, 1}};
+    if (count < lines)
+      layout.ranges = {{1, static_cast<uint32_t>(first), static_cast<uint32_t>(count)}};
+    code.layouts.push_back(std::move(layout));
+  }
   resident.push_back(*region);
   return WeightBlocks{*region, 0, height};
 }
@@ -485,6 +495,7 @@ llvm::Expected<std::vector<WeightBlocks>> CompilerState::constantTiles(graph::Va
       if (words > wordsForSeconds)
         return other->second;
       wordsForSeconds -= words;
+      residentWords -= words; // which counts what there must be
     }
   std::vector<WeightBlocks> &made = weightTiles[keyIn(hemisphere)];
   const graph::Value &value = graph.values[id];

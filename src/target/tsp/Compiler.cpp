@@ -326,7 +326,7 @@ void CompilerState::addLayout(uint32_t variable, const Region &region, const gra
                  llvm::ArrayRef<SliceName> slices) {
     Layout layout;
     layout.variable = variable;
-    layout.bank = region.bank;
+    layout.bank = region.starts[0].bank;
     layout.address = static_cast<uint32_t>(address);
     layout.slices = slices;
     auto addAxis = [&](size_t d, AxisTarget target, int64_t extent, int64_t step) {
@@ -365,7 +365,7 @@ void CompilerState::addLayout(uint32_t variable, const Region &region, const gra
     alike = near % strides[d] == 0 && near / strides[d] <= rows[d] && (outermost || rows[d] % (near / strides[d]) == 0);
   }
   if (alike)
-    return add(Shape(rank, 0), rows, region.address, region.slices);
+    return add(Shape(rank, 0), rows, region.starts[0].address, region.slices);
   // Else each segment is cut into boxes: from its first row on as many rows of the outermost dimension as it has.
   for (int64_t row = 0; row < region.rows;) {
     int64_t segment = row / near, left = std::min((segment + 1) * near, region.rows) - row;
@@ -525,7 +525,7 @@ Step CompilerState::access(Opcode opcode, const Region &region, int64_t piece, i
   SliceName slice = region.slice(piece, byte, row);
   result.queue = {UnitKind::Memory, slice.hemisphere, slice.slice, 0};
   result.instruction.opcode = static_cast<uint8_t>(opcode);
-  result.instruction.small[0] = region.bank;
+  result.instruction.small[0] = region.start(piece).bank;
   result.instruction.small[1] = stream.byte();
   result.instruction.word[0] = static_cast<int32_t>(region.word(piece, row));
   result.instruction.word[1] = static_cast<int32_t>(count > 1 ? step : 0);

@@ -136,7 +136,7 @@ TEST(TspHazard, Layouts) {
   expectHazard(ranged(".range dimension=0 begin=0 extent=3\n.range dimension=0 begin=3 extent=1\n"),
                "layout 1 of 'y': it has two ranges of dimension 0");
   expectHazard(edit(move, axis, ".range dimension=0 begin=0 extent=3\n" + axis),
-               "layout 0 of 'w': only inputs and outputs may lie in parts");
+               "weight 'w': layouts of 3 of its 4 elements");
   // An input in parts is whole, each time.
   std::string parts =
       edit(edit(move, ".weight \"w\" i8[4]\n.data 01020304", ".input \"w\" i8[4]"), ".layout weight", ".layout input");

@@ -84,7 +84,20 @@ ChipPart Partition::part(size_t first, size_t end) const {
   return between(graph, bounds)[first > 0 ? 1 : 0];
 }
 
-std::optional<std::vector<ChipPart>> Partition::parts(int64_t chips) const {
+std::optional<std::vector<ChipPart>> Partition::evenParts(int64_t chips) const {
+  int64_t most = machine.dataWords(), close = std::max<int64_t>(most / 1000, 1);
+  auto found = parts(chips, most);
+  for (int64_t least = 0; found && most - least > close;) {
+    int64_t middle = least + (most - least) / 2;
+    auto with = parts(chips, middle);
+    (with ? most : least) = middle;
+    if (with)
+      found = std::move(with);
+  }
+  return found;
+}
+
+std::optional<std::vector<ChipPart>> Partition::parts(int64_t chips, int64_t mostOfPart) const {
   // For the kernels before each, on one chip more in every round: the slowest part's cycles and the words sent.
   struct Best {
     int64_t cycles = std::numeric_limits<int64_t>::max(), words = 0;
@@ -104,7 +117,7 @@ std::optional<std::vector<ChipPart>> Partition::parts(int64_t chips) const {
     for (size_t first = 0; first < kernels; ++first) {
       if (best[first].cycles == std::numeric_limits<int64_t>::max())
         continue;
-      int64_t live = 0, most = machine.dataWords();
+      int64_t live = 0, most = mostOfPart;
       for (size_t end = first + 1; end <= limits[first]; ++end) {
         live = std::max(live, costs.kernels[end - 1].liveWords);
         int64_t words = residentBefore[end] - residentBefore[first] + live;
@@ -139,8 +152,12 @@ std::optional<std::vector<ChipPart>> Partition::parts(int64_t chips) const {
 }
 
 void Partition::forbid(size_t first, size_t kernel) {
-  for (size_t begin = 0; begin <= first; ++begin)
-    limits[begin] = std::min(limits[begin], std::max(begin, kernel));
+  auto kernels = llvm::ArrayRef(signatures);
+  size_t count = std::min(kernel + 1, kernels.size()) - first;
+  for (size_t like = 0; like + count <= kernels.size(); ++like)
+    if (like == first || kernels.slice(like, count) == kernels.slice(first, count))
+      for (size_t begin = 0; begin <= like; ++begin)
+        limits[begin] = std::min(limits[begin], std::max(begin, like + (kernel - first)));
 }
 
 void Partition::limitWords(size_t kernel, int64_t words) {

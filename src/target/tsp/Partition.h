@@ -48,10 +48,13 @@ public:
   // Of these kernels.
   ChipPart part(size_t first, size_t end) const;
   // At most `chips` parts, of which the slowest, with its transfers, is as fast as can be; nothing when the memories
-  // are too small for so few.
-  std::optional<std::vector<ChipPart>> parts(int64_t chips) const;
-  // Tells that a part has not fit, whatever the costs say: none that has these kernels, and those between them, will
-  // be tried again.
+  // are too small for so few. Parts of several kernels need at most `words`.
+  std::optional<std::vector<ChipPart>> parts(int64_t chips, int64_t words) const;
+  std::optional<std::vector<ChipPart>> parts(int64_t chips) const { return parts(chips, machine.dataWords()); }
+  // The same, of which the one that needs most words needs as few as can be, but for parts of one kernel.
+  std::optional<std::vector<ChipPart>> evenParts(int64_t chips) const;
+  // Tells that a part has not fit, whatever the costs say: none that has these kernels and those between them, or
+  // others that compute the same, will be tried again.
   void forbid(size_t first, size_t kernel);
   // Parts of several kernels, this one and those that compute the same among them, that seem to need more are left out;
   // at first that is all that a chip holds.

@@ -147,41 +147,66 @@ std::optional<int64_t> Placement::addressInSome(std::vector<SliceName> &slices, 
   return address;
 }
 
-RegionPointer Placement::take(Region region, std::vector<SliceName> slices, uint8_t bank, int64_t address) {
-  int64_t begin = address, end = address + region.wordsNeeded();
-  for (SliceName slice : slices) {
-    Bank &words = bankOf(slice, bank), kept;
-    for (const Words &of : words) {
-      if (of.end <= begin || end <= of.begin) {
-        kept.push_back(of);
-        continue;
-      }
-      // What was taken and never used hands on what was there before.
-      region.writable = std::max(region.writable, of.writable);
-      if (of.begin < begin)
-        kept.push_back({of.begin, begin, of.writable, false});
-      if (end < of.end)
-        kept.push_back({end, of.end, of.writable, false});
-    }
-    kept.push_back({begin, end, 0, true});
-    llvm::sort(kept, [](const Words &a, const Words &b) { return a.begin < b.begin; });
-    words = std::move(kept);
-  }
+RegionPointer Placement::take(Region region, std::vector<SliceName> slices, std::vector<Region::Start> starts) {
   region.hemisphere = slices[0].hemisphere;
-  region.bank = bank;
-  region.address = address;
   region.slices = std::move(slices);
+  region.starts = std::move(starts);
+  for (auto [index, slice] : llvm::enumerate(region.slices)) {
+    auto [bank, begin] = region.startOf(index);
+    int64_t end = begin + region.wordsNeeded();
+    Bank &words = bankOf(slice, bank);
+    // Those that overlap it give way to it and to what is left of the first and the last of them.
+    auto first = llvm::partition_point(words, [&](const Words &of) { return of.end <= begin; }), last = first;
+    llvm::SmallVector<Words, 3> instead;
+    if (first != words.end() && first->begin < begin)
+      instead.push_back({first->begin, begin, first->writable, false});
+    instead.push_back({begin, end, 0, true});
+    for (; last != words.end() && last->begin < end; ++last) {
+      // What was taken and never used hands on what was there before.
+      region.writable = std::max(region.writable, last->writable);
+      if (end < last->end)
+        instead.push_back({end, last->end, last->writable, false});
+    }
+    words.insert(words.erase(first, last), instead.begin(), instead.end());
+  }
   return {new Region(std::move(region)), [this](Region *unused) {
             unused->copies.clear();
             int64_t writable = std::max({unused->lastRead + 1, unused->ready + 1, unused->writable});
-            for (SliceName slice : unused->slices)
-              for (Words &of : bankOf(slice, unused->bank))
-                if (of.live && of.begin == unused->address) {
-                  of.live = false;
-                  of.writable = writable;
-                }
+            for (auto [index, slice] : llvm::enumerate(unused->slices)) {
+              auto [bank, begin] = unused->startOf(index);
+              Words &of = *llvm::partition_point(bankOf(slice, bank),
+                                                 [&, begin = begin](const Words &each) { return each.begin < begin; });
+              of.live = false;
+              of.writable = writable;
+            }
             delete unused;
           }};
+}
+
+RegionPointer Placement::inEach(const Region &region, llvm::ArrayRef<SliceName> slices, Search search) {
+  // The last banks and the outer slices first: values come and go in the others.
+  auto key = [](const std::pair<Region::Start, SliceName> &of) {
+    return std::tuple(-of.first.bank, -of.first.address, -int64_t{of.second.slice});
+  };
+  std::vector<std::pair<Region::Start, SliceName>> found;
+  for (SliceName slice : slices)
+    for (int64_t bank = machine.banks; bank-- > 0;)
+      if (auto address = addressIn(slice, static_cast<uint8_t>(bank), region.wordsNeeded(), search)) {
+        found.push_back({{static_cast<uint8_t>(bank), *address}, slice});
+        break;
+      }
+  auto count = static_cast<size_t>(region.slicesNeeded());
+  if (found.size() < count)
+    return nullptr;
+  llvm::sort(found, [&](const auto &a, const auto &b) { return key(a) < key(b); });
+  found.resize(count);
+  std::vector<SliceName> chosen;
+  std::vector<Region::Start> starts;
+  for (auto [start, slice] : found) {
+    starts.push_back(start);
+    chosen.push_back(slice);
+  }
+  return take(region, std::move(chosen), std::move(starts));
 }
 
 RegionPointer Placement::find(Region &region, llvm::ArrayRef<const Region *> avoid, std::optional<unsigned> hemisphere,
@@ -225,10 +250,14 @@ RegionPointer Placement::find(Region &region, llvm::ArrayRef<const Region *> avo
       return nullptr;
     llvm::ArrayRef<SliceName> block = llvm::ArrayRef(slices).slice(number * count, count);
     auto address = addressIn(block, bank, words, search);
-    return address ? take(region, block.vec(), bank, *address) : nullptr;
+    return address ? take(region, block.vec(), {{bank, *address}}) : nullptr;
   };
   bool blocks = pool == Pool::Weights && !anywhere;
   size_t mostBlocks = machine.slices / count;
+  if (blocks && frugal)
+    for (int64_t side = 0; side < sides; ++side)
+      if (RegionPointer found = inEach(region, slicesOn(hemisphere.value_or(static_cast<unsigned>(side))), search))
+        return found;
   if (blocks && frugal)
     for (size_t number = 0; number < mostBlocks; ++number)
       for (int64_t attempt = 0; attempt < attempts; ++attempt) {
@@ -259,7 +288,7 @@ RegionPointer Placement::find(Region &region, llvm::ArrayRef<const Region *> avo
           slices.push_back(std::get<2>(each));
         if (auto address = addressInSome(slices, count, bank, words, search)) {
           llvm::sort(slices);
-          return take(region, std::move(slices), bank, *address);
+          return take(region, std::move(slices), {{bank, *address}});
         }
         continue;
       }
@@ -270,7 +299,7 @@ RegionPointer Placement::find(Region &region, llvm::ArrayRef<const Region *> avo
           slices.push_back(std::get<2>(ranked[first + i]));
         llvm::sort(slices);
         if (auto address = addressIn(slices, bank, words, search))
-          return take(region, std::move(slices), bank, *address);
+          return take(region, std::move(slices), {{bank, *address}});
       }
     }
   return nullptr;

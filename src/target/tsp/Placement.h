@@ -25,8 +25,12 @@ struct Region {
   unsigned hemisphere = 0;        // of its slices, if they are all in one
   std::optional<uint32_t> weight; // the variable that lies here from the start, a row behind the other
   std::vector<SliceName> slices;  // by byte; spread: piece * bytes + byte; one list behind the other for segments
-  uint8_t bank = 0;
-  int64_t address = 0;
+  struct Start {
+    uint8_t bank = 0;
+    int64_t address = 0;
+    auto operator<=>(const Start &) const = default;
+  };
+  std::vector<Start> starts;     // one for all slices, or one for each
   int64_t ready = 0;             // a read dispatched from this cycle on sees every row
   std::vector<int64_t> rowReady; // the same for each row; empty: `ready` says all that is known
   int64_t writable = 0;          // a write dispatched before it might meet a reading of what lay here before
@@ -40,8 +44,11 @@ struct Region {
     int64_t segment = segmentRows ? row / segmentRows : 0;
     return slices[((spread ? segment * pieces + piece : segment) * bytes()) + byte];
   }
+  const Start &startOf(size_t slice) const { return starts[starts.size() == 1 ? 0 : slice]; } // slice: its number
+  // Of spread regions of single bytes the slice of a piece; others have one start.
+  const Start &start(int64_t piece) const { return startOf(static_cast<size_t>(piece)); }
   int64_t word(int64_t piece, int64_t row) const {
-    return address + (spread ? 0 : piece * rowsOfSegment()) + (segmentRows ? row % segmentRows : row);
+    return start(piece).address + (spread ? 0 : piece * rowsOfSegment()) + (segmentRows ? row % segmentRows : row);
   }
   int64_t slicesNeeded() const { return (spread ? pieces : 1) * bytes() * segments(); }
   int64_t wordsNeeded() const { return (spread ? 1 : pieces) * rowsOfSegment(); }
@@ -107,7 +114,10 @@ private:
   // these.
   std::optional<int64_t> addressInSome(std::vector<SliceName> &slices, size_t count, uint8_t bank, int64_t words,
                                        Search search);
-  RegionPointer take(Region region, std::vector<SliceName> slices, uint8_t bank, int64_t address);
+  RegionPointer take(Region region, std::vector<SliceName> slices, std::vector<Region::Start> starts);
+  // Of weights: in those of the slices that have most room, in each where that is, so that all of them fill up evenly.
+  // Null when there is no room.
+  RegionPointer inEach(const Region &region, llvm::ArrayRef<SliceName> slices, Search search);
   RegionPointer find(Region &region, llvm::ArrayRef<const Region *> avoid, std::optional<unsigned> hemisphere,
                      bool anywhere, Pool pool, Search search);
 

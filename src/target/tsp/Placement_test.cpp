@@ -28,7 +28,8 @@ struct Place {
   }
 };
 Place placeOf(const Region &region) {
-  return {region.slices, region.bank, region.address, region.address + region.wordsNeeded()};
+  return {region.slices, region.starts[0].bank, region.starts[0].address,
+          region.starts[0].address + region.wordsNeeded()};
 }
 
 TEST(TspPlacement, ValuesFromBelowWeightsFromAbove) {
@@ -38,9 +39,9 @@ TEST(TspPlacement, ValuesFromBelowWeightsFromAbove) {
   RegionPointer bias = placement.allocate(Region::of(ElementType::f32, 1, 320, machine.vectorBytes()), {}, std::nullopt,
                                           /*anywhere=*/false, /*initial=*/true);
   ASSERT_TRUE(value && bias);
-  EXPECT_EQ(value->address, 0);
-  EXPECT_EQ(bias->address, machine.words - 1);
-  EXPECT_EQ(bias->bank, 0); // single rows leave the other bank whole
+  EXPECT_EQ(value->starts[0].address, 0);
+  EXPECT_EQ(bias->starts[0].address, machine.words - 1);
+  EXPECT_EQ(bias->starts[0].bank, 0); // single rows leave the other bank whole
 }
 
 // Values come and go: none lies on another one that is needed, and what is there when the program starts on nothing
@@ -92,8 +93,9 @@ TEST(TspPlacement, SlicesThatHaveAddressesInCommonAreFound) {
   // Every slice of both banks has a lower and an upper half; every other slice keeps the upper one, the rest the lower.
   for (int64_t i = 0; i < 2 * slices * machine.banks; ++i)
     ASSERT_TRUE(take(half));
-  llvm::erase_if(
-      kept, [&](const RegionPointer &region) { return (region->address == 0) == (region->slices[0].slice % 2 == 0); });
+  llvm::erase_if(kept, [&](const RegionPointer &region) {
+    return (region->starts[0].address == 0) == (region->slices[0].slice % 2 == 0);
+  });
   int64_t alike = 0;
   for (int64_t slice = 0; slice < machine.slices; slice += 2)
     alike += !machine.reserved[east][slice];
@@ -101,7 +103,7 @@ TEST(TspPlacement, SlicesThatHaveAddressesInCommonAreFound) {
   wide.spread = true;
   RegionPointer found = placement.allocate(wide, {}, east);
   ASSERT_TRUE(found);
-  EXPECT_EQ(found->address, 0);
+  EXPECT_EQ(found->starts[0].address, 0);
   for (SliceName name : found->slices)
     EXPECT_EQ(name.slice % 2, 0);
 }
@@ -122,11 +124,11 @@ TEST(TspPlacement, GapsTakeWhatFits) {
     };
     RegionPointer first = take(100), gap = take(50), last = take(100);
     ASSERT_TRUE(first && gap && last);
-    EXPECT_EQ(gap->address, 100);
+    EXPECT_EQ(gap->starts[0].address, 100);
     gap = nullptr;
     RegionPointer region = take(50 + longer);
     ASSERT_TRUE(region);
-    EXPECT_EQ(region->address, longer ? 250 : 100);
+    EXPECT_EQ(region->starts[0].address, longer ? 250 : 100);
   }
 }
 
@@ -144,10 +146,41 @@ TEST(TspPlacement, FrugalValuesLieWhereOthersLay) {
           placement.allocate(Region::of(ElementType::f32, 1000, 320, machine.vectorBytes()), {}, west);
       ASSERT_TRUE(value);
       for (SliceName name : value->slices)
-        used.emplace(name, value->bank);
+        used.emplace(name, value->starts[0].bank);
     }
     EXPECT_EQ(used.size(), frugal ? 4 : 8); // four bytes, in one bank or both
   }
+}
+
+// Tiles of 160 rows: a slice for each of the 16 lines of a block, ten words in each. The slices of a hemisphere that
+// can be used are no multiple of 16; all the same nearly nothing is left, and no word is given twice.
+TEST(TspPlacement, FrugalTilesFillAllSlices) {
+  Architecture machine = card();
+  Placement placement(machine);
+  placement.beFrugal();
+  Region tile = Region::of(ElementType::u8, 10, 16 * 320, machine.vectorBytes());
+  tile.spread = true;
+  ASSERT_EQ(tile.slicesNeeded(), 16);
+  std::vector<RegionPointer> tiles;
+  while (RegionPointer next =
+             placement.allocate(tile, {}, std::nullopt, /*anywhere=*/false, /*initial=*/true, Placement::Pool::Weights))
+    tiles.push_back(std::move(next));
+  std::set<std::tuple<SliceName, uint8_t, int64_t>> words;
+  for (const RegionPointer &each : tiles) {
+    ASSERT_EQ(each->slices.size(), 16u);
+    for (int64_t piece = 0; piece < 16; ++piece) {
+      SliceName slice = each->slice(piece, 0, 0);
+      EXPECT_EQ(slice.hemisphere, each->hemisphere);
+      EXPECT_FALSE(machine.reserved[slice.hemisphere][slice.slice]);
+      for (int64_t row = 0; row < 10; ++row) {
+        int64_t word = each->word(piece, row);
+        EXPECT_TRUE(word >= 0 && word < machine.words);
+        EXPECT_TRUE(words.emplace(slice, each->start(piece).bank, word).second);
+      }
+    }
+  }
+  // 4,096 words are 409 times ten; less than a tile is left at the end of each hemisphere's slices.
+  EXPECT_GE(static_cast<int64_t>(words.size()), machine.dataWords() * 99 / 100);
 }
 
 TEST(TspChain, LeavesUnitsAndStreamsOfOthersAlone) {

@@ -64,14 +64,17 @@ std::vector<target::Finding> wellFormed(const program::Program &program, const C
       report("layout " + Twine(index) + " of '" + variable.name + "'",
              "chip " + Twine(layout.chip) + " is not in 0.." + Twine(program.chips - 1));
     layoutsOf[layout.variable].push_back(&layout);
-    if (!layout.ranges.empty() && variable.role != program::VariableRole::Output &&
-        variable.role != program::VariableRole::Input)
-      report("layout " + Twine(index) + " of '" + variable.name + "'", "only inputs and outputs may lie in parts");
+    if (!layout.ranges.empty() && variable.role == program::VariableRole::State)
+      report("layout " + Twine(index) + " of '" + variable.name + "'", "states do not lie in parts");
     if (std::string problem = layoutProblem(layout, variable, machine); !problem.empty()) {
       report("layout " + Twine(index) + " of '" + variable.name + "'", problem);
       faultyLayouts = true;
     }
   }
+  for (auto [variable, layouts] : llvm::zip(program.variables, layoutsOf))
+    if (variable.role == program::VariableRole::Weight && !faultyLayouts)
+      if (std::string problem = inputProblem(layouts, variable); !problem.empty())
+        report("weight '" + variable.name + "'", problem);
   for (const auto &[entry, entryCode] : llvm::zip_equal(program.entryPoints, code.entries)) {
     auto chips = static_cast<int64_t>(entryCode.chips.size());
     if (chips != program.chips || chips > machine.chips) {
