@@ -254,7 +254,9 @@ RegionPointer Placement::find(Region &region, llvm::ArrayRef<const Region *> avo
   };
   bool blocks = pool == Pool::Weights && !anywhere;
   size_t mostBlocks = machine.slices / count;
-  if (blocks && frugal)
+  // Blocks of slices leave those that are less than a block to values: too much where weights fill most of the memory.
+  bool dense = frugal && expected > machine.dataWords() * 3 / 4;
+  if (blocks && dense)
     for (int64_t side = 0; side < sides; ++side)
       if (RegionPointer found = inEach(region, slicesOn(hemisphere.value_or(static_cast<unsigned>(side))), search))
         return found;

@@ -158,6 +158,7 @@ TEST(TspPlacement, FrugalTilesFillAllSlices) {
   Architecture machine = card();
   Placement placement(machine);
   placement.beFrugal();
+  placement.expect(machine.dataWords());
   Region tile = Region::of(ElementType::u8, 10, 16 * 320, machine.vectorBytes());
   tile.spread = true;
   ASSERT_EQ(tile.slicesNeeded(), 16);
