@@ -8,9 +8,41 @@
 namespace quadrille::graph {
 
 namespace {
+
+// What becomes of scans.
+enum class Scans : uint8_t { Keep, Unroll, Mark };
+
+// A scan's attributes.
+struct ScanForm {
+  explicit ScanForm(const Kernel &scan) : scan(scan) {}
+  size_t states() const { return static_cast<size_t>(integerAttribute(scan, "states").value_or(0)); }
+  size_t sequences() const { return static_cast<size_t>(integerAttribute(scan, "sequences").value_or(0)); }
+  int64_t trips() const { return integerAttribute(scan, "trip_count").value_or(0); }
+  size_t inputAxis(size_t i, size_t rank) const { return axisOf("input_axes", i, rank); }
+  size_t outputAxis(size_t i, size_t rank) const { return axisOf("output_axes", i, rank); }
+  bool inputReversed(size_t i) const { return isSet("input_reversed", i); }
+  bool outputReversed(size_t i) const { return isSet("output_reversed", i); }
+
+private:
+  int64_t entry(const char *name, size_t i) const {
+    auto found = scan.attributes.find(name);
+    if (found == scan.attributes.end())
+      return 0;
+    const auto &list = std::get<std::vector<int64_t>>(found->second);
+    return i < list.size() ? list[i] : 0;
+  }
+  size_t axisOf(const char *name, size_t i, size_t rank) const {
+    int64_t axis = entry(name, i);
+    return static_cast<size_t>(axis < 0 ? axis + static_cast<int64_t>(rank) : axis);
+  }
+  bool isSet(const char *name, size_t i) const { return entry(name, i) != 0; }
+
+  const Kernel &scan;
+};
+
 class Inliner {
 public:
-  Inliner(llvm::function_ref<bool(const Kernel &)> keep, bool unrolls) : keep(keep), unrolls(unrolls) {}
+  Inliner(llvm::function_ref<bool(const Kernel &)> keep, Scans scans) : keep(keep), scans(scans) {}
 
   // Appends the kernels of `source`, whose inputs are bound in `ids`, to the result; fills `ids` with the result's
   // value for each value of `source`; constants that are bound already are not made again.
@@ -24,8 +56,12 @@ public:
         expand(source, original, ids, inheritedNodes);
         continue;
       }
-      if (unrolls && original.operation == "scan") {
-        unroll(source, original, ids, inheritedNodes);
+      if (scans != Scans::Keep && original.operation == "scan") {
+        // One iteration is no loop.
+        if (scans == Scans::Mark && ScanForm(original).trips() > 1)
+          mark(source, original, ids, inheritedNodes);
+        else
+          unroll(source, original, ids, inheritedNodes);
         continue;
       }
       Kernel kernel = original;
@@ -73,20 +109,9 @@ private:
               llvm::ArrayRef<uint32_t> inheritedNodes) {
     const KernelGraph &body = *scan.region;
     std::vector<uint32_t> nodes = translateNodes(source, scan, inheritedNodes);
-    auto listOf = [&](const char *name) {
-      auto found = scan.attributes.find(name);
-      return found == scan.attributes.end() ? std::vector<int64_t>() : std::get<std::vector<int64_t>>(found->second);
-    };
-    auto axisOf = [](const std::vector<int64_t> &axes, size_t i, size_t rank) {
-      int64_t axis = i < axes.size() ? axes[i] : 0;
-      return static_cast<size_t>(axis < 0 ? axis + static_cast<int64_t>(rank) : axis);
-    };
-    auto isSet = [](const std::vector<int64_t> &flags, size_t i) { return i < flags.size() && flags[i] != 0; };
-    std::vector<int64_t> inputAxes = listOf("input_axes"), inputReversed = listOf("input_reversed");
-    std::vector<int64_t> outputAxes = listOf("output_axes"), outputReversed = listOf("output_reversed");
-    auto states = static_cast<size_t>(integerAttribute(scan, "states").value_or(0));
-    auto sequences = static_cast<size_t>(integerAttribute(scan, "sequences").value_or(0));
-    int64_t trips = integerAttribute(scan, "trip_count").value_or(0);
+    const ScanForm form(scan);
+    size_t states = form.states(), sequences = form.sequences();
+    int64_t trips = form.trips();
 
     KernelRewriter rewriter(result);
     Kernel slices;
@@ -112,12 +137,12 @@ private:
         }
         ValueId whole = ids[scan.reads[i].value];
         if (i < states + sequences) {
-          size_t sequence = i - states, axis = axisOf(inputAxes, sequence, rewriter.shapeOf(whole).size());
+          size_t sequence = i - states, axis = form.inputAxis(sequence, rewriter.shapeOf(whole).size());
           Shape of = rewriter.shapeOf(whole);
           of.erase(of.begin() + static_cast<int64_t>(axis));
           AccessMap map = loopIndices(0, of.size());
           map.insert(map.begin() + static_cast<int64_t>(axis),
-                     fixedIndex(isSet(inputReversed, sequence) ? trips - 1 - trip : trip));
+                     fixedIndex(form.inputReversed(sequence) ? trips - 1 - trip : trip));
           BodyBuilder identity;
           identity.body.results = {identity.input(rewriter.typeOf(whole))};
           whole = rewriter.map(of, {{whole, std::move(map), std::nullopt}}, std::move(identity.body));
@@ -144,17 +169,80 @@ private:
         ids[scan.writes[states + i].value] = rewriter.constant(Tensor::zeros(value.type, value.shape));
         continue;
       }
-      size_t axis = axisOf(outputAxes, i, value.shape.size());
+      size_t axis = form.outputAxis(i, value.shape.size());
       Shape shape = value.shape;
       shape[axis] = 1;
       for (ValueId &part : parts)
         part = rewriter.reshape(part, shape);
-      if (isSet(outputReversed, i))
+      if (form.outputReversed(i))
         std::reverse(parts.begin(), parts.end());
       ValueId whole = addValue(value);
       rewriter.plain("concat", parts, whole, {{"axis", static_cast<int64_t>(axis)}});
       ids[scan.writes[states + i].value] = whole;
     }
+    flush();
+  }
+
+  // The body once, between kernels that say what is done in each iteration.
+  void mark(const KernelGraph &source, const Kernel &scan, std::vector<ValueId> &ids,
+            llvm::ArrayRef<uint32_t> inheritedNodes) {
+    const KernelGraph &body = *scan.region;
+    std::vector<uint32_t> nodes = translateNodes(source, scan, inheritedNodes);
+    const ScanForm form(scan);
+    size_t states = form.states(), sequences = form.sequences();
+    KernelRewriter rewriter(result);
+    Kernel marks;
+    marks.operation = scan.operation;
+    marks.nodes = nodes;
+    rewriter.replaced = &marks;
+    auto flush = [&] {
+      llvm::move(rewriter.kernels, std::back_inserter(result.kernels));
+      rewriter.kernels.clear();
+    };
+    std::vector<ValueId> inner(body.values.size(), noValue), carried;
+    for (size_t i = 0; i < states; ++i)
+      inner[body.inputs[i]] = rewriter.reshape(ids[scan.reads[i].value], body.values[body.inputs[i]].shape);
+    ValueId counter = rewriter.value(ElementType::i32, {1});
+    rewriter.plain("loop_begin", {}, counter, {{"trip_count", form.trips()}});
+    for (size_t i = 0; i < states; ++i) {
+      ValueId &id = inner[body.inputs[i]];
+      carried.push_back(rewriter.value(rewriter.typeOf(id), rewriter.shapeOf(id)));
+      rewriter.plain("loop_state", {id, counter}, carried.back());
+      id = carried.back();
+    }
+    for (size_t i = states; i < body.inputs.size(); ++i) {
+      ValueId whole = ids[scan.reads[i].value];
+      if (i < states + sequences) {
+        size_t sequence = i - states, axis = form.inputAxis(sequence, rewriter.shapeOf(whole).size());
+        Shape of = rewriter.shapeOf(whole);
+        of.erase(of.begin() + static_cast<int64_t>(axis));
+        ValueId slice = rewriter.value(rewriter.typeOf(whole), of);
+        rewriter.plain("loop_slice", {whole, counter}, slice,
+                       {{"axis", static_cast<int64_t>(axis)}, {"reversed", int64_t(form.inputReversed(sequence))}});
+        whole = slice;
+      }
+      inner[body.inputs[i]] = rewriter.reshape(whole, body.values[body.inputs[i]].shape);
+    }
+    flush();
+    append(body, inner, nodes);
+    for (size_t i = states; i < body.outputs.size(); ++i) {
+      const Value &value = source.values[scan.writes[i].value];
+      size_t axis = form.outputAxis(i - states, value.shape.size());
+      Shape of = value.shape;
+      of.erase(of.begin() + static_cast<int64_t>(axis));
+      ValueId slice = rewriter.reshape(inner[body.outputs[i]], of), whole = addValue(value);
+      rewriter.plain("loop_stack", {slice, counter}, whole,
+                     {{"axis", static_cast<int64_t>(axis)}, {"reversed", int64_t(form.outputReversed(i - states))}});
+      ids[scan.writes[i].value] = whole;
+    }
+    std::vector<ValueId> last;
+    for (size_t i = 0; i < states; ++i) {
+      ValueId next = rewriter.reshape(inner[body.outputs[i]], rewriter.shapeOf(carried[i]));
+      last.push_back(rewriter.value(rewriter.typeOf(carried[i]), rewriter.shapeOf(carried[i])));
+      rewriter.plain("loop_next", {next, carried[i], counter}, last.back());
+    }
+    for (size_t i = 0; i < states; ++i)
+      ids[scan.writes[i].value] = rewriter.reshape(last[i], source.values[scan.writes[i].value].shape);
     flush();
   }
 
@@ -174,13 +262,13 @@ private:
   }
 
   llvm::function_ref<bool(const Kernel &)> keep;
-  bool unrolls;
+  Scans scans;
   std::map<std::pair<std::string, std::string>, uint32_t> nodeIndices;
 };
 } // namespace
 
-static KernelGraph inlined(const KernelGraph &graph, llvm::function_ref<bool(const Kernel &)> keep, bool unrolls) {
-  Inliner inliner(keep, unrolls);
+static KernelGraph inlined(const KernelGraph &graph, llvm::function_ref<bool(const Kernel &)> keep, Scans scans) {
+  Inliner inliner(keep, scans);
   std::vector<ValueId> ids(graph.values.size(), noValue);
   for (ValueId input : graph.inputs) {
     ids[input] = inliner.addValue(graph.values[input]);
@@ -195,11 +283,15 @@ static KernelGraph inlined(const KernelGraph &graph, llvm::function_ref<bool(con
 }
 
 KernelGraph inlineComposites(const KernelGraph &graph, llvm::function_ref<bool(const Kernel &)> keep) {
-  return inlined(graph, keep, false);
+  return inlined(graph, keep, Scans::Keep);
 }
 
 KernelGraph unrollScans(const KernelGraph &graph) {
-  return inlined(graph, [](const Kernel &) { return true; }, true);
+  return inlined(graph, [](const Kernel &) { return true; }, Scans::Unroll);
+}
+
+KernelGraph markScans(const KernelGraph &graph) {
+  return inlined(graph, [](const Kernel &) { return true; }, Scans::Mark);
 }
 
 double unrolledKernels(const KernelGraph &graph) {

@@ -16,6 +16,10 @@ KernelGraph inlineComposites(const KernelGraph &graph, llvm::function_ref<bool(c
 // without loops: slices of sequences are moves, stacked outputs concatenations.
 KernelGraph unrollScans(const KernelGraph &graph);
 
+// The same with the kernels of one iteration, for targets whose programs repeat: they stand between kernels loop_begin
+// and loop_next or loop_stack (KernelGraph.h). Scans of one iteration, or none, are unrolled.
+KernelGraph markScans(const KernelGraph &graph);
+
 // How many kernels the graph has when its composites are expanded and its scans unrolled.
 double unrolledKernels(const KernelGraph &graph);
 

@@ -55,6 +55,15 @@ bool isReshape(const Kernel &kernel) {
   return kernel.operation == "reshape" && !kernel.structured() && kernel.reads.size() == 1 && kernel.writes.size() == 1;
 }
 
+size_t endOfLoop(const KernelGraph &graph, size_t begin) {
+  ValueId counter = graph.kernels[begin].writes[0].value;
+  size_t end = begin + 1;
+  for (size_t number = end; number < graph.kernels.size(); ++number)
+    if (llvm::any_of(graph.kernels[number].reads, [&](const Read &read) { return read.value == counter; }))
+      end = number + 1;
+  return end;
+}
+
 std::vector<ValueId> operandsOf(const Kernel &kernel) {
   std::vector<ValueId> operands;
   for (const Read &read : kernel.reads)

@@ -25,6 +25,9 @@ bool isRowPick(const KernelGraph &graph, const Kernel &kernel);
 // Its result is its operand's bytes under another shape.
 bool isReshape(const Kernel &kernel);
 
+// The number behind the last kernel of the loop whose loop_begin is kernel `begin`.
+size_t endOfLoop(const KernelGraph &graph, size_t begin);
+
 // The values that a kernel reads: its reads, then the `initial` reads of its writes.
 std::vector<ValueId> operandsOf(const Kernel &kernel);
 
