@@ -3,6 +3,7 @@
 
 #include "llvm/ADT/bit.h"
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -14,6 +15,24 @@ namespace quadrille::ipu {
 // Some of the bytes of a tile: those that have been written, or may differ.
 class ByteSet {
 public:
+  ByteSet() = default;
+  ByteSet(ByteSet &&) = default;
+  ByteSet &operator=(ByteSet &&) = default;
+  ByteSet(const ByteSet &other) {
+    for (const std::unique_ptr<Chunk> &chunk : other.chunks)
+      chunks.push_back(chunk ? std::make_unique<Chunk>(*chunk) : nullptr);
+  }
+  ByteSet &operator=(const ByteSet &other) { return *this = ByteSet(other); }
+  bool operator==(const ByteSet &other) const {
+    static constexpr Chunk nothing = {};
+    auto chunkOf = [](const ByteSet &set, size_t i) -> const Chunk & {
+      return i < set.chunks.size() && set.chunks[i] ? *set.chunks[i] : nothing;
+    };
+    for (size_t i = 0; i < std::max(chunks.size(), other.chunks.size()); ++i)
+      if (chunkOf(*this, i) != chunkOf(other, i))
+        return false;
+    return true;
+  }
   void add(int64_t begin, int64_t end) {
     forEachWord(begin, end, [](uint64_t &word, uint64_t mask) { word |= mask; });
   }

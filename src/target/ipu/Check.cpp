@@ -169,32 +169,72 @@ private:
           });
     }
     auto require = [&](uint32_t tile, int64_t begin, int64_t end, const llvm::Twine &where) {
-      if (int64_t missing = written[tile].firstMissing(begin, end); missing < end)
-        find(where,
-             "it reads byte " + llvm::Twine(missing) + " of tile " + llvm::Twine(tile) + ", which nothing has written");
+      requireWritten(written[tile], tile, begin, end, where);
     };
-    for (auto [i, step] : llvm::enumerate(code.entries[entry])) {
-      std::string where = ("entry point '" + llvm::Twine(point.name) + "', step " + llvm::Twine(i)).str();
-      if (step.kind == StepKind::Execute)
-        followSet(code.computeSets[step.index], where, written, require);
-      if (step.kind != StepKind::Exchange)
-        continue;
-      for (bool writes : {false, true})
-        for (auto [k, each] : llvm::enumerate(code.exchanges[step.index].transfers))
-          for (uint32_t row = 0; row < each.rows; ++row) {
-            int64_t from = each.sourceAddress + int64_t(row) * each.sourceStride;
-            int64_t to = each.destinationAddress + int64_t(row) * each.destinationStride;
-            if (writes)
-              forEachTile(each.destinations, [&, &each = each](uint32_t tile) {
-                sendWritten(written[each.source], from, written[tile], to, each.bytes);
-              });
-            else
-              requireWords(written[each.source], each.source, from, each.bytes, where + ", transfer " + llvm::Twine(k));
-          }
-    }
+    followSteps(entry, 0, code.entries[entry].size(), written);
     for (const Placement &placement : code.placements)
       if (llvm::is_contained(point.outputs, placement.variable))
         followOutput(placement, point.name, require);
+  }
+  void requireWritten(const ByteSet &written, uint32_t tile, int64_t begin, int64_t end, const llvm::Twine &where) {
+    if (int64_t missing = written.firstMissing(begin, end); missing < end)
+      find(where,
+           "it reads byte " + llvm::Twine(missing) + " of tile " + llvm::Twine(tile) + ", which nothing has written");
+  }
+  void followSteps(size_t entry, size_t begin, size_t end, std::vector<ByteSet> &written) {
+    for (size_t at = begin; at < end; ++at) {
+      const Step &step = code.entries[entry][at];
+      if (step.kind == StepKind::Repeat) {
+        size_t last = endOfRepeat(entry, at);
+        followTurns(entry, at, last, written);
+        at = last;
+      } else {
+        followStep(entry, at, written);
+      }
+    }
+  }
+  size_t endOfRepeat(size_t entry, size_t at) const {
+    for (size_t open = 0;; ++at) {
+      StepKind kind = code.entries[entry][at].kind;
+      open += kind == StepKind::Repeat;
+      if (kind == StepKind::End && --open == 0)
+        return at;
+    }
+  }
+  // As many turns as find something new: one, unless it has taken something away that had been written.
+  void followTurns(size_t entry, size_t begin, size_t end, std::vector<ByteSet> &written) {
+    bool tookBefore = tookAway;
+    std::vector<ByteSet> before;
+    for (uint32_t turn = 0; turn < code.entries[entry][begin].index && verdict.legal(); ++turn) {
+      tookAway = false;
+      followSteps(entry, begin + 1, end, written);
+      tookBefore |= tookAway;
+      if (!tookAway || written == before)
+        break;
+      before = written;
+    }
+    tookAway = tookBefore;
+  }
+  void followStep(size_t entry, size_t i, std::vector<ByteSet> &written) {
+    const Step &step = code.entries[entry][i];
+    std::string where =
+        ("entry point '" + llvm::Twine(program.entryPoints[entry].name) + "', step " + llvm::Twine(i)).str();
+    if (step.kind == StepKind::Execute)
+      followSet(code.computeSets[step.index], where, written);
+    if (step.kind != StepKind::Exchange)
+      return;
+    for (bool writes : {false, true})
+      for (auto [k, each] : llvm::enumerate(code.exchanges[step.index].transfers))
+        for (uint32_t row = 0; row < each.rows; ++row) {
+          int64_t from = each.sourceAddress + int64_t(row) * each.sourceStride;
+          int64_t to = each.destinationAddress + int64_t(row) * each.destinationStride;
+          if (writes)
+            forEachTile(each.destinations, [&, &each = each](uint32_t tile) {
+              sendWritten(written[each.source], from, written[tile], to, each.bytes);
+            });
+          else
+            requireWords(written[each.source], each.source, from, each.bytes, where + ", transfer " + llvm::Twine(k));
+        }
   }
   // Transfers move whole words. One of which a byte has been written may be sent: what is beside it arrives as
   // unwritten as it was.
@@ -211,14 +251,15 @@ private:
                                ", of which nothing has been written");
     }
   }
-  static void sendWritten(ByteSet &source, int64_t from, ByteSet &destination, int64_t to, int64_t bytes) {
+  void sendWritten(ByteSet &source, int64_t from, ByteSet &destination, int64_t to, int64_t bytes) {
     if (source.firstMissing(from, from + bytes) == from + bytes)
       return destination.add(to, to + bytes);
-    for (int64_t i = 0; i < bytes; ++i)
+    for (int64_t i = 0; i < bytes; ++i) {
+      tookAway |= !source.has(from + i) && destination.has(to + i);
       source.has(from + i) ? destination.add(to + i, to + i + 1) : destination.remove(to + i, to + i + 1);
+    }
   }
-  template <typename Require>
-  void followSet(const ComputeSet &set, const std::string &where, std::vector<ByteSet> &written, Require &&require) {
+  void followSet(const ComputeSet &set, const std::string &where, std::vector<ByteSet> &written) {
     for (bool writes : {false, true})
       for (auto [k, vertex] : llvm::enumerate(set.vertices)) {
         std::vector<Access> accesses = accessesOf(vertex, code.expressions);
@@ -229,7 +270,7 @@ private:
                 if (writes)
                   written[tile].add(at, at + access.bytes);
                 else
-                  require(tile, at, at + access.bytes, where + ", vertex " + llvm::Twine(k));
+                  requireWritten(written[tile], tile, at, at + access.bytes, where + ", vertex " + llvm::Twine(k));
               });
             });
       }
@@ -260,6 +301,7 @@ private:
   const Code &code;
   const Architecture &machine;
   target::Verdict verdict;
+  bool tookAway = false; // a byte that had been written is not any more
 };
 
 } // namespace

@@ -14,7 +14,7 @@ using graph::ValueId;
 std::string whyNot(const KernelGraph &graph, const Kernel &kernel) {
   if (!kernel.structured())
     return graph::isReshape(kernel) || kernel.operation == "concat" || kernel.operation == "insert_slice" ||
-                   isRowPick(graph, kernel)
+                   isRowPick(graph, kernel) || kernel.operation.starts_with("loop_")
                ? ""
                : "the compiler has no program for it";
   for (const graph::Write &write : kernel.writes)
@@ -31,27 +31,37 @@ CompilerState::CompilerState(const KernelGraph &graph, const Architecture &machi
       program(std::move(program)), homes(graph.values.size()), fills(*this), copies(*this), rearrangements(*this) {}
 
 Compiled CompilerState::run(bool measures) {
-  size_t kernels = graph.kernels.size();
-  for (size_t number = 0; number < kernels; ++number) {
-    const Kernel kernel = graph.kernels[number];
-    current = number;
-    if (ipuOf[number] != ipu)
-      enter(number);
-    node = kernel.nodes.empty() ? noNode : kernel.nodes.front();
-    if (graph::isReshape(kernel))
-      reshape(kernel);
-    else if (kernel.operation == "concat" && !kernel.structured())
-      concat(kernel);
-    else if (isRowPick(graph, kernel))
-      pickRows(kernel);
-    else if (!kernel.structured())
-      insertSlice(kernel);
-    else if (isMatrixProduct(graph, kernel))
-      product(kernel);
-    else
-      task({kernel.loops, kernel.reads, kernel.writes, kernel.body, kernel.numeric.accumulate, std::nullopt});
-  }
+  for (size_t number = 0; number < graph.kernels.size();)
+    number = compile(number);
   return finish(measures);
+}
+
+void CompilerState::setCurrent(size_t kernel) {
+  current = kernel;
+  const std::vector<uint32_t> &nodes = graph.kernels[kernel].nodes;
+  node = nodes.empty() ? noNode : nodes.front();
+}
+
+size_t CompilerState::compile(size_t number) {
+  const Kernel kernel = graph.kernels[number];
+  setCurrent(number);
+  if (ipuOf[number] != ipu)
+    enter(number);
+  if (kernel.operation == "loop_begin")
+    return loop(number);
+  if (graph::isReshape(kernel))
+    reshape(kernel);
+  else if (kernel.operation == "concat" && !kernel.structured())
+    concat(kernel);
+  else if (isRowPick(graph, kernel))
+    pickRows(kernel);
+  else if (!kernel.structured())
+    insertSlice(kernel);
+  else if (isMatrixProduct(graph, kernel))
+    product(kernel);
+  else
+    task({kernel.loops, kernel.reads, kernel.writes, kernel.body, kernel.numeric.accumulate, std::nullopt});
+  return number + 1;
 }
 
 void CompilerState::enter(size_t kernel) {
@@ -123,14 +133,14 @@ void CompilerState::use(BufferId id) {
   buffer.to = std::max(buffer.to, step);
 }
 
-void CompilerState::execute(ComputeSet set) {
-  for (const Vertex &vertex : set.vertices)
-    for (auto [parameter, values] : llvm::zip_equal(formOf(vertex.codelet)->parameters, vertex.values))
-      if (parameter.kind == ParameterKind::Address || parameter.kind == ParameterKind::Addresses)
-        for (int64_t value : values)
-          use(static_cast<BufferId>(value >> 32));
+void CompilerState::addStep(StepKind kind, uint32_t index) {
   kernelOf.push_back(current);
-  steps.push_back({StepKind::Execute, static_cast<uint32_t>(code.computeSets.size()), node});
+  steps.push_back({kind, index, node});
+}
+
+void CompilerState::execute(ComputeSet set) {
+  forEachBuffer(set, [&](BufferId id) { use(id); });
+  addStep(StepKind::Execute, static_cast<uint32_t>(code.computeSets.size()));
   code.computeSets.push_back(std::move(set));
 }
 
@@ -139,8 +149,7 @@ void CompilerState::exchange(std::vector<Sending> sent) {
     use(each.from);
     use(each.to);
   }
-  kernelOf.push_back(current);
-  steps.push_back({StepKind::Exchange, static_cast<uint32_t>(sendings.size()), node});
+  addStep(StepKind::Exchange, static_cast<uint32_t>(sendings.size()));
   // Its transfers come when buffers have addresses.
   code.exchanges.emplace_back().name = node == noNode ? graph.kernels[current].operation : graph.nodes[node].name;
   sendings.push_back(std::move(sent));
@@ -198,8 +207,11 @@ void VertexSet::copy(uint32_t tile, int64_t width, BufferId from, int64_t fromOf
 }
 
 void VertexSet::execute(const std::string &name) {
-  if (vertices.empty())
-    return;
+  if (!vertices.empty())
+    state.execute(take(name));
+}
+
+ComputeSet VertexSet::take(const std::string &name) {
   ComputeSet set;
   set.name = name;
   for (auto &[key, tiles] : vertices) {
@@ -207,7 +219,7 @@ void VertexSet::execute(const std::string &name) {
     set.vertices.push_back({key.first, rangesOf(tiles), key.second});
   }
   vertices.clear();
-  state.execute(std::move(set));
+  return set;
 }
 
 } // namespace quadrille::ipu

@@ -15,6 +15,9 @@ namespace quadrille::ipu {
 // Of a kernel of a machine graph: empty when the compiler has what it needs, else the reason.
 std::string whyNot(const graph::KernelGraph &graph, const graph::Kernel &kernel);
 
+// Whether the compiler has the loops of a machine graph repeated: slices that are stacked are whole words.
+bool canRepeat(const graph::KernelGraph &graph);
+
 // The program for a machine graph whose kernels all can be had. `program` holds the variables of its inputs and
 // outputs, in that order. `ipus` 0: the fewest that do. Mismatch errors: it does not fit, with the worst tile (of the
 // stage that does not, if they are given), what fills it and what would help.

@@ -7,6 +7,7 @@
 #include "target/ipu/Layout.h"
 
 #include "llvm/ADT/DenseMap.h"
+#include "llvm/ADT/STLExtras.h"
 
 #include <deque>
 #include <limits>
@@ -77,6 +78,7 @@ public:
   bool empty() const { return vertices.empty(); }
   // Ends the set: the step that executes it comes next.
   void execute(const std::string &name);
+  ComputeSet take(const std::string &name); // ends the set
 
 private:
   CompilerState &state;
@@ -146,6 +148,8 @@ public:
   Compiled run(bool measures);
 
 private:
+  size_t compile(size_t kernel); // it, or the loop that it begins; the number of the next one
+
   // CompileTask.cpp: structured kernels that are no matrix products.
   void task(Task task);
   void mapTask(const Task &task, const Sharing &sharing);
@@ -225,6 +229,28 @@ private:
   BufferId operandOf(graph::ValueId value, llvm::ArrayRef<Wanted> wanted, const Arrangement &arrangement,
                      uint32_t lastTile, bool brings = false);
 
+  // CompileLoop.cpp: kernels that stand between a Repeat and its End.
+  struct OpenLoop;
+  struct Mark; // what has been compiled so far
+  Mark mark() const;
+  void goBackTo(Mark mark);
+  size_t loop(size_t begin); // the number of the kernel behind it
+  // `layouts`: of the states, first as they are to lie, then as a turn leaves them.
+  void turns(size_t begin, size_t end, std::map<graph::ValueId, Layout> &layouts);
+  size_t enterState(size_t kernel, const std::map<graph::ValueId, Layout> &layouts);
+  void copyValue(graph::ValueId from, graph::ValueId to);
+  // On the tiles on which a slice lies, which says which one it is.
+  BufferId counterOf(OpenLoop &loop, bool reversed, const Layout &where);
+  void bringSequence(size_t kernel, OpenLoop &loop);
+  void takeSlice(size_t kernel, OpenLoop &loop);
+  void stackSlice(size_t kernel, OpenLoop &loop);
+  void leaveStates(OpenLoop &loop);
+  // Has what becomes of a state computed in the state's memory, if that can be.
+  void takePlaceOf(graph::ValueId next, const Home &state, const OpenLoop &loop);
+  // Whether all that reads the one buffer writes to the same places of the other.
+  bool readsWhereItWrites(const ComputeSet &set, BufferId read, BufferId written) const;
+  void count(OpenLoop &loop);
+
   // Finish.cpp
   Compiled finish(bool measures);
   void addPlacement(Placement &placement, const Layout &layout, int64_t address) const;
@@ -243,6 +269,8 @@ private:
   friend class VertexSet;
   void execute(ComputeSet set);
   void exchange(std::vector<Sending> sendings);
+  void addStep(StepKind kind, uint32_t index);
+  void setCurrent(size_t kernel);
   std::string nameOf(graph::ValueId value) const;
   int64_t quantumOf(graph::ValueId value) const { // elements of a word
     return machine.exchangeGranularity / std::min(widthOf(value), machine.exchangeGranularity);
@@ -276,6 +304,18 @@ private:
   VertexSet fills, copies, rearrangements;
   std::vector<Sending> pending;
 };
+
+// Calls body(buffer) for each address of a vertex or of those of a set.
+template <typename Body> void forEachBuffer(const Vertex &vertex, Body &&body) {
+  for (auto [parameter, values] : llvm::zip_equal(formOf(vertex.codelet)->parameters, vertex.values))
+    if (parameter.kind == ParameterKind::Address || parameter.kind == ParameterKind::Addresses)
+      for (int64_t value : values)
+        body(static_cast<BufferId>(value >> 32));
+}
+template <typename Body> void forEachBuffer(const ComputeSet &set, Body &&body) {
+  for (const Vertex &vertex : set.vertices)
+    forEachBuffer(vertex, body);
+}
 
 // Tiles in ascending order as ranges.
 std::vector<TileRange> rangesOf(llvm::ArrayRef<uint32_t> tiles);

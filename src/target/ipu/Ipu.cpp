@@ -2,6 +2,7 @@
 #include "target/Target.h"
 
 #include "base/Error.h"
+#include "graph/InlineComposites.h"
 #include "graph/KernelQueries.h"
 #include "target/Emit.h"
 #include "target/Refusal.h"
@@ -10,6 +11,7 @@
 #include "target/ipu/Compiler.h"
 #include "target/ipu/Mutate.h"
 #include "target/ipu/Simulate.h"
+#include "target/ipu/Steps.h"
 
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/StringExtras.h"
@@ -21,13 +23,36 @@ namespace {
 
 class IpuPlan final : public Plan {
 public:
-  IpuPlan(graph::KernelGraph graph, ipu::Precision precision, int64_t ipus)
-      : graph(std::move(graph)), precision(precision), ipus(ipus) {}
-  graph::KernelGraph graph; // as the machine is to execute it
+  IpuPlan(std::vector<graph::KernelGraph> graphs, ipu::Precision precision, int64_t ipus)
+      : graphs(std::move(graphs)), precision(precision), ipus(ipus) {}
+  // As the machine may execute it, of which the fastest on the fewest IPUs is taken: with loops that are repeated, if
+  // there are any, and unrolled.
+  std::vector<graph::KernelGraph> graphs;
   ipu::Precision precision;
   int64_t ipus; // 0: the fewest on which it fits
   GivenStages stages;
 };
+
+// The graphs that IpuPlan has. `asGiven`: its kernels are named to cut it, which loops that are repeated are not.
+llvm::Expected<std::vector<graph::KernelGraph>> graphsOf(const graph::KernelGraph &graph,
+                                                         const ipu::Precision &precision, bool asGiven) {
+  constexpr double mostKernels = 10000; // unrolled, for which it is tried
+  std::vector<graph::KernelGraph> graphs;
+  auto repeated = ipu::machineGraph(graph, precision, asGiven ? ipu::Loops::Unrolled : ipu::Loops::Repeated);
+  if (!repeated)
+    return repeated.takeError();
+  bool loops = llvm::any_of(repeated->kernels, [](const graph::Kernel &k) { return k.operation == "loop_begin"; });
+  bool repeats = ipu::canRepeat(*repeated);
+  if (repeats)
+    graphs.push_back(std::move(*repeated));
+  if (!repeats || (loops && graph::unrolledKernels(graph) <= mostKernels)) {
+    auto unrolled = ipu::machineGraph(graph, precision, ipu::Loops::Unrolled);
+    if (!unrolled)
+      return unrolled.takeError();
+    graphs.push_back(std::move(*unrolled));
+  }
+  return graphs;
+}
 
 llvm::Expected<ipu::Precision> precisionOf(llvm::StringRef name) {
   if (name.empty() || name == "f16")
@@ -47,7 +72,7 @@ public:
                    const machine::Machine &) const override {
     if (kernel.region && kernel.operation != "scan")
       return Support::yes(); // a composite, whose body is asked about
-    auto lowered = ipu::machineGraph(graph::alone(graph, kernel), ipu::Precision());
+    auto lowered = ipu::machineGraph(graph::alone(graph, kernel), ipu::Precision(), ipu::Loops::Repeated);
     if (!lowered)
       return Support::no(report(lowered.takeError()).message);
     for (const graph::Kernel &part : lowered->kernels)
@@ -70,22 +95,23 @@ public:
     auto precision = precisionOf(options.precision);
     if (!precision)
       return precision.takeError();
-    auto made = ipu::machineGraph(graph, *precision);
+    auto made = graphsOf(graph, *precision, given);
     if (!made)
       return made.takeError();
-    for (const graph::Kernel &kernel : made->kernels) {
-      std::string reason = ipu::whyNot(*made, kernel);
-      if (reason.empty())
-        continue;
-      std::string node = kernel.nodes.empty() ? "" : made->nodes[kernel.nodes.front()].name;
-      return unsupportedError("kernel '" + kernel.operation + "' is not supported: " + reason, {"", node});
-    }
+    for (const graph::KernelGraph &each : *made)
+      for (const graph::Kernel &kernel : each.kernels) {
+        std::string reason = ipu::whyNot(each, kernel);
+        if (reason.empty())
+          continue;
+        std::string node = kernel.nodes.empty() ? "" : each.nodes[kernel.nodes.front()].name;
+        return unsupportedError("kernel '" + kernel.operation + "' is not supported: " + reason, {"", node});
+      }
     auto plan = std::make_unique<IpuPlan>(std::move(*made), *precision, options.chips);
     if (given) {
       auto ipus = chipsForStages(options.cuts.stages(), architecture->ipuCounts, machine.name());
       if (!ipus)
         return ipus.takeError();
-      auto bounds = arrangeStages(plan->graph, options.cuts);
+      auto bounds = arrangeStages(plan->graphs.front(), options.cuts);
       if (!bounds)
         return bounds.takeError();
       plan->ipus = *ipus;
@@ -100,14 +126,35 @@ public:
     auto machine = ipu::Architecture::from(description);
     if (!machine)
       return machine.takeError();
-    program::Program program = beginProgram(name(), graph, description);
-    program.nodes.clear();
-    for (const graph::Node &node : ipuPlan.graph.nodes)
-      program.nodes.push_back({node.name, node.operation});
-    if (program.precision != "none")
-      program.precision = nameOf(ipuPlan.precision.operands).str();
-    return ipu::compileGraph(ipuPlan.graph, *machine, ipu::CycleModel(description), ipuPlan.precision,
-                             std::move(program), ipuPlan.ipus, ipuPlan.stages);
+    ipu::CycleModel cycles(description);
+    auto compile = [&](const graph::KernelGraph &each, int64_t ipus) {
+      program::Program program = beginProgram(name(), graph, description);
+      program.nodes.clear();
+      for (const graph::Node &node : each.nodes)
+        program.nodes.push_back({node.name, node.operation});
+      if (program.precision != "none")
+        program.precision = nameOf(ipuPlan.precision.operands).str();
+      return ipu::compileGraph(each, *machine, cycles, ipuPlan.precision, std::move(program), ipus, ipuPlan.stages);
+    };
+    auto best = compile(ipuPlan.graphs.front(), ipuPlan.ipus);
+    for (const graph::KernelGraph &each : llvm::drop_begin(ipuPlan.graphs)) {
+      auto other = compile(each, best ? best->chips : ipuPlan.ipus);
+      if (!other) {
+        llvm::consumeError(other.takeError()); // what the first one says holds
+        continue;
+      }
+      if (best && other->chips >= best->chips) {
+        auto known = ipu::latencyOf(*best, *machine, cycles), otherwise = ipu::latencyOf(*other, *machine, cycles);
+        if (!known || !otherwise)
+          return joinErrors(known.takeError(), otherwise.takeError());
+        if (*known <= *otherwise)
+          continue;
+      }
+      if (!best)
+        llvm::consumeError(best.takeError());
+      best = std::move(other);
+    }
+    return best;
   }
 
   llvm::Expected<Verdict> check(const program::Program &program) const override {

@@ -72,6 +72,27 @@ private:
   std::vector<int64_t> changes; // of the live bytes, by step
 };
 
+// Steps in the order in which they are done, with two turns of each Repeat: the first one has what later ones read, the
+// last one what is read behind it.
+std::vector<size_t> twoTurns(const std::vector<Step> &steps) {
+  std::vector<size_t> order;
+  std::vector<std::pair<size_t, bool>> repeats; // its step, and whether the second turn is on
+  for (size_t at = 0; at < steps.size(); ++at) {
+    order.push_back(at);
+    if (steps[at].kind == StepKind::Repeat) {
+      repeats.emplace_back(at, steps[at].index < 2);
+    } else if (steps[at].kind == StepKind::End) {
+      if (repeats.back().second) {
+        repeats.pop_back();
+        continue;
+      }
+      repeats.back().second = true;
+      at = repeats.back().first;
+    }
+  }
+  return order;
+}
+
 } // namespace
 
 size_t Liveness::peakStep() const {
@@ -82,7 +103,8 @@ Liveness livenessOf(uint32_t tile, const program::Program &program, const Code &
                     size_t entry) {
   const std::vector<Step> &steps = code.entries[entry];
   const program::EntryPoint &ports = program.entryPoints[entry];
-  Words words(steps.size(), machine.storeGranularity);
+  std::vector<size_t> order = twoTurns(steps);
+  Words words(order.size(), machine.storeGranularity);
   auto forEachHere = [&](const Placement &placement, auto &&body) {
     for (const Part &part : placement.parts)
       if (isOn(part.tiles, tile))
@@ -99,8 +121,9 @@ Liveness livenessOf(uint32_t tile, const program::Program &program, const Code &
         words.write(begin, end, 0);
     });
   }
-  for (auto [i, step] : llvm::enumerate(steps)) {
+  for (auto [i, at] : llvm::enumerate(order)) {
     auto number = static_cast<int64_t>(i);
+    const Step &step = steps[at];
     if (step.kind == StepKind::Execute)
       for (bool writes : {false, true})
         for (const Vertex &vertex : code.computeSets[step.index].vertices)
@@ -123,8 +146,12 @@ Liveness livenessOf(uint32_t tile, const program::Program &program, const Code &
   for (const Placement &placement : code.placements)
     if (llvm::is_contained(ports.outputs, placement.variable))
       forEachHere(placement,
-                  [&](int64_t begin, int64_t end) { words.read(begin, end, static_cast<int64_t>(steps.size()) - 1); });
+                  [&](int64_t begin, int64_t end) { words.read(begin, end, static_cast<int64_t>(order.size()) - 1); });
   Liveness result = words.finish();
+  std::vector<int64_t> byStep(steps.size());
+  for (auto [at, bytes] : llvm::zip_equal(order, result.temporary))
+    byStep[at] = std::max(byStep[at], bytes);
+  result.temporary = std::move(byStep);
   result.tile = tile;
   return result;
 }

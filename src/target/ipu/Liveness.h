@@ -17,7 +17,7 @@ struct Liveness {
   size_t peakStep() const;
 };
 
-// Of one tile in one entry point; Repeats are gone through once. The program must be well-formed.
+// Of one tile in one entry point; of a step that is repeated the most bytes. The program must be well-formed.
 Liveness livenessOf(uint32_t tile, const program::Program &program, const Code &code, const Architecture &machine,
                     size_t entry);
 

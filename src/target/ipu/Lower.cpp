@@ -330,11 +330,11 @@ public:
   void run() {
     llvm::EquivalenceClasses<ValueId> alike;
     std::set<ValueId> wanted;
-    std::map<ValueId, ValueId> copies; // of constants, which others may read as they are
     for (Kernel &kernel : graph.kernels) {
       if (!kernel.structured())
         for (const Read &read : kernel.reads)
-          alike.unionSets(read.value, kernel.writes[0].value);
+          if (movesWith(kernel, read))
+            alike.unionSets(read.value, kernel.writes[0].value);
       if (!isMatrixProduct(graph, kernel))
         continue;
       auto contraction = *inferContraction(graph, kernel);
@@ -348,14 +348,7 @@ public:
           wanted.insert(id);
           continue;
         }
-        auto [known, fresh] = copies.try_emplace(id, static_cast<ValueId>(graph.values.size()));
-        if (fresh) {
-          Value copy = graph.values[id]; // the same data, which is narrowed when it is loaded
-          copy.name += ":product";
-          copy.type = operands;
-          graph.values.push_back(std::move(copy));
-        }
-        kernel.reads[r].value = known->second;
+        kernel.reads[r].value = narrowCopy(id);
       }
     }
     std::set<ValueId> all = wanted;
@@ -365,9 +358,30 @@ public:
     for (ValueId id : all)
       if (isFloat(graph.values[id].type))
         retype(id);
+    for (Kernel &kernel : graph.kernels)
+      for (Read &read : kernel.reads)
+        if (!kernel.structured() && isFloat(graph.values[read.value].type) &&
+            graph.values[read.value].role == ValueRole::Constant &&
+            graph.values[kernel.writes[0].value].type != graph.values[read.value].type)
+          read.value = narrowCopy(read.value);
   }
 
 private:
+  // What a kernel that only moves elements has in the type of its result; of a constant it can have a copy.
+  bool movesWith(const Kernel &kernel, const Read &read) const {
+    const Value &value = graph.values[read.value];
+    return value.role != ValueRole::Constant && value.type == graph.values[kernel.writes[0].value].type;
+  }
+  ValueId narrowCopy(ValueId constant) {
+    auto [known, fresh] = copies.try_emplace(constant, static_cast<ValueId>(graph.values.size()));
+    if (fresh) {
+      Value copy = graph.values[constant]; // the same data, which is narrowed when it is loaded
+      copy.name += ":product";
+      copy.type = operands;
+      graph.values.push_back(std::move(copy));
+    }
+    return known->second;
+  }
   bool multiplies(const Kernel &kernel, size_t read) const {
     if (!isMatrixProduct(graph, kernel))
       return false;
@@ -403,7 +417,31 @@ private:
   KernelGraph &graph;
   const Precision &precision;
   ElementType operands;
+  std::map<ValueId, ValueId> copies; // of constants, which others may read as they are
 };
+
+// What is the same in all turns of a loop is computed before the first one.
+void hoistInvariants(KernelGraph &graph) {
+  for (size_t begin = 0; begin < graph.kernels.size(); ++begin) {
+    if (graph.kernels[begin].operation != "loop_begin")
+      continue;
+    std::set<ValueId> varying;
+    std::vector<Kernel> before, turn;
+    size_t end = endOfLoop(graph, begin);
+    for (size_t number = begin; number < end; ++number) {
+      Kernel &kernel = graph.kernels[number];
+      bool varies = kernel.operation == "loop_begin" ||
+                    llvm::any_of(operandsOf(kernel), [&](ValueId id) { return varying.contains(id); });
+      for (const Write &write : kernel.writes)
+        if (varies)
+          varying.insert(write.value);
+      (varies ? turn : before).push_back(std::move(kernel));
+    }
+    auto at = std::move(before.begin(), before.end(), graph.kernels.begin() + static_cast<int64_t>(begin));
+    std::move(turn.begin(), turn.end(), at);
+    begin += before.size();
+  }
+}
 
 BlockExpression withoutUnused(const BlockExpression &body) {
   std::vector<bool> used(body.instructions.size());
@@ -483,8 +521,9 @@ private:
 
 } // namespace
 
-llvm::Expected<KernelGraph> machineGraph(const KernelGraph &original, const Precision &precision) {
-  KernelGraph graph = dropEmpty(unrollScans(inlineComposites(original, [](const Kernel &) { return false; })));
+llvm::Expected<KernelGraph> machineGraph(const KernelGraph &original, const Precision &precision, Loops loops) {
+  KernelGraph graph = inlineComposites(original, [](const Kernel &) { return false; });
+  graph = dropEmpty(loops == Loops::Repeated ? markScans(graph) : unrollScans(graph));
   graph = widenBf16(structureKernels(std::move(graph), isRowPick));
   if (std::string wrong = holdIn32Bits(graph); !wrong.empty())
     return target::unsupportedError(wrong);
@@ -508,6 +547,7 @@ llvm::Expected<KernelGraph> machineGraph(const KernelGraph &original, const Prec
   for (Kernel &kernel : graph.kernels)
     if (kernel.structured() && !isMatrixProduct(graph, kernel))
       kernel.body = BoundsBehindNarrowing(kernel.body).run();
+  hoistInvariants(graph);
   return graph;
 }
 

@@ -22,8 +22,12 @@ bool isDepthwise(const graph::Kernel &kernel, const graph::Contraction &contract
 // The type in which a matrix product of the machine's graph multiplies.
 ElementType multipliedType(const graph::Kernel &kernel, const Precision &precision);
 
-// The graph without composites, loops and computed indices; with types that tiles have: 64-bit integers in 32 bits, and
+// Loops of which the turns stand one behind the other, or the first one between kernels loop_begin ... (KernelGraph.h).
+enum class Loops : uint8_t { Unrolled, Repeated };
+
+// The graph without composites, scans and computed indices; with types that tiles have: 64-bit integers in 32 bits, and
 // what contractions read in the type that they multiply. Mismatch errors name a value of a type that there is not.
-llvm::Expected<graph::KernelGraph> machineGraph(const graph::KernelGraph &graph, const Precision &precision);
+llvm::Expected<graph::KernelGraph> machineGraph(const graph::KernelGraph &graph, const Precision &precision,
+                                                Loops loops = Loops::Unrolled);
 
 } // namespace quadrille::ipu

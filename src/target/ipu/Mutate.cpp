@@ -55,7 +55,10 @@ public:
       }
     for (auto [i, steps] : llvm::enumerate(code.entries))
       for (auto [k, step] : llvm::enumerate(steps)) {
-        size_t most = step.kind == StepKind::Execute ? code.computeSets.size() : code.exchanges.size();
+        constexpr size_t mostTurns = 64;
+        size_t most = step.kind == StepKind::Execute  ? code.computeSets.size()
+                      : step.kind == StepKind::Repeat ? mostTurns
+                                                      : code.exchanges.size();
         number(step.index, "index", 0, static_cast<int64_t>(most) - 1,
                [&, i = i, k = k] { return "entry point " + std::to_string(i) + ", step " + std::to_string(k); });
       }

@@ -1,6 +1,7 @@
 // Which IPU each kernel runs on: consecutive ones share an IPU, as stages of a pipeline.
 #include "target/ipu/CompilerState.h"
 
+#include "graph/KernelQueries.h"
 #include "target/Refusal.h"
 #include "target/Stages.h"
 
@@ -15,7 +16,21 @@ namespace {
 
 class Stages {
 public:
-  Stages(const Compiled &alone, const Architecture &machine) : needs(alone.needs), machine(machine) {
+  Stages(const Compiled &alone, const graph::KernelGraph &graph, const Architecture &machine)
+      : needs(alone.needs), machine(machine) {
+    // A loop runs on one IPU: its first kernel has the needs of all.
+    for (size_t begin = 0; begin < graph.kernels.size(); ++begin) {
+      if (graph.kernels[begin].operation != "loop_begin")
+        continue;
+      size_t end = graph::endOfLoop(graph, begin);
+      for (size_t inner = begin + 1; inner < end; ++inner) {
+        needs[begin].constantBytes += needs[inner].constantBytes;
+        needs[begin].codeBytes += needs[inner].codeBytes;
+        needs[begin].cycles += needs[inner].cycles;
+        needs[inner] = {};
+      }
+      begin = end - 1;
+    }
     // What lies beside constants and code at the same time, at the most.
     temporary = alone.dataBytes - alone.constantBytes;
   }
@@ -62,7 +77,7 @@ private:
     return result;
   }
 
-  const std::vector<KernelNeeds> &needs;
+  std::vector<KernelNeeds> needs;
   const Architecture &machine;
   int64_t temporary = 0, executable = 0, usable = 0;
 };
@@ -88,7 +103,7 @@ llvm::Error tooLarge(const Compiled &compiled, const graph::KernelGraph &graph, 
                      int64_t ipus) {
   // The fewest that would do, if not this machine's.
   constexpr int64_t mostIpus = 1024;
-  Stages stages(compiled, machine);
+  Stages stages(compiled, graph, machine);
   std::string remedy = "a smaller batch or a shorter sequence needs less; one kernel alone is too large for an IPU";
   for (int64_t count = 1; count <= mostIpus; count *= 2)
     if (stages.assign(count)) {
@@ -164,7 +179,7 @@ llvm::Expected<program::Program> compileGraph(const graph::KernelGraph &graph, c
   if (ipus <= 1 && alone.fits(machine))
     return std::move(alone.program);
   auto inStages = [&](const Compiled &measured, const Frugality &frugality) -> std::optional<program::Program> {
-    Stages stages(measured, machine);
+    Stages stages(measured, graph, machine);
     for (int64_t count : machine.ipuCounts) {
       if (count == 1 || (ipus > 0 && count != ipus))
         continue;

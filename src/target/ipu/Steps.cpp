@@ -128,4 +128,15 @@ llvm::Error Steps::run(llvm::function_ref<llvm::Error(const Step &step)> execute
   return llvm::Error::success();
 }
 
+llvm::Expected<int64_t> latencyOf(const program::Program &program, const Architecture &machine,
+                                  const CycleModel &cycles) {
+  auto code = Code::decode(program.payload());
+  if (!code)
+    return code.takeError();
+  Steps steps(*code, 0, machine, cycles, program.chips);
+  if (llvm::Error error = steps.run([](const Step &) { return llvm::Error::success(); }, [](const StepTime &) {}))
+    return std::move(error);
+  return steps.cycles();
+}
+
 } // namespace quadrille::ipu

@@ -51,4 +51,8 @@ private:
   std::vector<int64_t> clocks; // by tile
 };
 
+// Cycles of the first entry point of a program.
+llvm::Expected<int64_t> latencyOf(const program::Program &program, const Architecture &machine,
+                                  const CycleModel &cycles);
+
 } // namespace quadrille::ipu
