@@ -229,3 +229,52 @@ def test_example_written_by_hand(tmp_path):
     report = json.loads(command("mutate", program, "--count", 200, "--json"))
     assert report["silent"] == 0 and report["wrong_value"] > 0
     assert report["benign"] == report["benign_proven"] > 0
+
+
+# Loops stand in the program once. 2,000 turns would not fit an IPU's code, nor be tried, one behind the other.
+@pytest.mark.parametrize("operator, gates", [("LSTM", 4), ("GRU", 3), ("RNN", 1)])
+def test_loops_are_repeated(operator, gates, tmp_path):
+    turns, width, hidden, directions = 2000, 24, 40, 2
+    random = np.random.default_rng(6)
+    constants = [(name, random.uniform(-.2, .2, (directions, gates * hidden, columns)).astype(np.float32))
+                 for name, columns in (("w", width), ("r", hidden))]
+    save(tmp_path / "m.onnx",
+         [helper.make_node(operator, ["x", "w", "r"], ["y", "last"], hidden_size=hidden, direction="bidirectional")],
+         [("x", FLOAT, (turns, 3, width))],
+         [("y", FLOAT, (turns, directions, 3, hidden)), ("last", FLOAT, (directions, 3, hidden))], constants)
+    program = tmp_path / "m.qdl"
+    command("compile", tmp_path / "m.onnx", "--machine", "bow-ipu", "-o", program)
+    assert command("check", program) == f"{program}: legal\n"
+    ran = json.loads(command("run", tmp_path / "m.onnx", "--machine", "bow-ipu", "--random", 1, "--check", "--json"))
+    profile = json.loads(command("profile", program, "--json"))
+    assert ran["relative_l2"] < 1e-3 and ran["cycles"] == profile["cycles"]
+    assert str(turns) in [row[3] for row in table_of(profile, "steps")]
+    # As text and back.
+    text = command("disasm", program)
+    assert text.count(f"\nrepeat {turns}") == directions
+    (tmp_path / "m.s").write_text(text)
+    command("asm", tmp_path / "m.s", "-o", tmp_path / "back.qdl")
+    assert command("disasm", tmp_path / "back.qdl") == text
+
+
+# A loop runs on one IPU; others may run on the next one.
+def test_loops_on_several_ipus(tmp_path):
+    random = np.random.default_rng(7)
+    turns, width = 2000, 32
+    constants = [(name, random.uniform(-.2, .2, (1, 4 * width, width)).astype(np.float32)) for name in ("v", "r", "w", "s")]
+    axis = [("axis", np.array([1]))]
+    save(tmp_path / "m.onnx",
+         [helper.make_node("LSTM", ["x", "v", "r"], ["a"], hidden_size=width),
+          helper.make_node("Squeeze", ["a", "axis"], ["b"]),
+          helper.make_node("LSTM", ["b", "w", "s"], ["y"], hidden_size=width)],
+         [("x", FLOAT, (turns, 2, width))], [("y", FLOAT, (turns, 1, 2, width))], constants + axis)
+    outputs = []
+    for chips in (1, 2):
+        ran = json.loads(command("run", tmp_path / "m.onnx", "--machine", "bow-pod16", "--chips", chips, "--random", 1, "--check",
+                                 "--output", tmp_path / "y.npz", "--json"))
+        assert ran["relative_l2"] < 1e-3
+        outputs.append(np.load(tmp_path / "y.npz")["y"])
+    np.testing.assert_array_equal(*outputs)
+    profile = json.loads(command("profile", tmp_path / "m.onnx", "--machine", "bow-pod16", "--chips", 2, "--json"))
+    repeated = [row for row in table_of(profile, "steps") if row[3] == str(turns)]
+    assert len({row[0] for row in repeated if row[2] == "count the turns"}) == 2
