@@ -277,4 +277,4 @@ def test_loops_on_several_ipus(tmp_path):
     np.testing.assert_array_equal(*outputs)
     profile = json.loads(command("profile", tmp_path / "m.onnx", "--machine", "bow-pod16", "--chips", 2, "--json"))
     repeated = [row for row in table_of(profile, "steps") if row[3] == str(turns)]
-    assert len({row[0] for row in repeated if row[2] == "count the turns"}) == 2
+    assert len({row[0] for row in repeated if row[2] == "slice of the turn"}) == 2

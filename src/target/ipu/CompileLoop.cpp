@@ -7,6 +7,7 @@
 #include "target/ipu/CompilerState.h"
 
 #include "graph/KernelQueries.h"
+#include "target/ipu/Steps.h"
 
 #include "llvm/ADT/STLExtras.h"
 
@@ -52,6 +53,15 @@ bool isDense(const Layout &layout) {
   return dense;
 }
 
+BlockExpression nextNumber(bool reversed) {
+  constexpr ElementType i32 = ElementType::i32;
+  BlockExpression body;
+  body.inputs = {i32};
+  Register number = body.append(BlockOpcode::Input, i32), one = body.append(BlockOpcode::Constant, i32, {}, 1);
+  body.results = {body.append(reversed ? BlockOpcode::Subtract : BlockOpcode::Add, i32, {number, one})};
+  return body;
+}
+
 int64_t numberOfReplace() {
   const std::vector<llvm::StringRef> &words =
       formOf(static_cast<uint16_t>(Codelet::MultiUpdate))->parameters.front().words;
@@ -83,7 +93,11 @@ struct CompilerState::OpenLoop {
   std::optional<BufferId> counters[2]; // ascending, descending
   std::set<uint32_t> countingTiles[2];
   llvm::SmallVector<Kernel, 4> next; // what the states become
-  BufferId firstBuffer = 0;          // that the body made
+  // Counting comes after the slices and before what is stacked, between these steps.
+  size_t behindSlices = 0;
+  std::optional<size_t> firstStack;
+  std::set<uint32_t> stackTiles;
+  BufferId firstBuffer = 0; // that the body made
   size_t firstSet = 0, firstExchange = 0, firstStep = 0;
 };
 
@@ -165,6 +179,7 @@ void CompilerState::turns(size_t begin, size_t end, std::map<ValueId, Layout> &l
   loop.firstExchange = code.exchanges.size();
   loop.firstBuffer = static_cast<BufferId>(buffers.size());
   addStep(StepKind::Repeat, static_cast<uint32_t>(loop.trips));
+  loop.behindSlices = steps.size();
   for (size_t number = body; number < end;) {
     const Kernel kernel = graph.kernels[number];
     if (loop.owns(kernel, "loop_slice"))
@@ -224,7 +239,7 @@ BufferId CompilerState::counterOf(OpenLoop &loop, bool reversed, const Layout &w
   where.forEachPart([&](uint32_t tile, const Box &) {
     if (loop.countingTiles[reversed].insert(tile).second)
       loop.begins.fill(tile, *counter, 0, static_cast<int64_t>(byteWidth(ElementType::i32)),
-                       static_cast<uint64_t>(reversed ? loop.trips - 1 : 0), 1);
+                       static_cast<uint64_t>(reversed ? loop.trips : 0), 1);
   });
   return *counter;
 }
@@ -267,13 +282,14 @@ void CompilerState::takeSlice(size_t number, OpenLoop &loop) {
             {{home.layout.width()},
              {home.layout.arrangement.elements},
              {loop.trips},
-             {0},
+             {reversed ? 1 : 0},
              {1},
              {addressIn(from, 0)},
              {addressIn(counter, 0)},
              {addressIn(home.buffer, 0)}});
   });
   set.execute("slice of the turn");
+  loop.behindSlices = steps.size();
 }
 
 void CompilerState::stackSlice(size_t number, OpenLoop &loop) {
@@ -281,6 +297,10 @@ void CompilerState::stackSlice(size_t number, OpenLoop &loop) {
   const Kernel kernel = graph.kernels[number];
   ValueId slice = kernel.reads[0].value, whole = kernel.writes[0].value;
   auto axis = static_cast<size_t>(*graph::integerAttribute(kernel, "axis"));
+  if (!loop.firstStack && !hasSets(loop.behindSlices, steps.size()))
+    execute(ComputeSet{"count the turns", {}});
+  if (!loop.firstStack)
+    loop.firstStack = steps.size();
   if (const Home &home = homeOf(slice); !isDense(home.layout)) {
     // Beside its elements a slice has places that nothing writes in the turn.
     ValueId dense = temporary(home.layout.type, home.layout.shape, nameOf(slice));
@@ -300,13 +320,14 @@ void CompilerState::stackSlice(size_t number, OpenLoop &loop) {
   int64_t elements = home.layout.arrangement.elements;
   VertexSet set(*this);
   home.layout.forEachPart([&](uint32_t tile, const Box &) {
+    loop.stackTiles.insert(tile);
     loop.begins.fill(tile, to, 0, home.layout.width(), 0, elements * loop.trips);
     set.add(Codelet::MultiUpdate, tile,
             {{numberOfReplace()},
              {numberOf(home.layout.type)},
              {elements},
              {loop.trips},
-             {0},
+             {reversed ? 0 : 1},
              {1},
              {addressIn(home.buffer, 0)},
              {addressIn(counter, 0)},
@@ -418,22 +439,68 @@ void CompilerState::takePlaceOf(ValueId next, const Home &state, const OpenLoop 
   buffers[made].bytes = 0;
 }
 
+bool CompilerState::hasSets(size_t begin, size_t end) const {
+  int64_t open = 0;
+  return llvm::any_of(llvm::ArrayRef(steps).slice(begin, end - begin), [&](const Step &step) {
+    open += step.kind == StepKind::Repeat ? 1 : step.kind == StepKind::End ? -1 : 0;
+    return step.kind == StepKind::Execute && open == 0;
+  });
+}
+
 void CompilerState::count(OpenLoop &loop) {
-  VertexSet set(*this);
-  for (bool reversed : {false, true}) {
-    if (!loop.counters[reversed])
+  size_t end = loop.firstStack.value_or(steps.size());
+  // Tiles that stack are those that compute what becomes of states, the others mostly idle.
+  for (bool stacks : {true, false}) {
+    VertexSet counting(*this);
+    for (bool reversed : {false, true})
+      for (uint32_t tile : loop.countingTiles[reversed])
+        if (loop.stackTiles.contains(tile) == stacks) {
+          int64_t counter = addressIn(*loop.counters[reversed], 0);
+          counting.add(Codelet::Map, tile, {{expression(nextNumber(reversed))}, {1}, {counter}, {1}, {counter}, {1}});
+        }
+    if (counting.empty())
       continue;
-    constexpr ElementType i32 = ElementType::i32;
-    BlockExpression body;
-    body.inputs = {i32};
-    Register number = body.append(BlockOpcode::Input, i32);
-    Register one = body.append(BlockOpcode::Constant, i32, {}, 1);
-    body.results = {body.append(reversed ? BlockOpcode::Subtract : BlockOpcode::Add, i32, {number, one})};
-    int64_t counter = addressIn(*loop.counters[reversed], 0);
-    for (uint32_t tile : loop.countingTiles[reversed])
-      set.add(Codelet::Map, tile, {{expression(body)}, {1}, {counter}, {1}, {counter}, {1}});
+    if (!hasSets(loop.behindSlices, end)) {
+      counting.execute("count the turns");
+      continue;
+    }
+    ComputeSet added = counting.take("");
+    std::vector<Vertex> &vertices = code.computeSets[cheapestSet(loop.behindSlices, end, added)].vertices;
+    llvm::append_range(vertices, added.vertices);
   }
-  set.execute("count the turns");
+}
+
+size_t CompilerState::cheapestSet(size_t begin, size_t end, const ComputeSet &added) const {
+  std::vector<std::pair<uint32_t, int64_t>> each = timeOfSet(added, code.expressions, machine, cycles).tiles;
+  std::optional<size_t> best;
+  int64_t least = 0, open = 0;
+  std::map<uint32_t, int64_t> busy; // since the exchange before
+  int64_t longest = 0;
+  std::optional<size_t> last; // the compute set before the step
+  for (size_t at = begin; at <= end; ++at) {
+    if (at < end && steps[at].kind == StepKind::Execute && open == 0) {
+      last = steps[at].index;
+      for (auto [tile, taken] : timeOfSet(code.computeSets[*last], code.expressions, machine, cycles).tiles)
+        longest = std::max(longest, busy[tile] += taken);
+      continue;
+    }
+    // Here tiles wait for each other, or a loop begins or ends.
+    if (last) {
+      int64_t longer = longest;
+      for (auto [tile, taken] : each)
+        longer = std::max(longer, busy[tile] + taken);
+      if (!best || longer - longest < least) {
+        best = last;
+        least = longer - longest;
+      }
+    }
+    if (at < end)
+      open += steps[at].kind == StepKind::Repeat ? 1 : steps[at].kind == StepKind::End ? -1 : 0;
+    busy.clear();
+    longest = 0;
+    last.reset();
+  }
+  return *best;
 }
 
 } // namespace quadrille::ipu

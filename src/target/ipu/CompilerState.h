@@ -250,6 +250,9 @@ private:
   // Whether all that reads the one buffer writes to the same places of the other.
   bool readsWhereItWrites(const ComputeSet &set, BufferId read, BufferId written) const;
   void count(OpenLoop &loop);
+  bool hasSets(size_t begin, size_t end) const; // some of these steps execute one, outside of inner loops
+  // Of the steps begin .. end - 1 the compute set that takes vertices with the least delay; there is one.
+  size_t cheapestSet(size_t begin, size_t end, const ComputeSet &added) const;
 
   // Finish.cpp
   Compiled finish(bool measures);

@@ -9,9 +9,8 @@
 
 namespace quadrille::ipu {
 
-namespace {
-
-ComputeTime timeOfSet(const ComputeSet &set, const Code &code, const Architecture &machine, const CycleModel &cycles) {
+ComputeTime timeOfSet(const ComputeSet &set, llvm::ArrayRef<BlockExpression> expressions, const Architecture &machine,
+                      const CycleModel &cycles) {
   struct Busy {
     int64_t supervisor = 0;
     std::vector<int64_t> workers;
@@ -19,7 +18,7 @@ ComputeTime timeOfSet(const ComputeSet &set, const Code &code, const Architectur
   };
   llvm::DenseMap<uint32_t, Busy> busy;
   for (const Vertex &vertex : set.vertices) {
-    int64_t each = cyclesOf(vertex, code.expressions, cycles);
+    int64_t each = cyclesOf(vertex, expressions, cycles);
     bool isSupervisor = formOf(vertex.codelet)->executor == Executor::Supervisor;
     forEachTile(vertex.tiles, [&](uint32_t tile) {
       Busy &here = busy[tile];
@@ -49,12 +48,10 @@ ComputeTime timeOfSet(const ComputeSet &set, const Code &code, const Architectur
   return time;
 }
 
-} // namespace
-
 Steps::Steps(const Code &code, size_t entry, const Architecture &machine, const CycleModel &cycles, int64_t ipus)
     : steps(code.entries[entry]), machine(machine), ipus(ipus), clocks(static_cast<size_t>(ipus * machine.tiles)) {
   for (const ComputeSet &set : code.computeSets)
-    computeTimes.push_back(timeOfSet(set, code, machine, cycles));
+    computeTimes.push_back(timeOfSet(set, code.expressions, machine, cycles));
   for (const Exchange &exchange : code.exchanges)
     exchangeTimes.push_back(timesOf(exchange, machine));
 }

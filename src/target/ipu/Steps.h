@@ -21,6 +21,9 @@ struct ComputeTime {
   double mean = 0; // over those tiles
 };
 
+ComputeTime timeOfSet(const ComputeSet &set, llvm::ArrayRef<BlockExpression> expressions, const Architecture &machine,
+                      const CycleModel &cycles);
+
 // A step as it was executed, on one IPU.
 struct StepTime {
   uint32_t step = 0; // of the entry point
