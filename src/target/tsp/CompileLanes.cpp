@@ -185,19 +185,23 @@ llvm::Expected<std::vector<RegionPointer>> CompilerState::reduceLanes(llvm::Arra
     bytes = std::max(bytes, static_cast<int64_t>(byteWidth(type)));
   int64_t blocks = (groups * bytes + machine.words - 1) / machine.words, each = (groups + blocks - 1) / blocks;
   std::vector<std::vector<RegionPointer>> combined(operations.size());
+  std::vector<SpreadRows> held; // what comes next would wait for their memory
   for (int64_t first = 0; first < groups; first += each) {
     int64_t count = std::min(each * lanes, rows - first * lanes);
     auto terms = termsOf(first * lanes, count);
     if (!terms)
       return terms.takeError();
     for (auto [term, operation, parts] : llvm::zip(*terms, operations, combined)) {
+      held.clear();
       auto spread = spreadRows(term.region, 0, term.rows.front(), 1, count);
       if (!spread)
         return spread.takeError();
-      auto turned = transposeLanes(*spread, {});
+      held.push_back(std::move(*spread));
+      auto turned = transposeLanes(held.back(), {});
       if (!turned)
         return turned.takeError();
-      if (llvm::Error error = combineLanes(*turned, operation, first, groups, parts))
+      held.push_back(std::move(*turned));
+      if (llvm::Error error = combineLanes(held.back(), operation, first, groups, parts))
         return std::move(error);
     }
   }
@@ -445,6 +449,8 @@ llvm::Expected<std::vector<LaneForms>> CompilerState::reduceLastLanes(const Kern
       return made.takeError();
     for (const RegionPointer &term : *made)
       found.push_back(wholeOf(term));
+    if (count == rows) // what comes next would wait for their memory
+      terms = std::move(*made);
     return found;
   };
   std::vector<BlockOpcode> operations;
