@@ -277,7 +277,12 @@ llvm::Error CompilerState::contract(const Kernel &kernel) {
   // Where rows of a matrix lie in the lanes, each row of the result would have tiles of its own: sooner the matrix
   // moves.
   constexpr size_t mostTiles = 4; // times as many as without
-  bool direct = plan && (contraction.isConvolution() ||
+  bool plain = packings[lhs.value] == plainPacking(lhsValue.shape) &&
+               packings[result] == plainPacking(graph.values[result].shape);
+  bool rowsInLanes = plain && llvm::any_of(contraction.m, [&](unsigned loop) {
+                       return kernel.loops[loop].extent > 1 && graph::coefficientOf(lhs.map.back(), loop) != 0;
+                     });
+  bool direct = plan && (!rowsInLanes ||
                          plan->tiles() <= mostTiles * planMatrixTaps(graph, kernel, contraction, options).tiles());
   llvm::SmallVector<unsigned, 4> rowLoops = contraction.m, depthLoops = contraction.k;
   for (const graph::Contraction::Window &window : contraction.windows) {
