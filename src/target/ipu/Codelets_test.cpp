@@ -559,5 +559,39 @@ TEST(IpuCodelets, randomNumbers) {
   mutationsAreExecuted(gaussian, {});
 }
 
+TEST(IpuCodelets, sumsOfParts) {
+  Variable x{"x", f32, {4, 96}, 65536}, y{"y", f32, {96}, 81920};
+  std::string text = programOf({x}, y,
+                               "popops::Reduce tiles=3 combine=sum type=f32 accumulate=f32 out_type=f32 extents=[6,16] "
+                               "reduced=[4] in=65536 in_strides=[16,1,96] out=81920 out_strides=[16,1] update=no");
+  ASSERT_EQ(finding(assembled(text)), "");
+  target::NamedTensors inputs = {{"x", numbers(x, -20, 1)}};
+  target::RunResult result = ran(assembled(text), inputs);
+  // Element d, i of x is 96 d + i - 20.
+  std::vector<float> sums;
+  for (int i = 0; i < 96; ++i)
+    sums.push_back(static_cast<float>(96 * (0 + 1 + 2 + 3) + 4 * (i - 20)));
+  EXPECT_EQ(valuesOf<float>(result.outputs.at("y")), sums);
+  // The reference's table has 537 for 96 sums of 4 in one array.
+  EXPECT_EQ(result.timeline.cycles.value, 537);
+  // Of what does not lie in one array a worker makes 16 sums, two at a time: 6 * (16 + 8 * (3 + 5 + 3 + 4 - 1)). So
+  // it does for what is no sum.
+  EXPECT_EQ(cyclesOf(replaced(text, "reduced=[4] in=65536 in_strides=[16,1,96]",
+                              "reduced=[4] in=65536 in_strides=[16,1,32]")),
+            768);
+  EXPECT_EQ(cyclesOf(replaced(text, "combine=sum", "combine=maximum")), 768);
+  // Six vectors of four are one for each worker: 33 + 6 * (20 + 2 * 4 + 8), against 6 * (16 + 2 * 14).
+  EXPECT_EQ(cyclesOf(replaced(replaced(text, "extents=[6,16]", "extents=[24]"),
+                              "in_strides=[16,1,96] out=81920 out_strides=[16,1]",
+                              "in_strides=[1,24] out=81920 out_strides=[1]")),
+            249);
+  // Three sums of 4 take a worker less than the array's vertex takes to begin, and are no whole vector.
+  EXPECT_EQ(cyclesOf(replaced(replaced(text, "extents=[6,16]", "extents=[3]"),
+                              "in_strides=[16,1,96] out=81920 out_strides=[16,1]",
+                              "in_strides=[1,3] out=81920 out_strides=[1]")),
+            6 * (16 + 14));
+  mutationsAreExecuted(text, inputs);
+}
+
 } // namespace
 } // namespace quadrille::ipu

@@ -279,9 +279,8 @@ std::optional<CompilerState::ProductPlan> CompilerState::planProduct(const Produ
         static_cast<double>(outElements) * static_cast<double>(plan.groups * plan.positions * plan.outBlocks);
     double each = results / static_cast<double>(machine.tiles);
     constexpr double beginning = 500; // copies of the tile's own parts
-    auto ofWorker = static_cast<int64_t>(each) / cycles.workers() + 1;
-    int64_t reduction =
-        cycles.workers() * cycles.reduceStrided(product.partials, ElementType::f32, ofWorker, plan.inBlocks, 1);
+    int64_t reduction = cycles.sumOfParts(product.partials, ElementType::f32,
+                                          roundUp(static_cast<int64_t>(each) + 1, product.outChannels), plan.inBlocks);
     plan.cycles += each * static_cast<double>(plan.inBlocks * partialWidth) / rate + sync + beginning +
                    static_cast<double>(reduction) + behind * each;
   } else {

@@ -80,6 +80,9 @@ public:
   // `depth` partials for each of `outputs`.
   int64_t reducePartials(ElementType type, ElementType result, int64_t outputs, int64_t depth, bool interleaved) const;
   int64_t reducePartialsSeparate(ElementType type, ElementType result, int64_t outputs, int64_t depth) const;
+  // The same of a tile, by the vertex for partials that are one contiguous array or by strided ones, one to a worker,
+  // whichever is faster. The former makes whole vectors of floats only.
+  int64_t sumOfParts(ElementType type, ElementType result, int64_t outputs, int64_t depth) const;
   int64_t dropout(ElementType type, int64_t count) const;
   int64_t normal(ElementType type, int64_t count) const;
 

@@ -163,6 +163,23 @@ int64_t ceilDivide(int64_t a, int64_t b) {
   return (a + b - 1) / b;
 }
 
+// Whether the strides are those of an array in rows.
+bool isDense(llvm::ArrayRef<int64_t> strides, llvm::ArrayRef<int64_t> extents) {
+  int64_t stride = 1;
+  for (size_t d = extents.size(); d-- > 0; stride *= extents[d])
+    if (strides[d] != stride)
+      return false;
+  return true;
+}
+
+// Whether a reduction adds parts that lie one after the other, each in the order of the results.
+bool sumsArray(const Vertex &vertex) {
+  llvm::ArrayRef<int64_t> extents = valuesOf(vertex, "extents"), in = valuesOf(vertex, "in_strides");
+  return valueOf(vertex, "combine") == 0 && valueOf(vertex, "update") == 0 && valuesOf(vertex, "reduced").size() == 1 &&
+         isDense(in.drop_back(), extents) && in.back() == productOf(extents) &&
+         isDense(valuesOf(vertex, "out_strides"), extents);
+}
+
 // Rows are copied as if they were of f32, whatever their elements.
 int64_t asF32(int64_t bytes) {
   return ceilDivide(bytes, static_cast<int64_t>(byteWidth(ElementType::f32)));
@@ -181,6 +198,8 @@ int64_t cyclesOf(const Vertex &vertex, llvm::ArrayRef<BlockExpression> expressio
     int64_t partials = productOf(valuesOf(vertex, "reduced"));
     ElementType type = typeOf(vertex, "type"), result = typeOf(vertex, "out_type");
     llvm::ArrayRef<int64_t> strides = valuesOf(vertex, "in_strides");
+    if (strides.back() != 1 && sumsArray(vertex))
+      return cycles.sumOfParts(type, result, productOf(valuesOf(vertex, "extents")), partials);
     int64_t worker = strides.back() == 1 ? cycles.reduceContiguous(type, outputs, partials)
                                          : cycles.reduceStrided(type, result, outputs, partials, 1);
     return cycles.workers() * worker;
