@@ -202,6 +202,7 @@ def unet_parameters(widths):
     ("gpt2_2048", gpt2_parameters(12, 768, 2048)),
     ("gpt2_xl_shape", gpt2_parameters(48, 1600, 1024)),
     ("llama2_7b_shape", llama_parameters(32, 4096, 4096, 11008, 32000)),
+    ("llama2_7b_prompt_shape", llama_parameters(32, 4096, 4096, 11008, 32000)),
     ("llama3_8b_decode_shape", llama_parameters(32, 4096, 1024, 14336, 128256)),
     ("mnist_cnn", 320 + 18_496 + 204_928 + 1_290),
     ("lenet", 54 + 864 + 784 * 120 + 120 + 120 * 84 + 84 + 84 * 10 + 10),
