@@ -122,6 +122,7 @@ struct Frugality {
 // What one kernel needs of the IPU that it runs on, on the tile that needs most.
 struct KernelNeeds {
   int64_t constantBytes = 0, codeBytes = 0;
+  int64_t valueBytes = 0; // that are live at the same time while it runs, of its own and of others
   int64_t cycles = 0;
 };
 // A program with what its kernels need.
@@ -132,9 +133,9 @@ struct Compiled {
   int64_t dataBytes = 0, constantBytes = 0, codeBytes = 0, largestBytes = 0;
   std::string largest;
   struct TileNeeds {
-    int64_t constantBytes = 0, dataBytes = 0, codeBytes = 0; // constants are data too
+    int64_t constantBytes = 0, dataBytes = 0, codeBytes = 0; // constants are data too, and counted if measured
   };
-  std::vector<TileNeeds> ipus; // the most that a tile of each takes, if it was measured
+  std::vector<TileNeeds> ipus; // the most that a tile of each takes
   bool fits(const Architecture &machine) const;
 };
 
@@ -262,7 +263,10 @@ private:
   // Brings what kernels of the IPU that comes next read of earlier ones.
   void enter(size_t kernel);
   uint32_t firstTile() const { return static_cast<uint32_t>(ipu * machine.tiles); } // of the current IPU
+  std::vector<Compiled::TileNeeds> needsOfIpus() const;
+  void moveData(llvm::ArrayRef<Compiled::TileNeeds> ipus); // from 0 to above the code of its IPU
   void measure(Compiled &compiled) const;
+  void measureValues(llvm::MutableArrayRef<KernelNeeds> needs) const;
 
   // The program under construction.
   BufferId buffer(int64_t bytes, uint32_t firstTile, uint32_t lastTile, std::string name);

@@ -118,8 +118,11 @@ void CompilerState::addPlacement(Placement &placement, const Layout &layout, int
 }
 
 bool Compiled::fits(const Architecture &machine) const {
-  return codeBytes <= machine.executableBytes &&
-         roundUp(codeBytes, machine.arrayAlignment()) + dataBytes <= machine.memoryBytes - machine.tailBytes;
+  return llvm::all_of(ipus, [&](const TileNeeds &each) {
+    return each.codeBytes <= machine.executableBytes &&
+           roundUp(each.codeBytes, machine.arrayAlignment()) + each.dataBytes <=
+               machine.memoryBytes - machine.tailBytes;
+  });
 }
 
 Compiled CompilerState::finish(bool measures) {
@@ -141,6 +144,58 @@ Compiled CompilerState::finish(bool measures) {
   for (Buffer &each : buffers) // of an input that nothing reads
     each.from = std::max<int64_t>(0, each.from);
   int64_t peak = assignAddresses(buffers);
+  if (getenv("DBG")) {
+    std::map<uint32_t, std::vector<int64_t>> live;
+    int64_t always = 0;
+    for (const Buffer &b : buffers)
+      always += b.always && b.firstTile < 1472 ? b.bytes : 0;
+    fprintf(stderr, "buffers %zu steps %zd peak %zd alwaysIPU0 %zd frug %g\n", buffers.size(), (ssize_t)last,
+            (ssize_t)peak, (ssize_t)always, frugality.proportion);
+    for (int64_t u = 0; u < (ipuOf.empty() ? 1 : ipuOf.back() + 1); ++u) {
+      std::vector<int64_t> at(last + 2);
+      int64_t con = 0, end = 0;
+      const Buffer *top = nullptr;
+      uint32_t t = u * 1472;
+      for (const Buffer &b : buffers) {
+        if (b.firstTile > t || b.lastTile < t)
+          continue;
+        if (b.address + b.bytes > end) {
+          end = b.address + b.bytes;
+          top = &b;
+        }
+        if (b.always)
+          con += b.bytes;
+        else {
+          at[b.from] += b.bytes;
+          at[b.to + 1] -= b.bytes;
+        }
+      }
+      int64_t sum = 0, best = 0;
+      int64_t step = 0;
+      for (int64_t i = 0; i <= last; ++i) {
+        sum += at[i];
+        if (sum > best) {
+          best = sum;
+          step = i;
+        }
+      }
+      fprintf(stderr, "ipu %zd: always %zd, live %zd at step %zd (kernel %zu), end %zd\n", (ssize_t)u, (ssize_t)con,
+              (ssize_t)best, (ssize_t)step, step < (int64_t)kernelOf.size() ? kernelOf[step] : 0, (ssize_t)end);
+      std::vector<const Buffer *> l;
+      for (const Buffer &b : buffers)
+        if (!b.always && b.firstTile <= t && b.lastTile >= t && b.from <= step && b.to >= step)
+          l.push_back(&b);
+      llvm::sort(l, [](auto *a, auto *b) { return a->bytes > b->bytes; });
+      for (size_t i = 0; i < l.size() && i < 12; ++i)
+        fprintf(stderr, "    %zd at %zd tiles %u..%u steps %zd..%zd kernel %zu %s\n", (ssize_t)l[i]->bytes,
+                (ssize_t)l[i]->address, l[i]->firstTile, l[i]->lastTile, (ssize_t)l[i]->from, (ssize_t)l[i]->to,
+                l[i]->kernel, l[i]->name.c_str());
+      if (top) {
+        fprintf(stderr, "  top: %zd at %zd steps %zd..%zd %s\n", (ssize_t)top->bytes, (ssize_t)top->address,
+                (ssize_t)top->from, (ssize_t)top->to, top->name.c_str());
+      }
+    }
+  }
 
   // With addresses from the start of the data.
   auto addressOf = [&](int64_t value) {
@@ -183,33 +238,68 @@ Compiled CompilerState::finish(bool measures) {
   code.entries.push_back(std::move(steps));
   program.chips = ipuOf.empty() ? 1 : ipuOf.back() + 1;
 
-  // Code lies below the data.
   Compiled compiled;
+  compiled.ipus = needsOfIpus();
   compiled.dataBytes = peak;
-  for (const TileUse &use : codeUse(program, code, machine))
-    compiled.codeBytes = std::max(compiled.codeBytes, use.code());
+  for (const Compiled::TileNeeds &each : compiled.ipus)
+    compiled.codeBytes = std::max(compiled.codeBytes, each.codeBytes);
   if (measures || !compiled.fits(machine))
     measure(compiled);
-  int64_t below = roundUp(compiled.codeBytes, machine.arrayAlignment());
+  if (getenv("DBG")) {
+    fprintf(stderr, "code %zd data %zd fits %d\n", (ssize_t)compiled.codeBytes, (ssize_t)compiled.dataBytes,
+            compiled.fits(machine));
+    for (auto &n : compiled.ipus)
+      fprintf(stderr, "  ipu: const %zd data %zd code %zd\n", (ssize_t)n.constantBytes, (ssize_t)n.dataBytes,
+              (ssize_t)n.codeBytes);
+    for (size_t k = 0; k < compiled.needs.size(); ++k)
+      if (compiled.needs[k].codeBytes > 8000)
+        fprintf(stderr, "  kernel %zu %s: const %zd code %zd cycles %zd\n", k,
+                graph.kernels[k].nodes.empty() ? graph.kernels[k].operation.c_str()
+                                               : graph.nodes[graph.kernels[k].nodes[0]].name.c_str(),
+                (ssize_t)compiled.needs[k].constantBytes, (ssize_t)compiled.needs[k].codeBytes,
+                (ssize_t)compiled.needs[k].cycles);
+  }
+  if (compiled.fits(machine)) {
+    moveData(compiled.ipus);
+    program.setPayload(code.encode());
+  }
+  compiled.program = std::move(program);
+  return compiled;
+}
+
+std::vector<Compiled::TileNeeds> CompilerState::needsOfIpus() const {
+  std::vector<Compiled::TileNeeds> needs(static_cast<size_t>(program.chips));
+  auto of = [&](int64_t tile) -> Compiled::TileNeeds & { return needs[static_cast<size_t>(machine.ipuOf(tile))]; };
+  for (const Buffer &each : buffers) {
+    assert(machine.ipuOf(each.firstTile) == machine.ipuOf(each.lastTile) && "a buffer is on one IPU");
+    int64_t &end = of(each.firstTile).dataBytes;
+    end = std::max(end, each.address + each.bytes);
+  }
+  for (auto [tile, use] : llvm::enumerate(codeUse(program, code, machine))) {
+    int64_t &most = of(static_cast<int64_t>(tile)).codeBytes;
+    most = std::max(most, use.code());
+  }
+  return needs;
+}
+
+void CompilerState::moveData(llvm::ArrayRef<Compiled::TileNeeds> ipus) {
+  auto below = [&](uint32_t tile) {
+    return roundUp(ipus[static_cast<size_t>(machine.ipuOf(tile))].codeBytes, machine.arrayAlignment());
+  };
   for (ComputeSet &set : code.computeSets)
     for (Vertex &vertex : set.vertices)
       for (auto [parameter, values] : llvm::zip_equal(formOf(vertex.codelet)->parameters, vertex.values))
         if (parameter.kind == ParameterKind::Address || parameter.kind == ParameterKind::Addresses)
           for (int64_t &value : values)
-            value += below;
-  auto base = static_cast<uint32_t>(below);
+            value += below(vertex.tiles.front().first);
   for (Exchange &exchange : code.exchanges)
     for (Transfer &each : exchange.transfers) {
-      each.sourceAddress += base;
-      each.destinationAddress += base;
+      each.sourceAddress += static_cast<uint32_t>(below(each.source));
+      each.destinationAddress += static_cast<uint32_t>(below(each.destinations.first));
     }
   for (Placement &placement : code.placements)
     for (Part &part : placement.parts)
-      part.address += base;
-  if (below + peak <= machine.memoryBytes - machine.tailBytes)
-    program.setPayload(code.encode());
-  compiled.program = std::move(program);
-  return compiled;
+      part.address += static_cast<uint32_t>(below(part.tiles.front().first));
 }
 
 void CompilerState::measure(Compiled &compiled) const {
@@ -224,23 +314,17 @@ void CompilerState::measure(Compiled &compiled) const {
   }
   for (const KernelNeeds &each : compiled.needs)
     compiled.constantBytes += each.constantBytes;
-  compiled.ipus.resize(static_cast<size_t>(program.chips));
+  measureValues(compiled.needs);
   std::vector<int64_t> constants(static_cast<size_t>(program.chips * machine.tiles) + 1); // by tile: more than before
   for (const Buffer &each : buffers) {
-    for (int64_t ipu = machine.ipuOf(each.firstTile); ipu <= machine.ipuOf(each.lastTile); ++ipu) {
-      int64_t &end = compiled.ipus[static_cast<size_t>(ipu)].dataBytes;
-      end = std::max(end, each.address + each.bytes);
-    }
     constants[each.firstTile] += each.always ? each.bytes : 0;
     constants[each.lastTile + 1] -= each.always ? each.bytes : 0;
   }
-  std::vector<TileUse> codeOf = codeUse(program, code, machine);
   int64_t here = 0;
-  for (auto [tile, use] : llvm::enumerate(codeOf)) {
-    Compiled::TileNeeds &needs = compiled.ipus[static_cast<size_t>(machine.ipuOf(static_cast<int64_t>(tile)))];
-    here += constants[tile];
-    needs.constantBytes = std::max(needs.constantBytes, here);
-    needs.codeBytes = std::max(needs.codeBytes, use.code());
+  for (int64_t tile = 0; tile < program.chips * machine.tiles; ++tile) {
+    here += constants[static_cast<size_t>(tile)];
+    int64_t &most = compiled.ipus[static_cast<size_t>(machine.ipuOf(tile))].constantBytes;
+    most = std::max(most, here);
   }
   Steps times(code, 0, machine, cycles, program.chips);
   llvm::cantFail(
@@ -260,6 +344,30 @@ void CompilerState::measure(Compiled &compiled) const {
   for (auto [needs, byTile] : llvm::zip_equal(compiled.needs, bytes))
     for (auto [tile, count] : byTile)
       needs.codeBytes = std::max(needs.codeBytes, count);
+}
+
+void CompilerState::measureValues(llvm::MutableArrayRef<KernelNeeds> needs) const {
+  // By step, what begins with it, and what ended with the one before.
+  std::vector<std::vector<BufferId>> begins(kernelOf.size() + 1), ends(kernelOf.size() + 1);
+  for (auto [id, each] : llvm::enumerate(buffers)) {
+    if (each.always || each.from >= static_cast<int64_t>(kernelOf.size()))
+      continue;
+    begins[static_cast<size_t>(each.from)].push_back(static_cast<BufferId>(id));
+    if (each.to + 1 < static_cast<int64_t>(kernelOf.size()))
+      ends[static_cast<size_t>(each.to) + 1].push_back(static_cast<BufferId>(id));
+  }
+  std::vector<int64_t> live(static_cast<size_t>(program.chips * machine.tiles)); // by tile
+  auto add = [&](BufferId id, int64_t sign) {
+    for (uint32_t tile = buffers[id].firstTile; tile <= buffers[id].lastTile; ++tile)
+      live[tile] += sign * buffers[id].bytes;
+  };
+  for (auto [step, kernel] : llvm::enumerate(kernelOf)) {
+    for (BufferId id : ends[step])
+      add(id, -1);
+    for (BufferId id : begins[step])
+      add(id, 1);
+    needs[kernel].valueBytes = std::max(needs[kernel].valueBytes, *llvm::max_element(live));
+  }
 }
 
 void CompilerState::addConstants() {

@@ -26,20 +26,19 @@ public:
       for (size_t inner = begin + 1; inner < end; ++inner) {
         needs[begin].constantBytes += needs[inner].constantBytes;
         needs[begin].codeBytes += needs[inner].codeBytes;
+        needs[begin].valueBytes = std::max(needs[begin].valueBytes, needs[inner].valueBytes);
         needs[begin].cycles += needs[inner].cycles;
         needs[inner] = {};
       }
       begin = end - 1;
     }
-    // What lies beside constants and code at the same time, at the most.
-    temporary = alone.dataBytes - alone.constantBytes;
   }
 
-  // Kernels of `ipus` stages, so that the longest takes as few cycles as can be; nothing where they do not fit in the
-  // given share of a tile.
-  std::optional<std::vector<uint16_t>> assign(int64_t ipus, double share = 1) {
-    executable = static_cast<int64_t>(share * static_cast<double>(machine.executableBytes));
-    usable = static_cast<int64_t>(share * static_cast<double>(machine.memoryBytes - machine.tailBytes));
+  // Kernels of `ipus` stages, so that the longest takes as few cycles as can be; nothing where they do not fit beside
+  // the given bytes of a tile, as many of them for code.
+  std::optional<std::vector<uint16_t>> assign(int64_t ipus, int64_t kept = 0, int64_t keptForCode = 0) {
+    executable = machine.executableBytes - keptForCode;
+    usable = machine.memoryBytes - machine.tailBytes - kept;
     int64_t low = 0, high = 0;
     for (const KernelNeeds &each : needs)
       high += each.cycles;
@@ -55,22 +54,24 @@ public:
 private:
   std::optional<std::vector<uint16_t>> assignWithin(int64_t ipus, int64_t mostCycles) const {
     std::vector<uint16_t> result;
-    int64_t constants = 0, code = 0, cycles = 0;
+    int64_t constants = 0, code = 0, values = 0, cycles = 0; // of values the most that are live at the same time
     int64_t stage = 0;
     for (const KernelNeeds &each : needs) {
       auto fits = [&] {
         int64_t all = code + each.codeBytes;
-        return all <= executable && constants + each.constantBytes + temporary + all <= usable &&
+        return all <= executable &&
+               constants + each.constantBytes + std::max(values, each.valueBytes) + all <= usable &&
                cycles + each.cycles <= mostCycles;
       };
       if (!fits() && constants + code + cycles > 0) {
         ++stage;
-        constants = code = cycles = 0;
+        constants = code = values = cycles = 0;
       }
       if (stage >= ipus || !fits())
         return std::nullopt;
       constants += each.constantBytes;
       code += each.codeBytes;
+      values = std::max(values, each.valueBytes);
       cycles += each.cycles;
       result.push_back(static_cast<uint16_t>(stage));
     }
@@ -79,7 +80,7 @@ private:
 
   std::vector<KernelNeeds> needs;
   const Architecture &machine;
-  int64_t temporary = 0, executable = 0, usable = 0;
+  int64_t executable = 0, usable = 0;
 };
 
 // "node_Conv_1 (12,345 bytes)": those that need most.
@@ -125,23 +126,16 @@ llvm::Error tooLarge(const Compiled &compiled, const graph::KernelGraph &graph, 
 
 llvm::Error stageTooLarge(const Compiled &compiled, const target::StageCuts &cuts, const Architecture &machine) {
   using Needs = Compiled::TileNeeds;
-  auto most = [&](int64_t Needs::*bytes) {
-    return static_cast<size_t>(
-        llvm::max_element(compiled.ipus, [&](const Needs &a, const Needs &b) { return a.*bytes < b.*bytes; }) -
-        compiled.ipus.begin());
-  };
-  size_t code = most(&Needs::codeBytes), data = most(&Needs::dataBytes);
-  size_t stage = compiled.codeBytes > machine.executableBytes ? code : data;
-  const Needs &needs = compiled.ipus[stage];
-  std::string below;
-  if (stage != code)
-    below = ", above the " + std::to_string(compiled.codeBytes) + " of " + target::nameOfStage(cuts, code) +
-            ", since data begins at the same address on all IPUs";
+  bool ofCode = compiled.codeBytes > machine.executableBytes;
+  const Needs &needs = *llvm::max_element(compiled.ipus, [&](const Needs &a, const Needs &b) {
+    return ofCode ? a.codeBytes < b.codeBytes : a.codeBytes + a.dataBytes < b.codeBytes + b.dataBytes;
+  });
+  auto stage = static_cast<size_t>(&needs - compiled.ipus.data());
   return target::doesNotFitError(
       target::nameOfStage(cuts, stage) + " does not fit an IPU: its fullest tile would need " +
           llvm::Twine(needs.constantBytes) + " bytes that are always live (weights and constants), " +
           llvm::Twine(needs.dataBytes - needs.constantBytes) + " for values and " + llvm::Twine(needs.codeBytes) +
-          " for code" + below + "; a tile has " + llvm::Twine(machine.memoryBytes - machine.tailBytes) + ", of which " +
+          " for code; a tile has " + llvm::Twine(machine.memoryBytes - machine.tailBytes) + ", of which " +
           llvm::Twine(machine.executableBytes) + " can hold code",
       {}, "name another node in --stages-at, or one more; a smaller batch or a shorter sequence needs less");
 }
@@ -183,16 +177,28 @@ llvm::Expected<program::Program> compileGraph(const graph::KernelGraph &graph, c
     for (int64_t count : machine.ipuCounts) {
       if (count == 1 || (ipus > 0 && count != ipus))
         continue;
-      // What stages hand on takes code and room that a program for one IPU does not have.
-      for (double share : {1.0, 0.85}) {
-        auto ipuOf = stages.assign(count, share);
+      // What stages hand on takes code and room that a program for one IPU does not have: as much as is missing.
+      constexpr int attempts = 3;
+      int64_t kept = 0, keptForCode = 0;
+      for (int attempt = 0; attempt < attempts; ++attempt) {
+        auto ipuOf = stages.assign(count, kept, keptForCode);
         if (!ipuOf)
           break;
         Compiled compiled = compile(*ipuOf, frugality);
-        if (!compiled.fits(machine))
-          continue;
-        compiled.program.chips = count;
-        return std::move(compiled.program);
+        if (compiled.fits(machine)) {
+          compiled.program.chips = count;
+          return std::move(compiled.program);
+        }
+        int64_t over = 0, codeOver = 0;
+        for (const Compiled::TileNeeds &each : compiled.ipus) {
+          over = std::max(over, roundUp(each.codeBytes, machine.arrayAlignment()) + each.dataBytes -
+                                    (machine.memoryBytes - machine.tailBytes));
+          codeOver = std::max(codeOver, each.codeBytes - machine.executableBytes);
+        }
+        if (getenv("DBG"))
+          fprintf(stderr, "chips %zd over %zd code over %zd\n", (ssize_t)count, (ssize_t)over, (ssize_t)codeOver);
+        kept += over;
+        keptForCode += codeOver;
       }
     }
     return std::nullopt;
