@@ -301,7 +301,8 @@ void CompilerState::stackSlice(size_t number, OpenLoop &loop) {
     execute(ComputeSet{"count the turns", {}});
   if (!loop.firstStack)
     loop.firstStack = steps.size();
-  if (const Home &home = homeOf(slice); !isDense(home.layout)) {
+  // A copy: temporaries move the homes.
+  if (const Home home = homeOf(slice); !isDense(home.layout)) {
     // Beside its elements a slice has places that nothing writes in the turn.
     ValueId dense = temporary(home.layout.type, home.layout.shape, nameOf(slice));
     place(dense, home.layout);

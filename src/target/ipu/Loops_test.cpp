@@ -9,6 +9,8 @@
 
 #include "llvm/ADT/STLExtras.h"
 
+#include <numeric>
+
 namespace quadrille::ipu {
 namespace {
 
@@ -147,6 +149,54 @@ TEST(IpuLoops, statesSlicesAndStacks) {
     target::RunResult same = ran(unrolled, inputs);
     for (const auto &[name, tensor] : result.outputs)
       EXPECT_EQ(valuesOf<float>(tensor), valuesOf<float>(same.outputs.at(name))) << name;
+  }
+}
+
+// Rows of seven halves have a place that belongs to no element. Stacked are 2, 3, ... 9 times the slice.
+TEST(IpuLoops, stacksOfPartsOfWords) {
+  constexpr ElementType f16 = ElementType::f16;
+  constexpr int stacks = 8;
+  const Shape shape = {5, 7}, all = {4, 5, 7};
+  KernelGraph graph, body;
+  graph.nodes.push_back({"scan", "Scan"});
+  KernelRewriter rewriter(body);
+  Kernel node, scan;
+  rewriter.replaced = &node;
+  ValueId slice = addInput(body, "slice", f16, shape), last = slice;
+  BodyBuilder sum;
+  Register first = sum.input(f16), second = sum.input(f16);
+  sum.body.results = {sum.add(f16, first, second)};
+  scan.operation = "scan";
+  scan.kind = KernelKind::Other;
+  scan.nodes = {0};
+  scan.attributes = {{"states", int64_t(0)}, {"sequences", int64_t(1)}, {"trip_count", int64_t(4)}};
+  scan.reads.push_back({addInput(graph, "sequence", f16, all), {}, std::nullopt});
+  KernelRewriter outer(graph);
+  for (int k = 0; k < stacks; ++k) {
+    AccessMap map = loopIndices(0, shape.size());
+    last = rewriter.map(shape, {{last, map, std::nullopt}, {slice, map, std::nullopt}}, sum.body);
+    body.outputs.push_back(last);
+    ValueId id = outer.value(f16, all);
+    scan.writes.emplace_back().value = id;
+    addOutput(graph, "times " + std::to_string(k + 2), id);
+  }
+  body.kernels = std::move(rewriter.kernels);
+  body.outputNames.assign(stacks, "");
+  scan.region = std::make_shared<KernelGraph>(std::move(body));
+  graph.kernels.push_back(std::move(scan));
+
+  program::Program program = compiled(graph, Loops::Repeated);
+  ASSERT_EQ(finding(program), "");
+  EXPECT_EQ(repeatsOf(program), 1U);
+  std::vector<float> numbers(4 * 5 * 7);
+  std::iota(numbers.begin(), numbers.end(), 1.0F);
+  target::RunResult result = ran(program, {{"sequence", convert(floats(all, numbers), f16)}});
+  for (int times = 2; times < stacks + 2; ++times) {
+    std::vector<float> expected;
+    for (float number : numbers)
+      expected.push_back(number * static_cast<float>(times));
+    Tensor output = convert(result.outputs.at("times " + std::to_string(times)), f32);
+    EXPECT_EQ(valuesOf<float>(output), expected) << times;
   }
 }
 
