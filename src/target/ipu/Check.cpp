@@ -8,6 +8,7 @@
 #include "llvm/ADT/DenseMap.h"
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/Twine.h"
+#include "llvm/ADT/bit.h"
 
 #include <map>
 #include <memory>
@@ -201,19 +202,26 @@ private:
         return at;
     }
   }
-  // As many turns as find something new: one, unless it has taken something away that had been written.
+  // One turn finds all that there is and leaves what all do, unless words are sent of which only some bytes have been
+  // written: then turns are followed until one leaves what an earlier one has left.
   void followTurns(size_t entry, size_t begin, size_t end, std::vector<ByteSet> &written) {
-    bool tookBefore = tookAway;
-    std::vector<ByteSet> before;
-    for (uint32_t turn = 0; turn < code.entries[entry][begin].index && verdict.legal(); ++turn) {
-      tookAway = false;
+    bool sentBefore = sentPartly;
+    sentPartly = false;
+    std::vector<ByteSet> earlier;
+    uint32_t turns = code.entries[entry][begin].index, turnOfEarlier = 0;
+    for (uint32_t turn = 0; turn < turns && verdict.legal(); ++turn) {
       followSteps(entry, begin + 1, end, written);
-      tookBefore |= tookAway;
-      if (!tookAway || written == before)
+      if (!sentPartly)
         break;
-      before = written;
+      // What lies between the two comes again and again, the last time perhaps not whole.
+      if (turn > 0 && written == earlier) {
+        turn = turns - 1 - (turns - 1 - turn) % (turn - turnOfEarlier);
+      } else if (llvm::has_single_bit(turn + 1)) {
+        earlier = written;
+        turnOfEarlier = turn;
+      }
     }
-    tookAway = tookBefore;
+    sentPartly |= sentBefore;
   }
   void followStep(size_t entry, size_t i, std::vector<ByteSet> &written) {
     const Step &step = code.entries[entry][i];
@@ -254,10 +262,9 @@ private:
   void sendWritten(ByteSet &source, int64_t from, ByteSet &destination, int64_t to, int64_t bytes) {
     if (source.firstMissing(from, from + bytes) == from + bytes)
       return destination.add(to, to + bytes);
-    for (int64_t i = 0; i < bytes; ++i) {
-      tookAway |= !source.has(from + i) && destination.has(to + i);
+    sentPartly = true;
+    for (int64_t i = 0; i < bytes; ++i)
       source.has(from + i) ? destination.add(to + i, to + i + 1) : destination.remove(to + i, to + i + 1);
-    }
   }
   void followSet(const ComputeSet &set, const std::string &where, std::vector<ByteSet> &written) {
     for (bool writes : {false, true})
@@ -301,7 +308,7 @@ private:
   const Code &code;
   const Architecture &machine;
   target::Verdict verdict;
-  bool tookAway = false; // a byte that had been written is not any more
+  bool sentPartly = false; // some word of which not all bytes have been written
 };
 
 } // namespace

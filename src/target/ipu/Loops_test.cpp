@@ -287,6 +287,35 @@ TEST(IpuLoops, checkerFollowsTurns) {
   EXPECT_EQ(finding(assembled(replaced(turns, "repeat 2", "repeat 1"))), "");
 }
 
+// Of the word at 8192 of tile 1 one byte has been written.
+TEST(IpuLoops, checkerFollowsPartlyWrittenWords) {
+  auto withSends = [](std::string text, const std::vector<std::string> &sends, const std::string &repeat) {
+    text = replaced(text, ".exchange \"a word with one byte that has been written\"\n", "");
+    std::string exchanges, steps = "execute 0\nexecute 1\n" + repeat + "\n";
+    for (auto [i, send] : llvm::enumerate(sends)) {
+      exchanges += ".exchange \"" + std::to_string(i) + "\"\n" + send + "\n";
+      steps += "exchange " + std::to_string(i) + "\n";
+    }
+    text = replaced(text, "send from=1 at=8192 to=0 into=8192 bytes=4\n", exchanges);
+    return replaced(text, "repeat 2\nexecute 0\nexecute 1\nexchange 0\n", steps);
+  };
+  // Each turn swaps it and the first word of z.
+  std::vector<std::string> swap = {
+      "send from=0 at=8224 to=1 into=8256 bytes=4", "send from=1 at=8192 to=0 into=8224 bytes=4",
+      "send from=1 at=8256 to=0 into=8256 bytes=4", "send from=0 at=8256 to=1 into=8192 bytes=4"};
+  EXPECT_EQ(finding(assembled(withSends(turns, swap, "repeat 16000000"))), "");
+  EXPECT_NE(finding(assembled(withSends(turns, swap, "repeat 15999999"))).find("output 'z': it reads byte 8225 of"),
+            std::string::npos);
+  // It goes to the first word of z, which nothing else writes, before a whole word comes in its place.
+  std::string text = replaced(turns, "expression=0 extents=[4] in=[8208] in_strides=[1] out=[8224]",
+                              "expression=0 extents=[3] in=[8208] in_strides=[1] out=[8228]");
+  std::vector<std::string> move = {"send from=1 at=8192 to=0 into=8224 bytes=4",
+                                   "send from=0 at=8192 to=1 into=8192 bytes=4"};
+  EXPECT_EQ(finding(assembled(withSends(text, move, "repeat 2"))), "");
+  EXPECT_NE(finding(assembled(withSends(text, move, "repeat 1"))).find("output 'z': it reads byte 8225 of"),
+            std::string::npos);
+}
+
 TEST(IpuLoops, livenessOverTurns) {
   std::string text = replaced(turns, "exchange 0\nend", "end");
   auto live = [&](const std::string &program) {
