@@ -36,10 +36,12 @@
 //                            output_reversed; region: states, slices, captures -> next states, slices
 //
 //   Where a scan's body stands once among the graph's kernels (markScans), all from loop_begin to the last of those
-//   that read its counter is done trip_count times: loop_begin        other  -> i32 counter of the iterations
-//   trip_count loop_state        move   initial, counter -> state loop_slice        move   whole, counter -> slice
-//   axis, reversed loop_stack        move   slice, counter -> whole               axis, reversed loop_next         move
-//   next state, state, counter -> final state
+//   that read its counter is done trip_count times:
+//   loop_begin        other  -> i32 counter of the iterations      trip_count
+//   loop_state        move   initial, counter -> state
+//   loop_slice        move   whole, counter -> slice               axis, reversed
+//   loop_stack        move   slice, counter -> whole               axis, reversed
+//   loop_next         move   next state, state, counter -> final state
 //
 //   any other name    composite, with the attributes of qd.composite and its body as region
 #pragma once
