@@ -106,7 +106,7 @@ llvm::Error tooLarge(const Compiled &compiled, const graph::KernelGraph &graph, 
   constexpr int64_t mostIpus = 1024;
   Stages stages(compiled, graph, machine);
   std::string remedy = "a smaller batch or a shorter sequence needs less; one kernel alone is too large for an IPU";
-  for (int64_t count = 1; count <= mostIpus; count *= 2)
+  for (int64_t count = 2 * ipus; count <= mostIpus; count *= 2)
     if (stages.assign(count)) {
       remedy = "about " + std::to_string(count) + " IPUs would do, this machine's programs have at most " +
                std::to_string(machine.ipuCounts.back()) + "; a smaller batch or a shorter sequence needs less";
