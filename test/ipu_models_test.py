@@ -289,3 +289,19 @@ def test_loops_on_several_ipus(tmp_path):
     profile = json.loads(command("profile", tmp_path / "m.onnx", "--machine", "bow-pod16", "--chips", 2, "--json"))
     repeated = [row for row in table_of(profile, "steps") if row[3] == str(turns)]
     assert len({row[0] for row in repeated if row[2] == "slice of the turn"}) == 2
+
+
+# Stacked slices that end within a word go from IPU to IPU in whole words.
+def test_stacked_parts_of_words_on_several_ipus(tmp_path):
+    turns, rows, width = 12000, 17, 5
+    half = onnx.TensorProto.FLOAT16
+    body = helper.make_graph([helper.make_node("Tanh", ["slice"], ["turn"])], "body",
+                             [helper.make_tensor_value_info("slice", half, (rows, width))],
+                             [helper.make_tensor_value_info("turn", half, (rows, width))])
+    save(tmp_path / "m.onnx",
+         [helper.make_node("Scan", ["x"], ["all"], body=body, num_scan_inputs=1),
+          helper.make_node("Transpose", ["all"], ["y"], perm=[2, 1, 0])],
+         [("x", half, (turns, rows, width))], [("y", half, (width, rows, turns))], [])
+    ran = json.loads(command("run", tmp_path / "m.onnx", "--machine", "bow-pod16", "--chips", 2, "--random", 1, "--check",
+                             "--json"))
+    assert ran["relative_l2"] < 1e-3

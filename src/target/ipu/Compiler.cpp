@@ -79,12 +79,11 @@ void CompilerState::enter(size_t kernel) {
     auto [known, fresh] = moved.try_emplace(home.buffer, 0);
     if (fresh) {
       known->second = buffer(buffers[home.buffer].bytes, there.firstTile, there.lastTile(), nameOf(id));
-      // Whole words, as they lie.
+      // As they lie, in whole words: rows have places for them.
       there.forEachPart([&](uint32_t tile, const Box &box) {
         uint32_t from = tile - there.firstTile + home.layout.firstTile;
         for (Walk &walk : walksOf(box, home.layout.arrangement, box, there.arrangement, box)) {
-          if (walk.loops.empty())
-            walk.run = roundUp(walk.run, there.quantum());
+          walk.run = roundUp(walk.run, there.quantum());
           addSending(from, TileRange{tile}, home.buffer, known->second, there.width(), walk);
         }
       });
