@@ -144,58 +144,6 @@ Compiled CompilerState::finish(bool measures) {
   for (Buffer &each : buffers) // of an input that nothing reads
     each.from = std::max<int64_t>(0, each.from);
   int64_t peak = assignAddresses(buffers);
-  if (getenv("DBG")) {
-    std::map<uint32_t, std::vector<int64_t>> live;
-    int64_t always = 0;
-    for (const Buffer &b : buffers)
-      always += b.always && b.firstTile < 1472 ? b.bytes : 0;
-    fprintf(stderr, "buffers %zu steps %zd peak %zd alwaysIPU0 %zd frug %g\n", buffers.size(), (ssize_t)last,
-            (ssize_t)peak, (ssize_t)always, frugality.proportion);
-    for (int64_t u = 0; u < (ipuOf.empty() ? 1 : ipuOf.back() + 1); ++u) {
-      std::vector<int64_t> at(last + 2);
-      int64_t con = 0, end = 0;
-      const Buffer *top = nullptr;
-      uint32_t t = u * 1472;
-      for (const Buffer &b : buffers) {
-        if (b.firstTile > t || b.lastTile < t)
-          continue;
-        if (b.address + b.bytes > end) {
-          end = b.address + b.bytes;
-          top = &b;
-        }
-        if (b.always)
-          con += b.bytes;
-        else {
-          at[b.from] += b.bytes;
-          at[b.to + 1] -= b.bytes;
-        }
-      }
-      int64_t sum = 0, best = 0;
-      int64_t step = 0;
-      for (int64_t i = 0; i <= last; ++i) {
-        sum += at[i];
-        if (sum > best) {
-          best = sum;
-          step = i;
-        }
-      }
-      fprintf(stderr, "ipu %zd: always %zd, live %zd at step %zd (kernel %zu), end %zd\n", (ssize_t)u, (ssize_t)con,
-              (ssize_t)best, (ssize_t)step, step < (int64_t)kernelOf.size() ? kernelOf[step] : 0, (ssize_t)end);
-      std::vector<const Buffer *> l;
-      for (const Buffer &b : buffers)
-        if (!b.always && b.firstTile <= t && b.lastTile >= t && b.from <= step && b.to >= step)
-          l.push_back(&b);
-      llvm::sort(l, [](auto *a, auto *b) { return a->bytes > b->bytes; });
-      for (size_t i = 0; i < l.size() && i < 12; ++i)
-        fprintf(stderr, "    %zd at %zd tiles %u..%u steps %zd..%zd kernel %zu %s\n", (ssize_t)l[i]->bytes,
-                (ssize_t)l[i]->address, l[i]->firstTile, l[i]->lastTile, (ssize_t)l[i]->from, (ssize_t)l[i]->to,
-                l[i]->kernel, l[i]->name.c_str());
-      if (top) {
-        fprintf(stderr, "  top: %zd at %zd steps %zd..%zd %s\n", (ssize_t)top->bytes, (ssize_t)top->address,
-                (ssize_t)top->from, (ssize_t)top->to, top->name.c_str());
-      }
-    }
-  }
 
   // With addresses from the start of the data.
   auto addressOf = [&](int64_t value) {
@@ -245,20 +193,6 @@ Compiled CompilerState::finish(bool measures) {
     compiled.codeBytes = std::max(compiled.codeBytes, each.codeBytes);
   if (measures || !compiled.fits(machine))
     measure(compiled);
-  if (getenv("DBG")) {
-    fprintf(stderr, "code %zd data %zd fits %d\n", (ssize_t)compiled.codeBytes, (ssize_t)compiled.dataBytes,
-            compiled.fits(machine));
-    for (auto &n : compiled.ipus)
-      fprintf(stderr, "  ipu: const %zd data %zd code %zd\n", (ssize_t)n.constantBytes, (ssize_t)n.dataBytes,
-              (ssize_t)n.codeBytes);
-    for (size_t k = 0; k < compiled.needs.size(); ++k)
-      if (compiled.needs[k].codeBytes > 8000)
-        fprintf(stderr, "  kernel %zu %s: const %zd code %zd cycles %zd\n", k,
-                graph.kernels[k].nodes.empty() ? graph.kernels[k].operation.c_str()
-                                               : graph.nodes[graph.kernels[k].nodes[0]].name.c_str(),
-                (ssize_t)compiled.needs[k].constantBytes, (ssize_t)compiled.needs[k].codeBytes,
-                (ssize_t)compiled.needs[k].cycles);
-  }
   if (compiled.fits(machine)) {
     moveData(compiled.ipus);
     program.setPayload(code.encode());

@@ -195,8 +195,6 @@ llvm::Expected<program::Program> compileGraph(const graph::KernelGraph &graph, c
                                     (machine.memoryBytes - machine.tailBytes));
           codeOver = std::max(codeOver, each.codeBytes - machine.executableBytes);
         }
-        if (getenv("DBG"))
-          fprintf(stderr, "chips %zd over %zd code over %zd\n", (ssize_t)count, (ssize_t)over, (ssize_t)codeOver);
         kept += over;
         keptForCode += codeOver;
       }
