@@ -129,3 +129,25 @@ def test_squares_of_large_values(tmp_path, operation, kind, largest, marked):
         assert np.isnan(y[8:]).all()
     else:
         np.testing.assert_allclose(y[8:], right[8:], rtol=2e-3, atol=1e-6)
+
+
+def test_weights_lie_in_all_slices_of_a_full_chip(tmp_path):
+    """Three products of 960 x 960 halves, 17,280 words of the 20,224 of a chip with banks of 128; of its 79 slices 64 are in
+    blocks of 16, which hold 16,384. Lines of a tile begin at addresses of their own."""
+    machine = few_words(tmp_path / "few.yaml", "groqcard", 128)
+    random = np.random.default_rng(15)
+    x = random.integers(-2, 3, (4, 960)).astype(np.float16)
+    # A few ones in each row and column: sums of integers stay below 2,048, up to which halves are exact.
+    weights = [((random.random((960, 960)) < 4 / 960) * random.choice([-1, 1], (960, 960))).astype(np.float16)
+               for _ in range(3)]
+    y = x.astype(np.float64)
+    for weight in weights:
+        y = y @ weight
+    assert 0 < np.abs(y).max() < 2048
+    nodes = [helper.make_node("MatMul", [a, f"w{i}"], [b]) for i, (a, b) in enumerate([("x", "a"), ("a", "b"), ("b", "y")])]
+    constants = [(f"w{i}", weight) for i, weight in enumerate(weights)]
+    made, _ = run(tmp_path, machine, nodes, x, y.shape, constants)
+    np.testing.assert_array_equal(made, y)
+    command("compile", tmp_path / "model.onnx", "--machine", machine, "-o", tmp_path / "m.qdl")
+    weights_in_parts = command("disasm", tmp_path / "m.qdl").split(".layout weight")[1:]
+    assert any("\n.range dimension=1 begin=" in layout.split(".layout")[0] for layout in weights_in_parts)
