@@ -40,6 +40,32 @@ private:
   const Kernel &scan;
 };
 
+// What a scan needs around its body, made in the scan's name.
+class ScanFrame {
+public:
+  ScanFrame(KernelGraph &graph, const Kernel &scan, llvm::ArrayRef<uint32_t> nodes) : rewriter(graph), graph(graph) {
+    named.operation = scan.operation;
+    named.nodes = nodes;
+    rewriter.replaced = &named;
+  }
+  // Appends the rewriter's kernels to the graph.
+  void flush() {
+    llvm::move(rewriter.kernels, std::back_inserter(graph.kernels));
+    rewriter.kernels.clear();
+  }
+
+  KernelRewriter rewriter;
+
+private:
+  KernelGraph &graph;
+  Kernel named;
+};
+
+Shape withoutAxis(Shape shape, size_t axis) {
+  shape.erase(shape.begin() + static_cast<int64_t>(axis));
+  return shape;
+}
+
 class Inliner {
 public:
   Inliner(llvm::function_ref<bool(const Kernel &)> keep, Scans scans) : keep(keep), scans(scans) {}
@@ -113,15 +139,8 @@ private:
     size_t states = form.states(), sequences = form.sequences();
     int64_t trips = form.trips();
 
-    KernelRewriter rewriter(result);
-    Kernel slices;
-    slices.operation = scan.operation;
-    slices.nodes = nodes;
-    rewriter.replaced = &slices;
-    auto flush = [&] {
-      llvm::move(rewriter.kernels, std::back_inserter(result.kernels));
-      rewriter.kernels.clear();
-    };
+    ScanFrame frame(result, scan, nodes);
+    KernelRewriter &rewriter = frame.rewriter;
     std::vector<ValueId> carried;
     for (size_t i = 0; i < states; ++i)
       carried.push_back(ids[scan.reads[i].value]);
@@ -138,8 +157,7 @@ private:
         ValueId whole = ids[scan.reads[i].value];
         if (i < states + sequences) {
           size_t sequence = i - states, axis = form.inputAxis(sequence, rewriter.shapeOf(whole).size());
-          Shape of = rewriter.shapeOf(whole);
-          of.erase(of.begin() + static_cast<int64_t>(axis));
+          Shape of = withoutAxis(rewriter.shapeOf(whole), axis);
           AccessMap map = loopIndices(0, of.size());
           map.insert(map.begin() + static_cast<int64_t>(axis),
                      fixedIndex(form.inputReversed(sequence) ? trips - 1 - trip : trip));
@@ -149,7 +167,7 @@ private:
         }
         inner[input] = rewriter.reshape(whole, shape);
       }
-      flush();
+      frame.flush();
       append(body, inner, nodes);
       for (size_t i = 0; i < body.values.size(); ++i)
         if (body.values[i].role == ValueRole::Constant)
@@ -180,7 +198,7 @@ private:
       rewriter.plain("concat", parts, whole, {{"axis", static_cast<int64_t>(axis)}});
       ids[scan.writes[states + i].value] = whole;
     }
-    flush();
+    frame.flush();
   }
 
   // The body once, between kernels that say what is done in each iteration.
@@ -190,15 +208,8 @@ private:
     std::vector<uint32_t> nodes = translateNodes(source, scan, inheritedNodes);
     const ScanForm form(scan);
     size_t states = form.states(), sequences = form.sequences();
-    KernelRewriter rewriter(result);
-    Kernel marks;
-    marks.operation = scan.operation;
-    marks.nodes = nodes;
-    rewriter.replaced = &marks;
-    auto flush = [&] {
-      llvm::move(rewriter.kernels, std::back_inserter(result.kernels));
-      rewriter.kernels.clear();
-    };
+    ScanFrame frame(result, scan, nodes);
+    KernelRewriter &rewriter = frame.rewriter;
     std::vector<ValueId> inner(body.values.size(), noValue), carried;
     for (size_t i = 0; i < states; ++i)
       inner[body.inputs[i]] = rewriter.reshape(ids[scan.reads[i].value], body.values[body.inputs[i]].shape);
@@ -214,8 +225,7 @@ private:
       ValueId whole = ids[scan.reads[i].value];
       if (i < states + sequences) {
         size_t sequence = i - states, axis = form.inputAxis(sequence, rewriter.shapeOf(whole).size());
-        Shape of = rewriter.shapeOf(whole);
-        of.erase(of.begin() + static_cast<int64_t>(axis));
+        Shape of = withoutAxis(rewriter.shapeOf(whole), axis);
         ValueId slice = rewriter.value(rewriter.typeOf(whole), of);
         rewriter.plain("loop_slice", {whole, counter}, slice,
                        {{"axis", static_cast<int64_t>(axis)}, {"reversed", int64_t(form.inputReversed(sequence))}});
@@ -223,13 +233,12 @@ private:
       }
       inner[body.inputs[i]] = rewriter.reshape(whole, body.values[body.inputs[i]].shape);
     }
-    flush();
+    frame.flush();
     append(body, inner, nodes);
     for (size_t i = states; i < body.outputs.size(); ++i) {
       const Value &value = source.values[scan.writes[i].value];
       size_t axis = form.outputAxis(i - states, value.shape.size());
-      Shape of = value.shape;
-      of.erase(of.begin() + static_cast<int64_t>(axis));
+      Shape of = withoutAxis(value.shape, axis);
       ValueId slice = rewriter.reshape(inner[body.outputs[i]], of), whole = addValue(value);
       rewriter.plain("loop_stack", {slice, counter}, whole,
                      {{"axis", static_cast<int64_t>(axis)}, {"reversed", int64_t(form.outputReversed(i - states))}});
@@ -243,7 +252,7 @@ private:
     }
     for (size_t i = 0; i < states; ++i)
       ids[scan.writes[i].value] = rewriter.reshape(last[i], source.values[scan.writes[i].value].shape);
-    flush();
+    frame.flush();
   }
 
   std::vector<uint32_t> translateNodes(const KernelGraph &source, const Kernel &kernel,

@@ -12,4 +12,13 @@ llvm::Error doesNotFitError(const llvm::Twine &message, Where where, const llvm:
   return llvm::make_error<Refusal>(RefusalKind::DoesNotFit, message.str(), std::move(where), remedy.str());
 }
 
+bool saysNoRoom(llvm::Error &error) {
+  bool says = false;
+  error = llvm::handleErrors(std::move(error), [&](std::unique_ptr<Refusal> refusal) -> llvm::Error {
+    says = refusal->kind == RefusalKind::DoesNotFit;
+    return llvm::Error(std::move(refusal));
+  });
+  return says;
+}
+
 } // namespace quadrille::target

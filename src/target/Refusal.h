@@ -25,5 +25,8 @@ public:
 llvm::Error unsupportedError(const llvm::Twine &message, Where where = {}, const llvm::Twine &remedy = "");
 // The message says which memory, what is asked and what there is.
 llvm::Error doesNotFitError(const llvm::Twine &message, Where where = {}, const llvm::Twine &remedy = "");
+// Whether an error, which stays what it is, says that there is no room. Other errors that follow such a one, which was
+// dealt with, do not.
+bool saysNoRoom(llvm::Error &error);
 
 } // namespace quadrille::target

@@ -66,12 +66,6 @@ int64_t cyclesOf(const std::string &text) {
   return llvm::cantFail(execute(assembled(text), nullptr, {})).timeline.cycles.value;
 }
 
-std::string replaced(std::string text, llvm::StringRef from, llvm::StringRef to) {
-  size_t at = text.find(from.str());
-  EXPECT_NE(at, std::string::npos) << from.str();
-  return text.replace(at, from.size(), to.str());
-}
-
 void finds(const std::string &text, llvm::StringRef message) {
   std::string found = finding(assembled(text));
   EXPECT_NE(found.find(message.str()), std::string::npos) << message.str() << " in: " << found;

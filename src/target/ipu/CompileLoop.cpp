@@ -62,6 +62,11 @@ BlockExpression nextNumber(bool reversed) {
   return body;
 }
 
+// How many more Repeats are open behind a step.
+int64_t openedBy(const Step &step) {
+  return step.kind == StepKind::Repeat ? 1 : step.kind == StepKind::End ? -1 : 0;
+}
+
 int64_t numberOfReplace() {
   const std::vector<llvm::StringRef> &words =
       formOf(static_cast<uint16_t>(Codelet::MultiUpdate))->parameters.front().words;
@@ -338,12 +343,12 @@ void CompilerState::stackSlice(size_t number, OpenLoop &loop) {
 }
 
 void CompilerState::leaveStates(OpenLoop &loop) {
-  auto bufferOf = [&](ValueId state) { return homes[state]->buffer; };
+  auto memoryOf = [&](ValueId state) { return homes[state]->buffer; };
   // Those that become what another one was are copied first, all at once.
   auto wasState = [&](ValueId value) {
     const auto &home = homes[value];
     return home &&
-           llvm::any_of(loop.next, [&](const Kernel &each) { return bufferOf(each.reads[1].value) == home->buffer; });
+           llvm::any_of(loop.next, [&](const Kernel &each) { return memoryOf(each.reads[1].value) == home->buffer; });
   };
   std::set<BufferId> kept; // states that are read once more
   for (Kernel &each : loop.next) {
@@ -351,8 +356,8 @@ void CompilerState::leaveStates(OpenLoop &loop) {
     ValueId state = each.reads[1].value;
     if (!wasState(next))
       continue;
-    kept.insert(bufferOf(next));
-    if (bufferOf(next) == bufferOf(state) && homes[next]->layout == homes[state]->layout)
+    kept.insert(memoryOf(next));
+    if (memoryOf(next) == memoryOf(state) && homes[next]->layout == homes[state]->layout)
       continue; // it stays what it was
     ValueId copy = temporary(graph.values[next].type, graph.values[next].shape, nameOf(next));
     place(copy, homes[state]->layout);
@@ -372,10 +377,10 @@ void CompilerState::leaveStates(OpenLoop &loop) {
 }
 
 bool CompilerState::readsWhereItWrites(const ComputeSet &set, BufferId read, BufferId written) const {
-  auto bufferOf = [](int64_t address) { return static_cast<BufferId>(address >> 32); };
   for (const Vertex &vertex : set.vertices) {
     bool touches = false;
-    forEachBuffer(vertex, [&](BufferId id) { touches |= id == read || id == written; });
+    forEachAddress(vertex,
+                   [&](int64_t address) { touches |= bufferOf(address) == read || bufferOf(address) == written; });
     if (!touches)
       continue;
     if (vertex.kind() != Codelet::Map)
@@ -396,7 +401,7 @@ bool CompilerState::readsWhereItWrites(const ComputeSet &set, BufferId read, Buf
         return false;
       if (bufferOf(address) != read)
         continue;
-      if (!out || addressIn(0, address & 0xffffffff) != addressIn(0, list("out")[*out] & 0xffffffff) ||
+      if (!out || offsetOf(address) != offsetOf(list("out")[*out]) ||
           strides("in_strides", k) != strides("out_strides", *out))
         return false;
     }
@@ -422,11 +427,10 @@ void CompilerState::takePlaceOf(ValueId next, const Home &state, const OpenLoop 
   }
   for (size_t set = loop.firstSet; set < code.computeSets.size(); ++set)
     for (Vertex &vertex : code.computeSets[set].vertices)
-      for (auto [parameter, values] : llvm::zip_equal(formOf(vertex.codelet)->parameters, vertex.values))
-        if (parameter.kind == ParameterKind::Address || parameter.kind == ParameterKind::Addresses)
-          for (int64_t &value : values)
-            if (static_cast<BufferId>(value >> 32) == made)
-              value = addressIn(state.buffer, value & 0xffffffff);
+      forEachAddress(vertex, [&](int64_t &address) {
+        if (bufferOf(address) == made)
+          address = addressIn(state.buffer, offsetOf(address));
+      });
   for (size_t exchange = loop.firstExchange; exchange < sendings.size(); ++exchange)
     for (Sending &each : sendings[exchange])
       for (BufferId *id : {&each.from, &each.to})
@@ -443,7 +447,7 @@ void CompilerState::takePlaceOf(ValueId next, const Home &state, const OpenLoop 
 bool CompilerState::hasSets(size_t begin, size_t end) const {
   int64_t open = 0;
   return llvm::any_of(llvm::ArrayRef(steps).slice(begin, end - begin), [&](const Step &step) {
-    open += step.kind == StepKind::Repeat ? 1 : step.kind == StepKind::End ? -1 : 0;
+    open += openedBy(step);
     return step.kind == StepKind::Execute && open == 0;
   });
 }
@@ -496,7 +500,7 @@ size_t CompilerState::cheapestSet(size_t begin, size_t end, const ComputeSet &ad
       }
     }
     if (at < end)
-      open += steps[at].kind == StepKind::Repeat ? 1 : steps[at].kind == StepKind::End ? -1 : 0;
+      open += openedBy(steps[at]);
     busy.clear();
     longest = 0;
     last.reset();

@@ -33,6 +33,12 @@ using BufferId = uint32_t;
 constexpr int64_t addressIn(BufferId buffer, int64_t offset) {
   return (static_cast<int64_t>(buffer) << 32) | offset;
 }
+constexpr BufferId bufferOf(int64_t address) {
+  return static_cast<BufferId>(address >> 32);
+}
+constexpr int64_t offsetOf(int64_t address) {
+  return address & 0xffffffff;
+}
 
 // Where a value is.
 struct Home {
@@ -136,7 +142,15 @@ struct Compiled {
     int64_t constantBytes = 0, dataBytes = 0, codeBytes = 0; // constants are data too, and counted if measured
   };
   std::vector<TileNeeds> ipus; // the most that a tile of each takes
-  bool fits(const Architecture &machine) const;
+  // By how much the fullest tile has too little room, and too little for code; 0: it has enough.
+  struct Missing {
+    int64_t bytes = 0, codeBytes = 0;
+  };
+  Missing missing(const Architecture &machine) const;
+  bool fits(const Architecture &machine) const {
+    Missing most = missing(machine);
+    return most.bytes == 0 && most.codeBytes == 0;
+  }
 };
 
 class CompilerState {
@@ -312,16 +326,17 @@ private:
   std::vector<Sending> pending;
 };
 
-// Calls body(buffer) for each address of a vertex or of those of a set.
-template <typename Body> void forEachBuffer(const Vertex &vertex, Body &&body) {
+// Calls body(address) for each address of a vertex, which may be changed if the vertex may.
+template <typename AnyVertex, typename Body> void forEachAddress(AnyVertex &vertex, Body &&body) {
   for (auto [parameter, values] : llvm::zip_equal(formOf(vertex.codelet)->parameters, vertex.values))
     if (parameter.kind == ParameterKind::Address || parameter.kind == ParameterKind::Addresses)
-      for (int64_t value : values)
-        body(static_cast<BufferId>(value >> 32));
+      for (auto &address : values)
+        body(address);
 }
+// Calls body(buffer) for each address of the vertices of a set.
 template <typename Body> void forEachBuffer(const ComputeSet &set, Body &&body) {
   for (const Vertex &vertex : set.vertices)
-    forEachBuffer(vertex, body);
+    forEachAddress(vertex, [&](int64_t address) { body(bufferOf(address)); });
 }
 
 // Tiles in ascending order as ranges.

@@ -117,12 +117,14 @@ void CompilerState::addPlacement(Placement &placement, const Layout &layout, int
     placement.parts.push_back(std::move(*part));
 }
 
-bool Compiled::fits(const Architecture &machine) const {
-  return llvm::all_of(ipus, [&](const TileNeeds &each) {
-    return each.codeBytes <= machine.executableBytes &&
-           roundUp(each.codeBytes, machine.arrayAlignment()) + each.dataBytes <=
-               machine.memoryBytes - machine.tailBytes;
-  });
+Compiled::Missing Compiled::missing(const Architecture &machine) const {
+  Missing most;
+  for (const TileNeeds &each : ipus) {
+    int64_t all = roundUp(each.codeBytes, machine.arrayAlignment()) + each.dataBytes;
+    most.bytes = std::max(most.bytes, all - (machine.memoryBytes - machine.tailBytes));
+    most.codeBytes = std::max(most.codeBytes, each.codeBytes - machine.executableBytes);
+  }
+  return most;
 }
 
 Compiled CompilerState::finish(bool measures) {
@@ -146,15 +148,10 @@ Compiled CompilerState::finish(bool measures) {
   int64_t peak = assignAddresses(buffers);
 
   // With addresses from the start of the data.
-  auto addressOf = [&](int64_t value) {
-    return buffers[static_cast<size_t>(value >> 32)].address + (value & 0xffffffff);
-  };
   for (ComputeSet &set : code.computeSets)
     for (Vertex &vertex : set.vertices)
-      for (auto [parameter, values] : llvm::zip_equal(formOf(vertex.codelet)->parameters, vertex.values))
-        if (parameter.kind == ParameterKind::Address || parameter.kind == ParameterKind::Addresses)
-          for (int64_t &value : values)
-            value = addressOf(value);
+      forEachAddress(vertex,
+                     [&](int64_t &address) { address = buffers[bufferOf(address)].address + offsetOf(address); });
   for (auto [to, sent] : llvm::zip_equal(code.exchanges, sendings)) {
     to.transfers.reserve(sent.size());
     for (const Sending &each : sent)
@@ -222,10 +219,7 @@ void CompilerState::moveData(llvm::ArrayRef<Compiled::TileNeeds> ipus) {
   };
   for (ComputeSet &set : code.computeSets)
     for (Vertex &vertex : set.vertices)
-      for (auto [parameter, values] : llvm::zip_equal(formOf(vertex.codelet)->parameters, vertex.values))
-        if (parameter.kind == ParameterKind::Address || parameter.kind == ParameterKind::Addresses)
-          for (int64_t &value : values)
-            value += below(vertex.tiles.front().first);
+      forEachAddress(vertex, [&](int64_t &address) { address += below(vertex.tiles.front().first); });
   for (Exchange &exchange : code.exchanges)
     for (Transfer &each : exchange.transfers) {
       each.sourceAddress += static_cast<uint32_t>(below(each.source));

@@ -136,25 +136,34 @@ public:
         program.precision = nameOf(ipuPlan.precision.operands).str();
       return ipu::compileGraph(each, *machine, cycles, ipuPlan.precision, std::move(program), ipus, ipuPlan.stages);
     };
-    auto best = compile(ipuPlan.graphs.front(), ipuPlan.ipus);
-    for (const graph::KernelGraph &each : llvm::drop_begin(ipuPlan.graphs)) {
-      auto other = compile(each, best ? best->chips : ipuPlan.ipus);
-      if (!other) {
-        llvm::consumeError(other.takeError()); // what the first one says holds
+    std::optional<program::Program> best;
+    std::optional<llvm::Error> noRoom; // of the first one
+    for (const graph::KernelGraph &each : ipuPlan.graphs) {
+      auto made = compile(each, best ? best->chips : ipuPlan.ipus);
+      if (!made) {
+        llvm::Error error = made.takeError();
+        if (!saysNoRoom(error))
+          return noRoom ? joinErrors(std::move(error), std::move(*noRoom)) : std::move(error);
+        if (noRoom)
+          llvm::consumeError(std::move(error));
+        else
+          noRoom = std::move(error);
         continue;
       }
-      if (best && other->chips >= best->chips) {
-        auto known = ipu::latencyOf(*best, *machine, cycles), otherwise = ipu::latencyOf(*other, *machine, cycles);
+      if (best && made->chips >= best->chips) {
+        auto known = ipu::latencyOf(*best, *machine, cycles), otherwise = ipu::latencyOf(*made, *machine, cycles);
         if (!known || !otherwise)
           return joinErrors(known.takeError(), otherwise.takeError());
         if (*known <= *otherwise)
           continue;
       }
-      if (!best)
-        llvm::consumeError(best.takeError());
-      best = std::move(other);
+      best = std::move(*made);
     }
-    return best;
+    if (!best)
+      return std::move(*noRoom);
+    if (noRoom)
+      llvm::consumeError(std::move(*noRoom));
+    return std::move(*best);
   }
 
   llvm::Expected<Verdict> check(const program::Program &program) const override {

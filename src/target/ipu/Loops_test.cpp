@@ -273,12 +273,6 @@ exchange 0
 end
 )";
 
-std::string replaced(std::string text, llvm::StringRef from, llvm::StringRef to) {
-  size_t at = text.find(from.str());
-  EXPECT_NE(at, std::string::npos) << from.str();
-  return text.replace(at, from.size(), to.str());
-}
-
 TEST(IpuLoops, checkerFollowsTurns) {
   // The second turn reads bytes 8193 ... 8195, which the first one has made what they are on tile 1: unwritten.
   EXPECT_NE(finding(assembled(turns)).find("step 1, vertex 0: it reads byte 8193 of tile 0, which nothing has written"),

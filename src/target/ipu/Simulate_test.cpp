@@ -43,12 +43,6 @@ Tensor numbers(ElementType type, Shape shape, float first = 1, float step = 1) {
   return convert(Tensor::of<float>(ElementType::f32, std::move(shape), values), type);
 }
 
-std::string replaced(std::string text, llvm::StringRef from, llvm::StringRef to) {
-  size_t at = text.find(from.str());
-  EXPECT_NE(at, std::string::npos) << from.str();
-  return text.replace(at, from.size(), to.str());
-}
-
 TEST(IpuSimulate, computesOnTilesAndExchanges) {
   program::Program program = assembled(doubling);
   EXPECT_EQ(finding(program), "");

@@ -189,14 +189,9 @@ llvm::Expected<program::Program> compileGraph(const graph::KernelGraph &graph, c
           compiled.program.chips = count;
           return std::move(compiled.program);
         }
-        int64_t over = 0, codeOver = 0;
-        for (const Compiled::TileNeeds &each : compiled.ipus) {
-          over = std::max(over, roundUp(each.codeBytes, machine.arrayAlignment()) + each.dataBytes -
-                                    (machine.memoryBytes - machine.tailBytes));
-          codeOver = std::max(codeOver, each.codeBytes - machine.executableBytes);
-        }
-        kept += over;
-        keptForCode += codeOver;
+        Compiled::Missing missing = compiled.missing(machine);
+        kept += missing.bytes;
+        keptForCode += missing.codeBytes;
       }
     }
     return std::nullopt;

@@ -22,6 +22,12 @@ inline std::string finding(const program::Program &program) {
   return verdict.legal() ? "" : verdict.findings.front().where + ": " + verdict.findings.front().message;
 }
 
+inline std::string replaced(std::string text, llvm::StringRef from, llvm::StringRef to) {
+  size_t at = text.find(from.str());
+  EXPECT_NE(at, std::string::npos) << from.str();
+  return text.replace(at, from.size(), to.str());
+}
+
 inline target::RunResult ran(const program::Program &program, const target::NamedTensors &inputs) {
   return llvm::cantFail(execute(program, &inputs, {}));
 }

@@ -163,21 +163,13 @@ int64_t ceilDivide(int64_t a, int64_t b) {
   return (a + b - 1) / b;
 }
 
-// Whether the strides are those of an array in rows.
-bool isDense(llvm::ArrayRef<int64_t> strides, llvm::ArrayRef<int64_t> extents) {
-  int64_t stride = 1;
-  for (size_t d = extents.size(); d-- > 0; stride *= extents[d])
-    if (strides[d] != stride)
-      return false;
-  return true;
-}
-
 // Whether a reduction adds parts that lie one after the other, each in the order of the results.
 bool sumsArray(const Vertex &vertex) {
   llvm::ArrayRef<int64_t> extents = valuesOf(vertex, "extents"), in = valuesOf(vertex, "in_strides");
+  const Shape strides = rowMajorStrides(extents);
+  const llvm::ArrayRef<int64_t> rows(strides);
   return valueOf(vertex, "combine") == 0 && valueOf(vertex, "update") == 0 && valuesOf(vertex, "reduced").size() == 1 &&
-         isDense(in.drop_back(), extents) && in.back() == productOf(extents) &&
-         isDense(valuesOf(vertex, "out_strides"), extents);
+         in.drop_back() == rows && in.back() == productOf(extents) && valuesOf(vertex, "out_strides") == rows;
 }
 
 // Rows are copied as if they were of f32, whatever their elements.

@@ -92,16 +92,6 @@ std::pair<int64_t, std::string> mostBytesAtOnce(const graph::KernelGraph &graph)
   return {most, node};
 }
 
-// Whether an error says that there is no room. Other errors that follow such a one, which was dealt with, do not.
-bool saysNoRoom(llvm::Error &error) {
-  bool says = false;
-  error = llvm::handleErrors(std::move(error), [&](std::unique_ptr<target::Refusal> refusal) -> llvm::Error {
-    says = refusal->kind == target::RefusalKind::DoesNotFit;
-    return llvm::Error(std::move(refusal));
-  });
-  return says;
-}
-
 struct Attempt {
   llvm::Expected<program::Program> program;
   // Of an error: the part that did not fit its chip, and what is known of why.
@@ -129,7 +119,7 @@ Attempt compileParts(const MachineGraph &graph, const Architecture &machine, pro
     return llvm::Error::success();
   };
   auto failed = [](llvm::Error error, const CompilerState &state, size_t number) -> Attempt {
-    auto misfit = saysNoRoom(error) ? state.misfit() : std::nullopt;
+    auto misfit = target::saysNoRoom(error) ? state.misfit() : std::nullopt;
     return {std::move(error), number, misfit};
   };
   for (auto [number, part] : llvm::enumerate(parts)) {
@@ -185,7 +175,7 @@ llvm::Expected<std::optional<Costs>> costsOf(const MachineGraph &graph, const Ar
   llvm::Error error = state.begin();
   if (!error)
     error = state.run();
-  if (error && saysNoRoom(error)) {
+  if (error && target::saysNoRoom(error)) {
     llvm::consumeError(std::move(error));
     return std::nullopt;
   }
@@ -410,7 +400,7 @@ private:
     if (!error)
       if (auto made = state.finish(); !made)
         error = made.takeError();
-    if (!error || !saysNoRoom(error) || !state.misfit())
+    if (!error || !target::saysNoRoom(error) || !state.misfit())
       return error;
     tried.misfit = state.misfit();
     tried.misfit->kernel -= part.first;

@@ -152,7 +152,7 @@ RegionPointer Placement::take(Region region, std::vector<SliceName> slices, std:
   region.slices = std::move(slices);
   region.starts = std::move(starts);
   for (auto [index, slice] : llvm::enumerate(region.slices)) {
-    auto [bank, begin] = region.startOf(index);
+    auto [bank, begin] = region.start(index);
     int64_t end = begin + region.wordsNeeded();
     Bank &words = bankOf(slice, bank);
     // Those that overlap it give way to it and to what is left of the first and the last of them.
@@ -173,7 +173,7 @@ RegionPointer Placement::take(Region region, std::vector<SliceName> slices, std:
             unused->copies.clear();
             int64_t writable = std::max({unused->lastRead + 1, unused->ready + 1, unused->writable});
             for (auto [index, slice] : llvm::enumerate(unused->slices)) {
-              auto [bank, begin] = unused->startOf(index);
+              auto [bank, begin] = unused->start(index);
               Words &of = *llvm::partition_point(bankOf(slice, bank),
                                                  [&, begin = begin](const Words &each) { return each.begin < begin; });
               of.live = false;
@@ -257,9 +257,10 @@ RegionPointer Placement::find(Region &region, llvm::ArrayRef<const Region *> avo
   // Blocks of slices leave those that are less than a block to values: too much where weights fill most of the memory.
   bool dense = frugal && expected > machine.dataWords() * 3 / 4;
   if (blocks && dense)
-    for (int64_t side = 0; side < sides; ++side)
-      if (RegionPointer found = inEach(region, slicesOn(hemisphere.value_or(static_cast<unsigned>(side))), search))
-        return found;
+    for (unsigned side = 0; side < machine.hemispheres; ++side)
+      if (side == hemisphere.value_or(side))
+        if (RegionPointer found = inEach(region, slicesOn(side), search))
+          return found;
   if (blocks && frugal)
     for (size_t number = 0; number < mostBlocks; ++number)
       for (int64_t attempt = 0; attempt < attempts; ++attempt) {

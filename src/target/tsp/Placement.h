@@ -44,9 +44,8 @@ struct Region {
     int64_t segment = segmentRows ? row / segmentRows : 0;
     return slices[((spread ? segment * pieces + piece : segment) * bytes()) + byte];
   }
-  const Start &startOf(size_t slice) const { return starts[starts.size() == 1 ? 0 : slice]; } // slice: its number
-  // Of spread regions of single bytes the slice of a piece; others have one start.
-  const Start &start(int64_t piece) const { return startOf(static_cast<size_t>(piece)); }
+  // Of a slice, by its number, which is the piece's in spread regions of single bytes; others have one start.
+  const Start &start(size_t slice) const { return starts[starts.size() == 1 ? 0 : slice]; }
   int64_t word(int64_t piece, int64_t row) const {
     return start(piece).address + (spread ? 0 : piece * rowsOfSegment()) + (segmentRows ? row % segmentRows : row);
   }
