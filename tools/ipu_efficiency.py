@@ -5,7 +5,8 @@ Usage: ipu_efficiency.py [--machine NAME] [--largest N]
 Products of two N x N matrices of halves, both given at run time or the second one constant, with sums in f32 and in
 f16; ResNet-50 (build/models/resnet50.onnx, which ./run models exports) at batch 1, 4 and 16, its convolutions alone.
 The peak is that of f16 with f16 sums. Shares of
-the cycles say what takes the time: the matrix units, other vertices (fills, copies, sums of parts), exchange, barriers.
+the cycles say what takes the time: of the tile that each exchange waits for its matrix unit, reductions (sums of parts),
+elementwise work and moves (copies, fills), then exchange and barriers.
 """
 
 import argparse
@@ -45,20 +46,15 @@ def profile(model, machine, *options):
     return json.loads(run.stdout), ""
 
 
+CAUSES = ("multiply", "reduce", "elementwise", "move", "exchange", "barriers")
+
+
 def where(result):
-    """Shares of the cycles of all steps: the matrix units, other vertices (fills, copies, sums), transfers, barriers."""
-    table = next(table for table in result["tables"] if table["title"] == "steps")
-    column = {name: i for i, name in enumerate(table["columns"])}
-    spent = dict.fromkeys(("multiply", "other", "exchange", "sync"), 0)
-    for row in table["rows"]:
-        cycles, sync = int(row[column["cycles"]]), int(row[column["sync"]])
-        if row[column["kind"]] == "compute":
-            spent["multiply" if row[column["name"]] == "multiply" else "other"] += cycles
-        else:
-            spent["exchange"] += cycles
-            spent["sync"] += sync
-    total = sum(spent.values())
-    return " | ".join(f"{cycles / total:.0%}" for cycles in spent.values())
+    """Shares of the cycles: of the last tile's vertices by what they are there for, of transfers and of barriers."""
+    causes = result["attribution"]["causes"]
+    spent = [sum(device[causes.index(cause)] for device in result["attribution"]["devices"]) for cause in CAUSES]
+    total = result["cycles"] * len(result["attribution"]["devices"])
+    return " | ".join(f"{cycles / total:.0%}" for cycles in spent)
 
 
 def main():
@@ -66,8 +62,8 @@ def main():
     parser.add_argument("--machine", default="bow-ipu")
     parser.add_argument("--largest", type=int, default=8192)
     arguments = parser.parse_args()
-    print("| product | second matrix | sums | cycles | TFLOP/s | of peak | multiply | other vertices | exchange | sync |\n"
-          + "|---" * 10 + "|")
+    print("| product | second matrix | sums | cycles | TFLOP/s | of peak | "
+          + " | ".join(CAUSES) + " |\n" + "|---" * 12 + "|")
     with tempfile.TemporaryDirectory() as folder:
         for size in (512, 1024, 2048, 4096, 8192):
             if size > arguments.largest:
@@ -79,20 +75,20 @@ def main():
                     result, error = profile(path, arguments.machine, "--precision", precision)
                     row = f"| {size} | {'constant' if constant else 'given'} | {sums} |"
                     if result is None:
-                        print(f"{row} {error} | | | | | | |")
+                        print(f"{row} {error} | | | | | | | | |")
                         continue
                     seconds = result["device_s"]
                     rate = 2 * size**3 / seconds
                     print(f"{row} {result['cycles']:,} | {rate / 1e12:.1f} | "
                           f"{rate / result['figures']['peak_operations_per_s']:.1%} | {where(result)} |", flush=True)
     model = os.path.join(ROOT, "build/models/resnet50.onnx")
-    print("\n| ResNet-50 | sums | cycles | of them convolutions | TFLOP/s of these | of peak | multiply | "
-          "other vertices | exchange | sync |\n" + "|---" * 10 + "|")
+    print("\n| ResNet-50 | sums | cycles | of them convolutions | TFLOP/s of these | of peak | "
+          + " | ".join(CAUSES) + " |\n" + "|---" * 12 + "|")
     for batch in (1, 4, 16):
         for precision, sums in (("f16", "f32"), ("f16.f16", "f16")):
             result, error = profile(model, arguments.machine, "--precision", precision, "--batch", str(batch))
             if result is None:
-                print(f"| {batch} | {sums} | {error} | | | | | | | |")
+                print(f"| {batch} | {sums} | {error} | | | | | | | | | |")
                 continue
             kinds = [kernel["kind"] for kernel in result["kernels"]]
             cycles = sum(sum(share["cycles"]) for share in result["attribution"]["kernels"]

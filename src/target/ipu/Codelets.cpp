@@ -52,8 +52,8 @@ const std::vector<Form> &forms() {
 #define TYPE(name) type(name)
 #define EXPRESSION(name) count(name, ParameterKind::Expression, 0, mostElements)
 #define PARAMETERS(...) {__VA_ARGS__}
-#define CODELET(number, enumerator, name, executor, ...)                                                               \
-  Form{Codelet::enumerator, name, Executor::executor, __VA_ARGS__},
+#define CODELET(number, enumerator, name, executor, purpose, ...)                                                      \
+  Form{Codelet::enumerator, name, Executor::executor, Purpose::purpose, __VA_ARGS__},
 #include "target/ipu/Codelets.def"
 #undef CODELET
   };

@@ -1,8 +1,8 @@
-// The codelet table: for each kind of vertex its number, its name, who executes it, and its parameters. Assembler,
+// The codelet table: for each kind of vertex its number, its name, who executes it, what for, and its parameters. Assembler,
 // disassembler, checker, mutation and execution derive from it. Entries are in Codelets.def, which says what each
 // computes:
 //
-//   CODELET(number, enumerator, name, executor, PARAMETERS(COUNT(name, minimum, maximum), ...))
+//   CODELET(number, enumerator, name, executor, purpose, PARAMETERS(COUNT(name, minimum, maximum), ...))
 //
 // A parameter is a list of integers; kinds that are single numbers are lists of one.
 //   COUNT(name, minimum, maximum)      a number
@@ -36,6 +36,10 @@ enum class Codelet : uint16_t {
 // Who executes a vertex: one worker context, or the supervisor with all of them.
 enum class Executor : uint8_t { Worker, Supervisor };
 
+// What the time that a vertex takes is counted as.
+enum class Purpose : uint8_t { Multiply, Reduce, Elementwise, Move };
+constexpr size_t purposes = 4;
+
 enum class ParameterKind : uint8_t { Count, Counts, Address, Addresses, Word, Type, Expression };
 
 struct Parameter {
@@ -50,6 +54,7 @@ struct Form {
   Codelet codelet;
   llvm::StringRef name;
   Executor executor;
+  Purpose purpose;
   std::vector<Parameter> parameters;
 
   // Index of the parameter; asserted.

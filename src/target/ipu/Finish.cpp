@@ -255,9 +255,16 @@ void CompilerState::measure(Compiled &compiled) const {
     most = std::max(most, here);
   }
   Steps times(code, 0, machine, cycles, program.chips);
-  llvm::cantFail(
-      times.run([](const Step &) { return llvm::Error::success(); },
-                [&](const StepTime &time) { compiled.needs[kernelOf[time.step]].cycles += time.end - time.begin; }));
+  auto charge = [&](uint32_t step, int64_t spent) { compiled.needs[kernelOf[step]].cycles += spent; };
+  llvm::cantFail(times.run([](const Step &) { return llvm::Error::success(); },
+                           [&](const StepTime &time) {
+                             if (code.entries[0][time.step].kind == StepKind::Exchange)
+                               charge(time.step, time.end - time.begin);
+                           },
+                           [&](const Path &path) {
+                             for (const Path::Part &part : path.parts)
+                               charge(part.step, sumOf(part.cycles));
+                           }));
   // Of each kernel alone: its vertices and transfers on their busiest tile.
   std::vector<std::map<uint32_t, int64_t>> bytes(compiled.needs.size());
   for (auto [i, step] : llvm::enumerate(code.entries[0])) {

@@ -46,7 +46,7 @@ std::string Recorder::nameOfStep(const Step &step) const {
   return step.kind == StepKind::Execute ? code.computeSets[step.index].name : code.exchanges[step.index].name;
 }
 
-void Recorder::charge(int64_t ipu, timeline::KernelId kernel, Cause cause, int64_t cycles) {
+void Recorder::charge(int64_t ipu, timeline::KernelId kernel, unsigned cause, int64_t cycles) {
   charged[kernel][cause] += cycles;
   byIpu[static_cast<size_t>(ipu)][cause] += cycles;
   chargedUntil[static_cast<size_t>(ipu)] += cycles;
@@ -58,23 +58,18 @@ void Recorder::add(const StepTime &time) {
   Total &total = totals[time.step];
   if (++total.executions == 1)
     begins[time.step] = time.begin;
-  int64_t &until = chargedUntil[static_cast<size_t>(time.ipu)];
   if (step.kind == StepKind::Execute) {
     if (step.node != noNode)
       nodes[static_cast<size_t>(time.ipu)].insert(step.node);
     total.cycles += time.end - time.begin;
     timeline.spans.push_back(
         {tracks[time.ipu][0], Cycles{time.begin}, Cycles{time.end}, Category::Compute, kernel, nameOfStep(step)});
-    // Tiles that run ahead have begun before: the IPU's time goes on with the last one.
-    if (time.begin > until)
-      charge(time.ipu, timeline::noKernel, Idle, time.begin - until);
-    if (time.end > until)
-      charge(time.ipu, kernel, Compute, time.end - until);
     return;
   }
   total.cycles += time.end - time.begin - time.sync;
   total.sync += time.sync;
-  if (time.begin > until) // for other IPUs
+  total.onPath += time.end - time.begin;
+  if (int64_t until = chargedUntil[static_cast<size_t>(time.ipu)]; time.begin > until) // for other IPUs
     charge(time.ipu, kernel, Idle, time.begin - until);
   charge(time.ipu, kernel, Sync, time.sync);
   charge(time.ipu, kernel, Exchanging, time.end - time.begin - time.sync);
@@ -84,11 +79,21 @@ void Recorder::add(const StepTime &time) {
       {tracks[time.ipu][1], between, Cycles{time.end}, Category::Exchange, kernel, nameOfStep(step)});
 }
 
+void Recorder::add(const Path &path) {
+  for (const Path::Part &part : path.parts) {
+    totals[part.step].onPath += sumOf(part.cycles);
+    for (unsigned purpose = 0; purpose < purposes; ++purpose)
+      charge(path.ipu, kernelOf(list[part.step].node), purpose, part.cycles[purpose]);
+  }
+}
+
 void Recorder::addSteps() {
   timeline::Table table{"steps",
-                        {"step", "kind", "name", "times", "cycles", "sync", "tiles", "mean of the tiles", "worst tile"},
+                        {"step", "kind", "name", "times", "cycles", "sync", "on the path", "tiles",
+                         "mean of the tiles", "worst tile"},
                         {},
-                        "cycles of all executions together; mean and worst tile of one"};
+                        "cycles of all executions together, from the first tile's begin to the last one's end; on the "
+                        "path: of the tile that is the last to come to the next exchange; mean and worst tile of one"};
   for (auto [i, total] : llvm::enumerate(totals)) {
     const Step &step = list[i];
     if (total.executions == 0)
@@ -98,7 +103,8 @@ void Recorder::addSteps() {
                                     nameOfStep(step),
                                     std::to_string(total.executions),
                                     std::to_string(total.cycles),
-                                    std::to_string(total.sync)};
+                                    std::to_string(total.sync),
+                                    std::to_string(total.onPath)};
     if (step.kind == StepKind::Execute) {
       const ComputeTime &time = steps.timeOf(step.index);
       llvm::append_range(row, std::vector<std::string>{std::to_string(time.tiles.size()),

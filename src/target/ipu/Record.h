@@ -19,17 +19,20 @@ public:
            const Steps &steps);
 
   void add(const StepTime &time);
+  void add(const Path &path);
   timeline::Timeline finish();
 
 private:
-  enum Cause { Compute, Exchanging, Sync, Idle, causeCount };
-  static constexpr const char *causeNames[causeCount] = {"compute", "exchange", "sync", "idle"};
+  // Of compute sets: what the last tile to come to the next exchange spends, by the purposes of its vertices.
+  enum Cause { Exchanging = purposes, Sync, Idle, causeCount };
+  static constexpr const char *causeNames[causeCount] = {"multiply", "reduce",   "elementwise", "move",
+                                                         "exchange", "barriers", "idle"};
   struct Total { // of one step, over all its executions and IPUs
-    int64_t executions = 0, cycles = 0, sync = 0;
+    int64_t executions = 0, cycles = 0, sync = 0, onPath = 0;
   };
 
   timeline::KernelId kernelOf(uint32_t node);
-  void charge(int64_t ipu, timeline::KernelId kernel, Cause cause, int64_t cycles);
+  void charge(int64_t ipu, timeline::KernelId kernel, unsigned cause, int64_t cycles);
   std::string nameOfStep(const Step &step) const;
   void addSteps();
   void addMemory();

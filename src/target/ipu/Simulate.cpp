@@ -56,7 +56,8 @@ public:
         exchange(code.exchanges[step.index]);
       return llvm::Error::success();
     };
-    if (llvm::Error error = steps.run(execute, [&](const StepTime &time) { recorder.add(time); }))
+    if (llvm::Error error = steps.run(execute, [&](const StepTime &time) { recorder.add(time); },
+                                      [&](const Path &path) { recorder.add(path); }))
       return std::move(error);
     target::RunResult result;
     if (inputs)

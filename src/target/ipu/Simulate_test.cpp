@@ -59,6 +59,47 @@ TEST(IpuSimulate, computesOnTilesAndExchanges) {
   EXPECT_TRUE(estimated.outputs.empty());
 }
 
+// Tile 0 adds and fills a little, tile 1 adds and fills much: the exchange waits for tile 1, and all cycles are what it did.
+TEST(IpuSimulate, chargesThePathThatTheExchangeWaitsFor) {
+  std::string text = doubling;
+  text.insert(text.find(".exchange"), ".compute_set \"little\"\n"
+                                      "popops::Fill tiles=0 bytes=4 value=0 count=4 out=13312\n"
+                                      ".compute_set \"much\"\n"
+                                      "popops::Fill tiles=1 bytes=4 value=0 count=64 out=13312\n");
+  program::Program program =
+      assembled(replaced(text, "execute 0 node=0\n", "execute 0 node=0\nexecute 1 node=0\nexecute 2\n"));
+  ASSERT_EQ(finding(program), "");
+  timeline::Timeline timeline = llvm::cantFail(execute(program, nullptr, {})).timeline;
+  auto machine = llvm::cantFail(Architecture::from(program.machine));
+  CycleModel cycles(llvm::cantFail(machine::Machine::parse(program.machine, "test")));
+  int64_t add = *cycles.binary("add", ElementType::f32, 4, false);
+  int64_t exchange = std::max<int64_t>(16 / machine.receiveBytesPerCycle, machine.exchangeFragment);
+  int64_t fill = machine.workers * cycles.fill(4, 64); // one worker's, which has one slot in as many
+  std::map<std::string, int64_t> spent, ofNone;
+  for (auto [cause, taken] : llvm::zip_equal(timeline.attribution.causes, timeline.attribution.devices.at(0)))
+    spent[cause] = taken.value;
+  for (const timeline::Attribution::Share &share : timeline.attribution.kernels)
+    if (share.kernel == timeline::noKernel)
+      for (auto [cause, taken] : llvm::zip_equal(timeline.attribution.causes, share.cycles))
+        ofNone[cause] = taken.value;
+  EXPECT_EQ(spent, (std::map<std::string, int64_t>{{"multiply", 0},
+                                                   {"reduce", 0},
+                                                   {"elementwise", add},
+                                                   {"move", fill},
+                                                   {"exchange", exchange},
+                                                   {"barriers", machine.syncInternal},
+                                                   {"idle", 0}}));
+  EXPECT_EQ(ofNone["move"], fill); // step 2 has no node
+  EXPECT_EQ(timeline.cycles.value, add + fill + machine.syncInternal + exchange);
+  const timeline::Table &steps = *llvm::find_if(timeline.tables, [](const auto &each) { return each.title == "steps"; });
+  auto column = static_cast<size_t>(llvm::find(steps.columns, "on the path") - steps.columns.begin());
+  std::vector<std::string> onPath;
+  for (const std::vector<std::string> &row : steps.rows)
+    onPath.push_back(row.at(column));
+  EXPECT_EQ(onPath, (std::vector<std::string>{std::to_string(add), "0", std::to_string(fill),
+                                              std::to_string(machine.syncInternal + exchange)}));
+}
+
 TEST(IpuSimulate, textAndBack) {
   program::Program program = assembled(doubling);
   std::string text;

@@ -6,37 +6,68 @@
 #include "llvm/ADT/STLExtras.h"
 
 #include <algorithm>
+#include <numeric>
 
 namespace quadrille::ipu {
 
+namespace {
+
+// What the vertices of a compute set that are on one tile take.
+struct Busy {
+  ByPurpose supervisor = {};
+  std::vector<ByPurpose> workers;
+  size_t next = 0;
+
+  void add(const Form &form, int64_t cycles, int64_t workerCount) {
+    auto purpose = static_cast<size_t>(form.purpose);
+    if (form.executor == Executor::Supervisor) {
+      supervisor[purpose] += cycles;
+      return;
+    }
+    // Worker vertices are dealt out in order.
+    workers.resize(static_cast<size_t>(workerCount));
+    workers[next++ % workers.size()][purpose] += cycles;
+  }
+
+  ByPurpose cycles() const {
+    ByPurpose all = supervisor;
+    auto busiest = std::max_element(workers.begin(), workers.end(),
+                                    [](const ByPurpose &a, const ByPurpose &b) { return sumOf(a) < sumOf(b); });
+    // A worker has one issue slot in as many as there are workers.
+    for (size_t purpose = 0; purpose < purposes && busiest != workers.end(); ++purpose)
+      all[purpose] += static_cast<int64_t>(workers.size()) * (*busiest)[purpose];
+    return all;
+  }
+};
+
+ByPurpose purposesOnTile(const ComputeSet &set, uint32_t tile, llvm::ArrayRef<BlockExpression> expressions,
+                         const Architecture &machine, const CycleModel &cycles) {
+  Busy busy;
+  for (const Vertex &vertex : set.vertices)
+    for (const TileRange &range : vertex.tiles)
+      if (range.holds(tile))
+        for (uint32_t times = range.step == 0 ? range.count : 1; times > 0; --times)
+          busy.add(*formOf(vertex.codelet), cyclesOf(vertex, expressions, cycles), machine.workers);
+  return busy.cycles();
+}
+
+} // namespace
+
+int64_t sumOf(const ByPurpose &cycles) {
+  return std::accumulate(cycles.begin(), cycles.end(), int64_t(0));
+}
+
 ComputeTime timeOfSet(const ComputeSet &set, llvm::ArrayRef<BlockExpression> expressions, const Architecture &machine,
                       const CycleModel &cycles) {
-  struct Busy {
-    int64_t supervisor = 0;
-    std::vector<int64_t> workers;
-    size_t next = 0;
-  };
   llvm::DenseMap<uint32_t, Busy> busy;
   for (const Vertex &vertex : set.vertices) {
     int64_t each = cyclesOf(vertex, expressions, cycles);
-    bool isSupervisor = formOf(vertex.codelet)->executor == Executor::Supervisor;
-    forEachTile(vertex.tiles, [&](uint32_t tile) {
-      Busy &here = busy[tile];
-      if (isSupervisor) {
-        here.supervisor += each;
-        return;
-      }
-      // Worker vertices are dealt out in order.
-      here.workers.resize(static_cast<size_t>(machine.workers));
-      here.workers[here.next++ % here.workers.size()] += each;
-    });
+    const Form &form = *formOf(vertex.codelet);
+    forEachTile(vertex.tiles, [&](uint32_t tile) { busy[tile].add(form, each, machine.workers); });
   }
   ComputeTime time;
-  for (auto &[tile, here] : busy) {
-    // A worker has one issue slot in as many as there are workers.
-    int64_t most = here.workers.empty() ? 0 : *std::max_element(here.workers.begin(), here.workers.end());
-    time.tiles.emplace_back(tile, here.supervisor + machine.workers * most);
-  }
+  for (auto &[tile, here] : busy)
+    time.tiles.emplace_back(tile, sumOf(here.cycles()));
   llvm::sort(time.tiles);
   for (auto [tile, taken] : time.tiles) {
     time.mean += static_cast<double>(taken) / static_cast<double>(time.tiles.size());
@@ -49,7 +80,9 @@ ComputeTime timeOfSet(const ComputeSet &set, llvm::ArrayRef<BlockExpression> exp
 }
 
 Steps::Steps(const Code &code, size_t entry, const Architecture &machine, const CycleModel &cycles, int64_t ipus)
-    : steps(code.entries[entry]), machine(machine), ipus(ipus), clocks(static_cast<size_t>(ipus * machine.tiles)) {
+    : code(code), steps(code.entries[entry]), machine(machine), model(cycles), ipus(ipus),
+      clocks(static_cast<size_t>(ipus * machine.tiles)), pathBegins(static_cast<size_t>(ipus)),
+      pathSteps(static_cast<size_t>(ipus)) {
   for (const ComputeSet &set : code.computeSets)
     computeTimes.push_back(timeOfSet(set, code.expressions, machine, cycles));
   for (const Exchange &exchange : code.exchanges)
@@ -60,17 +93,36 @@ int64_t Steps::cycles() const {
   return *std::max_element(clocks.begin(), clocks.end());
 }
 
+llvm::MutableArrayRef<int64_t> Steps::clocksOf(int64_t ipu) {
+  return llvm::MutableArrayRef(clocks).slice(static_cast<size_t>(ipu * machine.tiles),
+                                             static_cast<size_t>(machine.tiles));
+}
+
+Path Steps::endPath(int64_t ipu) {
+  auto here = clocksOf(ipu);
+  auto last = std::max_element(here.begin(), here.end());
+  Path path{ipu, static_cast<uint32_t>(ipu * machine.tiles + (last - here.begin())),
+            pathBegins[static_cast<size_t>(ipu)], *last, {}};
+  for (uint32_t step : pathSteps[static_cast<size_t>(ipu)]) {
+    uint32_t set = steps[step].index;
+    auto [known, fresh] = knownPurposes.try_emplace({set, path.tile});
+    if (fresh)
+      known->second = purposesOnTile(code.computeSets[set], path.tile, code.expressions, machine, model);
+    if (sumOf(known->second) > 0)
+      path.parts.push_back({step, known->second});
+  }
+  pathSteps[static_cast<size_t>(ipu)].clear();
+  return path;
+}
+
 llvm::Error Steps::run(llvm::function_ref<llvm::Error(const Step &step)> execute,
-                       llvm::function_ref<void(const StepTime &time)> observe) {
+                       llvm::function_ref<void(const StepTime &time)> observe,
+                       llvm::function_ref<void(const Path &path)> observePath) {
   struct Repeat {
     size_t begin;
     int64_t left;
   };
   std::vector<Repeat> repeats;
-  auto clockOf = [&](int64_t ipu) {
-    return llvm::MutableArrayRef(clocks).slice(static_cast<size_t>(ipu * machine.tiles),
-                                               static_cast<size_t>(machine.tiles));
-  };
   for (size_t at = 0; at < steps.size(); ++at) {
     const Step &step = steps[at];
     if (llvm::Error error = execute(step))
@@ -87,8 +139,10 @@ llvm::Error Steps::run(llvm::function_ref<llvm::Error(const Step &step)> execute
         clock += taken;
         known->second.end = std::max(known->second.end, clock);
       }
-      for (auto &[ipu, here] : byIpu)
+      for (auto &[ipu, here] : byIpu) {
+        pathSteps[static_cast<size_t>(ipu)].push_back(static_cast<uint32_t>(at));
         observe(here);
+      }
       break;
     }
     case StepKind::Exchange: {
@@ -96,14 +150,16 @@ llvm::Error Steps::run(llvm::function_ref<llvm::Error(const Step &step)> execute
       bool spans = llvm::any_of(times, [](const auto &each) { return each.second.spansIpus; });
       int64_t together = 0;
       for (auto &[ipu, time] : times)
-        together = std::max(together, llvm::max_element(clockOf(ipu))[0]);
+        together = std::max(together, llvm::max_element(clocksOf(ipu))[0]);
       for (auto &[ipu, time] : times) {
-        auto here = clockOf(ipu);
+        observePath(endPath(ipu));
+        auto here = clocksOf(ipu);
         auto [least, most] = std::minmax_element(here.begin(), here.end());
         int64_t begin = spans ? together : *most;
         int64_t sync = spans ? machine.globalSync(ipus) : machine.syncInternal;
         StepTime taken{static_cast<uint32_t>(at), ipu, begin, begin + sync + time.cycles, sync, begin - *least};
         std::fill(here.begin(), here.end(), taken.end);
+        pathBegins[static_cast<size_t>(ipu)] = taken.end;
         observe(taken);
       }
       break;
@@ -122,6 +178,8 @@ llvm::Error Steps::run(llvm::function_ref<llvm::Error(const Step &step)> execute
       break; // the host's time
     }
   }
+  for (int64_t ipu = 0; ipu < ipus; ++ipu)
+    observePath(endPath(ipu));
   return llvm::Error::success();
 }
 
@@ -131,7 +189,8 @@ llvm::Expected<int64_t> latencyOf(const program::Program &program, const Archite
   if (!code)
     return code.takeError();
   Steps steps(*code, 0, machine, cycles, program.chips);
-  if (llvm::Error error = steps.run([](const Step &) { return llvm::Error::success(); }, [](const StepTime &) {}))
+  if (llvm::Error error = steps.run([](const Step &) { return llvm::Error::success(); }, [](const StepTime &) {},
+                                    [](const Path &) {}))
     return std::move(error);
   return steps.cycles();
 }
