@@ -25,6 +25,13 @@ def test_model_agrees_whatever_the_number_of_threads(model, tmp_path):
     agrees_whatever_the_number_of_threads(ROOT / model, "bow-ipu", options, tolerance, tmp_path)
 
 
+def steps_of(program):
+    """The profile's table of steps, as dictionaries."""
+    tables = json.loads(command("profile", program, "--json"))["tables"]
+    table = next(each for each in tables if each["title"] == "steps")
+    return [dict(zip(table["columns"], row)) for row in table["rows"]]
+
+
 # Stages on IPUs of their own give what one IPU gives; a run follows the one before in less time than it takes.
 def test_stages_on_several_ipus(tmp_path):
     model = ROOT / "test/zoo/tiny_transformer_torchscript.onnx"
@@ -212,6 +219,31 @@ def test_rows_picked_from_many_tiles(tmp_path):
     np.savez(tmp_path / "x.npz", x=indices)
     command("run", tmp_path / "m.onnx", "--machine", "bow-ipu", "--input", tmp_path / "x.npz", "--output", tmp_path / "y.npz")
     np.testing.assert_array_equal(np.load(tmp_path / "y.npz")["y"], table[indices])
+
+
+# A row of 128 of 16 KB: each tile finds few of the rows among whole columns, so that nothing is left to be added up.
+def test_rows_picked_where_the_table_fits_a_tile(tmp_path):
+    table = np.arange(512 * 16, dtype=np.float32).reshape(512, 16) % 61
+    save(tmp_path / "m.onnx", [helper.make_node("Gather", ["t", "i"], ["y"])], [("i", onnx.TensorProto.INT64, (128,))],
+         [("y", FLOAT, (128, 16))], [("t", table)])
+    rows = np.random.RandomState(0).randint(0, 512, 128)
+    np.save(tmp_path / "i.npy", rows)
+    command("compile", tmp_path / "m.onnx", "--machine", "bow-ipu", "-o", tmp_path / "m.qdl")
+    command("run", tmp_path / "m.qdl", "--input", f"i={tmp_path / 'i.npy'}", "--output", tmp_path / "y.npz")
+    np.testing.assert_array_equal(np.load(tmp_path / "y.npz")["y"], table[rows])
+    assert "reduce" not in {step["name"] for step in steps_of(tmp_path / "m.qdl")}
+
+
+# The tiles that add up the parts of a sum are others than those that have a part, which would copy it beside the others.
+def test_parts_of_sums_are_received_and_not_copied(tmp_path):
+    weights = np.random.RandomState(0).standard_normal((1024, 64)).astype(np.float32)
+    save(tmp_path / "m.onnx", [helper.make_node("MatMul", ["x", "w"], ["y"])], [("x", FLOAT, (32, 1024))],
+         [("y", FLOAT, (32, 64))], [("w", weights)])
+    command("compile", tmp_path / "m.onnx", "--machine", "bow-ipu", "-o", tmp_path / "m.qdl")
+    command("run", tmp_path / "m.qdl", "--random", 1, "--check", "--tolerance", 1e-2)
+    names = [step["name"] for step in steps_of(tmp_path / "m.qdl")]
+    behind = names[names.index("multiply"):]
+    assert "reduce" in behind and "gather" not in behind
 
 
 def test_what_does_not_fit_says_what_would(tmp_path):

@@ -1,6 +1,6 @@
-// The codelet table: for each kind of vertex its number, its name, who executes it, what for, and its parameters. Assembler,
-// disassembler, checker, mutation and execution derive from it. Entries are in Codelets.def, which says what each
-// computes:
+// The codelet table: for each kind of vertex its number, its name, who executes it, what for, and its parameters.
+// Assembler, disassembler, checker, mutation and execution derive from it. Entries are in Codelets.def, which says what
+// each computes:
 //
 //   CODELET(number, enumerator, name, executor, purpose, PARAMETERS(COUNT(name, minimum, maximum), ...))
 //

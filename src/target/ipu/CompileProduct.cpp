@@ -415,10 +415,6 @@ void CompilerState::multiply(const Product &product, const ProductPlan &plan) {
     if (l == 0)
       break;
   }
-  uint32_t lastTile = 0;
-  for (uint32_t tile : tiles)
-    lastTile = std::max(lastTile, tile);
-
   // Arrangements that the vertices want.
   auto dimensionOf = [&](const AccessMap &map, unsigned loop) -> std::optional<size_t> {
     for (auto [d, access] : llvm::enumerate(map))
@@ -509,12 +505,26 @@ void CompilerState::multiply(const Product &product, const ProductPlan &plan) {
       placeForProduct(rhs, splits, weights.arrangement);
   }
 
+  std::vector<Reading> readings;
+  for (auto [tile, box] : llvm::zip_equal(tiles, boxes)) {
+    Reading &reading = readings.emplace_back(Reading{tile, {}});
+    for (const graph::Read *read : {&lhs, &rhs})
+      if (homes[read->value] && !isConstant(read->value))
+        reading.boxes.emplace_back(read->value, boxOf(read->map, box));
+  }
+  uint32_t first = firstTile() + shiftAwayFromParts(readings, false), lastTile = 0;
+  for (uint32_t &tile : tiles) {
+    tile += first - firstTile();
+    lastTile = std::max(lastTile, tile);
+  }
+
   // The sums: of the tiles that share the channels, then as the result.
   const graph::Value result = graph.values[write.value];
   Shape shape = {plan.inSplit.parts};
   llvm::append_range(shape, result.shape);
   ValueId partial = temporary(product.partials, shape, result.name);
   Layout layout = layoutFor(product.partials, shape);
+  layout.firstTile = first;
   layout.splits.push_back({plan.inSplit.parts, 1, inStride});
   Builder out;
   out.arrangement.dimensions.resize(shape.size());
@@ -556,7 +566,7 @@ void CompilerState::multiply(const Product &product, const ProductPlan &plan) {
   out.arrangement.elements = out.stride;
   out.arrangement.holes.clear();
   layout.arrangement = out.arrangement;
-  BufferId outBuffer = buffer(out.stride * layout.width(), firstTile(), lastTile, result.name + " (sums)");
+  BufferId outBuffer = buffer(out.stride * layout.width(), first, lastTile, result.name + " (sums)");
 
   ElementType operands = product.operands;
   auto blocksOf = [&](llvm::ArrayRef<Shared> loops) {
@@ -772,7 +782,8 @@ BufferId CompilerState::operandOf(ValueId id, llvm::ArrayRef<Wanted> wanted, con
         fills.fill(each.tile, at, 0, widthOf(id), 0, arrangement.elements);
     return at;
   }
-  BufferId at = buffer(arrangement.elements * widthOf(id), firstTile(), lastTile, nameOf(id) + " (for a product)");
+  BufferId at =
+      buffer(arrangement.elements * widthOf(id), wanted.front().tile, lastTile, nameOf(id) + " (for a product)");
   bringInto(id, wanted, at, arrangement, graph::Scalar{graph.values[id].type, 0});
   return at;
 }

@@ -7,12 +7,14 @@
 
 #include <algorithm>
 #include <cassert>
+#include <map>
 #include <numeric>
 
 namespace quadrille::ipu {
 
 using graph::AccessMap;
 using graph::Read;
+using graph::ValueId;
 using graph::Write;
 
 int64_t Sharing::tiles() const {
@@ -288,6 +290,78 @@ std::optional<Sharing> CompilerState::sharedAs(const Task &task, const Read &rea
   return sharing;
 }
 
+int64_t CompilerState::runOf(const Home &home, const Box &wanted) const {
+  const Layout &layout = home.layout;
+  int64_t run = 1;
+  if (std::optional<unsigned> fastest = layout.order.fastest(layout.shape))
+    run = std::min(wanted[*fastest].count(), layout.splits[*fastest].block);
+  return layout.order.grouped ? run * layout.order.group : run;
+}
+
+uint32_t CompilerState::shiftAwayFromParts(llvm::ArrayRef<Reading> readings, bool readsInPlace) const {
+  struct Own {
+    int64_t copied = 0, kept = 0, fragments = 0; // bytes; of both
+  };
+  auto ownOf = [&](const Reading &reading, uint32_t shift) {
+    Own own;
+    for (const auto &[value, box] : reading.boxes) {
+      const Home &home = *homes[value];
+      std::optional<Box> here = home.layout.boxOf(reading.tile + shift);
+      Box common = here ? meet(*here, box) : Box();
+      if (!here || isEmpty(common))
+        continue;
+      bool keeps = readsInPlace && contains(*here, box);
+      (keeps ? own.kept : own.copied) += pointsOf(common) * widthOf(value);
+      own.fragments += ceilDivide(pointsOf(common), runOf(home, common));
+    }
+    return own;
+  };
+  // Some tiles show whether there are any parts.
+  constexpr size_t samples = 64;
+  bool copies = false;
+  for (size_t i = 0; i < readings.size() && !copies; i += std::max<size_t>(1, readings.size() / samples))
+    copies = ownOf(readings[i], 0).copied > 0;
+  if (!copies)
+    return 0;
+  Own most;
+  uint32_t last = firstTile();
+  for (const Reading &reading : readings) {
+    Own own = ownOf(reading, 0);
+    most.copied = std::max(most.copied, own.copied);
+    most.kept = std::max(most.kept, own.kept);
+    most.fragments = std::max(most.fragments, own.fragments);
+    last = std::max(last, reading.tile);
+  }
+  if (cycles.copy(most.copied) <=
+      std::max((most.copied + most.kept) / machine.receiveBytesPerCycle, most.fragments * machine.exchangeFragment))
+    return 0;
+  // Each tile that has a part of what another one reads forbids their distance. Even ones, since neighbours that take
+  // the same words do so at a higher rate.
+  std::vector<bool> forbidden(static_cast<size_t>(firstTile() + machine.tiles) - last);
+  std::map<std::pair<ValueId, Box>, llvm::SmallVector<uint32_t, 16>> owners; // that have it in part
+  constexpr size_t mostOwners = 256;
+  for (const Reading &reading : readings)
+    for (const auto &[value, box] : reading.boxes) {
+      auto [known, fresh] = owners.try_emplace({value, box});
+      if (fresh)
+        homes[value]->layout.forEachMeeting(
+            box, [&, &box = box, &of = known->second](uint32_t tile, const Box &part, const Box &common) {
+              if (!isEmpty(common) && !(readsInPlace && contains(part, box)))
+                of.push_back(tile);
+            });
+      if (known->second.size() > mostOwners)
+        return 0;
+      for (uint32_t owner : known->second)
+        if (owner >= reading.tile && owner - reading.tile < forbidden.size())
+          forbidden[owner - reading.tile] = true;
+    }
+  auto step = static_cast<uint32_t>(machine.tilesPerBus);
+  for (uint32_t shift = 0; shift < forbidden.size(); shift += step)
+    if (!forbidden[shift])
+      return shift;
+  return 0;
+}
+
 double CompilerState::costOf(const Task &task, const Sharing &sharing) const {
   // Of the first tile, which has whole blocks.
   LoopBox box;
@@ -337,12 +411,7 @@ double CompilerState::costOf(const Task &task, const Sharing &sharing) const {
     exchanges = 1;
     double count = static_cast<double>(pointsOf(wanted));
     bytes += count * static_cast<double>(widthOf(read.value));
-    int64_t run = 1;
-    if (std::optional<unsigned> fastest = home->layout.order.fastest(home->layout.shape))
-      run = std::min(wanted[*fastest].count(), home->layout.splits[*fastest].block);
-    if (home->layout.order.grouped)
-      run *= home->layout.order.group;
-    fragments += count / static_cast<double>(run);
+    fragments += count / static_cast<double>(runOf(*home, wanted));
   }
   double moved = std::max(bytes / static_cast<double>(machine.receiveBytesPerCycle),
                           fragments * static_cast<double>(machine.exchangeFragment));
@@ -386,7 +455,16 @@ Sharing CompilerState::share(const Task &task) {
       best = &each;
       least = cost;
     }
-  return *best;
+  std::vector<Reading> readings;
+  forEachTileOf(task, *best, [&](uint32_t tile, const LoopBox &box) {
+    Reading &reading = readings.emplace_back(Reading{tile, {}});
+    for (const Read &read : task.reads)
+      if (homes[read.value] && !isConstant(read.value))
+        reading.boxes.emplace_back(read.value, boxOf(read.map, box));
+  });
+  Sharing shifted = *best;
+  shifted.firstTile += shiftAwayFromParts(readings, true);
+  return shifted;
 }
 
 } // namespace quadrille::ipu

@@ -187,16 +187,20 @@ void CompilerState::fillAround(const Wanted &wanted, const Box &inside, BufferId
     return *cycles.binary("add", counted, 0, false) +
            cycles.workers() * *cycles.binaryLoop("add", counted, ceilDivide(elements, cycles.workers()));
   };
-  constexpr int64_t mostFills = 16; // each has its state in the tile's memory
+  constexpr int64_t mostFills = 16;                                 // each has its state in the tile's memory
+  auto cyclesOfFills = [&](int64_t runs, int64_t run, int64_t at) { // that all workers share
+    FillForm form = fillOf(width, bits, at * width, run);
+    return runs * cycles.fill(form.bytes, form.count);
+  };
   auto isFilled = [&](const Walk &walk) {
     int64_t runs = runsOf(walk);
-    return runs <= mostFills && runs * cycles.fill(width, walk.run) <= cyclesOfMap(runs * walk.run);
+    return runs <= mostFills && cyclesOfFills(runs, walk.run, walk.to) <= cyclesOfMap(runs * walk.run);
   };
   int64_t cyclesOfParts = 0;
   for (const Walk &walk : *walks)
     cyclesOfParts +=
-        isFilled(walk) ? runsOf(walk) * cycles.fill(width, walk.run) : cyclesOfMap(runsOf(walk) * walk.run);
-  if (cyclesOfParts >= cycles.workers() * cycles.fill(width, ceilDivide(to.elements, cycles.workers())))
+        isFilled(walk) ? cyclesOfFills(runsOf(walk), walk.run, walk.to) : cyclesOfMap(runsOf(walk) * walk.run);
+  if (cyclesOfParts >= cyclesOfFills(cycles.workers(), ceilDivide(to.elements, cycles.workers()), 0))
     return fillAll();
   BlockExpression constant;
   constant.results = {constant.append(BlockOpcode::Constant, type, {}, bits)};

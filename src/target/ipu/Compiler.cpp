@@ -178,17 +178,30 @@ void VertexSet::add(Codelet codelet, uint32_t tile, std::vector<std::vector<int6
   vertices[{static_cast<uint16_t>(codelet), std::move(values)}].push_back(tile);
 }
 
+FillForm CompilerState::fillOf(int64_t bytes, uint64_t value, int64_t offset, int64_t count) const {
+  // Whole words of 64 bits, which the vertex stores with less to begin with than others.
+  constexpr int64_t word = sizeof(uint64_t);
+  FillForm narrow{bytes, static_cast<int64_t>(value), count};
+  if (bytes >= word || machine.arrayAlignment() % word != 0 || offset % word != 0 || bytes * count % word != 0)
+    return narrow;
+  uint64_t mask = (uint64_t(1) << (8 * bytes)) - 1, repeated = 0;
+  for (int64_t at = 0; at < word; at += bytes)
+    repeated |= (value & mask) << (8 * at);
+  FillForm wide{word, static_cast<int64_t>(repeated), bytes * count / word};
+  return cycles.fill(wide.bytes, wide.count) < cycles.fill(bytes, count) ? wide : narrow;
+}
+
 void VertexSet::fill(uint32_t tile, BufferId buffer, int64_t offset, int64_t bytes, uint64_t value, int64_t count) {
+  FillForm form = state.fillOf(bytes, value, offset, count);
   // One vertex for each worker, unless that makes them short.
-  constexpr int64_t shortest = 64;
-  int64_t parts = std::clamp<int64_t>(count / shortest, 1, state.machine.workers);
-  int64_t each = roundUp(ceilDivide(count, parts), state.machine.arrayAlignment());
-  for (int64_t at = 0; at < count; at += each)
+  constexpr int64_t shortestBytes = 64;
+  int64_t parts = std::clamp<int64_t>(form.count * form.bytes / shortestBytes, 1, state.machine.workers);
+  int64_t each = ceilDivide(form.count, parts);
+  if (form.bytes < state.machine.arrayAlignment())
+    each = roundUp(each, state.machine.arrayAlignment());
+  for (int64_t at = 0; at < form.count; at += each)
     add(Codelet::Fill, tile,
-        {{bytes},
-         {static_cast<int64_t>(value)},
-         {std::min(each, count - at)},
-         {addressIn(buffer, offset + at * bytes)}});
+        {{form.bytes}, {form.value}, {std::min(each, form.count - at)}, {addressIn(buffer, offset + at * form.bytes)}});
 }
 
 void VertexSet::copy(uint32_t tile, int64_t width, BufferId from, int64_t fromOffset, BufferId to, int64_t toOffset,

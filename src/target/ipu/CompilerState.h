@@ -74,6 +74,11 @@ struct Held {
 class CompilerState;
 
 // Vertices that run at the same time, under construction: those that are alike are written once for their tiles.
+// How elements are filled: `count` of `bytes` bytes with the bits `value`.
+struct FillForm {
+  int64_t bytes, value, count;
+};
+
 class VertexSet {
 public:
   explicit VertexSet(CompilerState &state) : state(state) {}
@@ -182,6 +187,16 @@ private:
   std::optional<Sharing> evenly(const Task &task, llvm::ArrayRef<unsigned> loops) const;
   std::optional<Sharing> sharedAs(const Task &task, const graph::Read &read) const;
   double costOf(const Task &task, const Sharing &sharing) const;
+  // Elements of a box that lie beside each other in the value's home.
+  int64_t runOf(const Home &home, const Box &wanted) const;
+  // What a tile reads of values that have a home.
+  struct Reading {
+    uint32_t tile;
+    llvm::SmallVector<std::pair<graph::ValueId, Box>, 2> boxes;
+  };
+  // By how many tiles to move work so that no tile has a part of what it reads: where it is 0 the parts are copied
+  // beside what is sent, or are few, or there is no room. `readsInPlace`: what is there as a whole need not be copied.
+  uint32_t shiftAwayFromParts(llvm::ArrayRef<Reading> readings, bool readsInPlace) const;
   llvm::SmallVector<int64_t, 6> grainsOf(const Task &task) const; // by loop
   Order orderOf(const Task &task, const graph::Write &write) const;
   Layout layoutOf(const Task &task, const graph::Write &write, const Sharing &sharing) const;
@@ -205,6 +220,8 @@ private:
   // Fills the places of a wanted box beyond `inside`, or all where that is no longer.
   void fillAround(const Wanted &wanted, const Box &inside, BufferId buffer, const Arrangement &to, ElementType type,
                   uint64_t bits);
+  // The form that takes the fewest cycles; `offset` is of bytes in a buffer.
+  FillForm fillOf(int64_t bytes, uint64_t value, int64_t offset, int64_t count) const;
   // A constant's boxes as they are to lie; zero where they leave it.
   BufferId placeConstant(graph::ValueId value, llvm::ArrayRef<Wanted> wanted, const Arrangement &arrangement);
   void addSending(uint32_t source, llvm::ArrayRef<TileRange> destinations, BufferId from, BufferId to, int64_t width,
@@ -225,8 +242,14 @@ private:
   // Copies a value into the result's home, where its element i of dimension d is element offset + i * step.
   void copyInto(graph::ValueId from, graph::ValueId to, llvm::ArrayRef<int64_t> offsets, llvm::ArrayRef<int64_t> steps,
                 VertexSet &set);
-  void pickRows(const graph::Kernel &kernel);
   void placeLike(graph::ValueId value, graph::ValueId like, std::optional<size_t> joined);
+
+  // CompileGather.cpp
+  struct GatherPlan;
+  std::optional<GatherPlan> planGather(const graph::Kernel &kernel, int64_t rowParts, int64_t columnBlock,
+                                       int64_t indexParts) const;
+  GatherPlan planGather(const graph::Kernel &kernel) const;
+  void pickRows(const graph::Kernel &kernel);
 
   // CompileProduct.cpp
   struct Product;

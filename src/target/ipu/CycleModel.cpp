@@ -280,6 +280,11 @@ int64_t CycleModel::multiSlice(int64_t elements, int64_t indices, int64_t inRang
                         k(multiSlices, 4) * (indices - inRange));
 }
 
+int64_t CycleModel::multiSliceOfBytes(int64_t rowBytes, int64_t indices, int64_t inRange, bool updating) const {
+  return multiSlice(ceilDivide(rowBytes, static_cast<int64_t>(byteWidth(ElementType::f32))), indices, inRange,
+                    updating);
+}
+
 int64_t CycleModel::multiUpdateAdd(ElementType type, int64_t elements, int64_t indices, int64_t inRange) const {
   Key list = type == ElementType::f16 ? updateF16 : updateF32;
   int64_t steps = type == ElementType::f16 ? elements / 2 : elements;

@@ -76,6 +76,8 @@ public:
   int64_t dynamicSlice(ElementType type, int64_t region, int64_t slices) const;
   // `indices` of which the busiest worker has `inRange`, slices of `elements`.
   int64_t multiSlice(int64_t elements, int64_t indices, int64_t inRange, bool updating = false) const;
+  // Of rows that are copied as if they were of f32, whatever their elements.
+  int64_t multiSliceOfBytes(int64_t rowBytes, int64_t indices, int64_t inRange, bool updating) const;
   int64_t multiUpdateAdd(ElementType type, int64_t elements, int64_t indices, int64_t inRange) const;
   // `depth` partials for each of `outputs`.
   int64_t reducePartials(ElementType type, ElementType result, int64_t outputs, int64_t depth, bool interleaved) const;

@@ -88,12 +88,12 @@ void Recorder::add(const Path &path) {
 }
 
 void Recorder::addSteps() {
-  timeline::Table table{"steps",
-                        {"step", "kind", "name", "times", "cycles", "sync", "on the path", "tiles",
-                         "mean of the tiles", "worst tile"},
-                        {},
-                        "cycles of all executions together, from the first tile's begin to the last one's end; on the "
-                        "path: of the tile that is the last to come to the next exchange; mean and worst tile of one"};
+  timeline::Table table{
+      "steps",
+      {"step", "kind", "name", "times", "cycles", "sync", "on the path", "tiles", "mean of the tiles", "worst tile"},
+      {},
+      "cycles of all executions together, from the first tile's begin to the last one's end; on the "
+      "path: of the tile that is the last to come to the next exchange; mean and worst tile of one"};
   for (auto [i, total] : llvm::enumerate(totals)) {
     const Step &step = list[i];
     if (total.executions == 0)

@@ -59,7 +59,8 @@ TEST(IpuSimulate, computesOnTilesAndExchanges) {
   EXPECT_TRUE(estimated.outputs.empty());
 }
 
-// Tile 0 adds and fills a little, tile 1 adds and fills much: the exchange waits for tile 1, and all cycles are what it did.
+// Tile 0 adds and fills a little, tile 1 adds and fills much: the exchange waits for tile 1, and all cycles are what it
+// did.
 TEST(IpuSimulate, chargesThePathThatTheExchangeWaitsFor) {
   std::string text = doubling;
   text.insert(text.find(".exchange"), ".compute_set \"little\"\n"
@@ -91,7 +92,8 @@ TEST(IpuSimulate, chargesThePathThatTheExchangeWaitsFor) {
                                                    {"idle", 0}}));
   EXPECT_EQ(ofNone["move"], fill); // step 2 has no node
   EXPECT_EQ(timeline.cycles.value, add + fill + machine.syncInternal + exchange);
-  const timeline::Table &steps = *llvm::find_if(timeline.tables, [](const auto &each) { return each.title == "steps"; });
+  const timeline::Table &steps =
+      *llvm::find_if(timeline.tables, [](const auto &each) { return each.title == "steps"; });
   auto column = static_cast<size_t>(llvm::find(steps.columns, "on the path") - steps.columns.begin());
   std::vector<std::string> onPath;
   for (const std::vector<std::string> &row : steps.rows)

@@ -101,8 +101,11 @@ llvm::MutableArrayRef<int64_t> Steps::clocksOf(int64_t ipu) {
 Path Steps::endPath(int64_t ipu) {
   auto here = clocksOf(ipu);
   auto last = std::max_element(here.begin(), here.end());
-  Path path{ipu, static_cast<uint32_t>(ipu * machine.tiles + (last - here.begin())),
-            pathBegins[static_cast<size_t>(ipu)], *last, {}};
+  Path path{ipu,
+            static_cast<uint32_t>(ipu * machine.tiles + (last - here.begin())),
+            pathBegins[static_cast<size_t>(ipu)],
+            *last,
+            {}};
   for (uint32_t step : pathSteps[static_cast<size_t>(ipu)]) {
     uint32_t set = steps[step].index;
     auto [known, fresh] = knownPurposes.try_emplace({set, path.tile});
@@ -189,8 +192,8 @@ llvm::Expected<int64_t> latencyOf(const program::Program &program, const Archite
   if (!code)
     return code.takeError();
   Steps steps(*code, 0, machine, cycles, program.chips);
-  if (llvm::Error error = steps.run([](const Step &) { return llvm::Error::success(); }, [](const StepTime &) {},
-                                    [](const Path &) {}))
+  if (llvm::Error error =
+          steps.run([](const Step &) { return llvm::Error::success(); }, [](const StepTime &) {}, [](const Path &) {}))
     return std::move(error);
   return steps.cycles();
 }

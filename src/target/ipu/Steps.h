@@ -78,9 +78,9 @@ private:
   int64_t ipus;
   std::vector<ComputeTime> computeTimes;
   std::vector<std::map<int64_t, ExchangeTime>> exchangeTimes;
-  std::vector<int64_t> clocks;                   // by tile
-  std::vector<int64_t> pathBegins;               // by IPU
-  std::vector<std::vector<uint32_t>> pathSteps;  // by IPU: compute sets executed since then
+  std::vector<int64_t> clocks;                                      // by tile
+  std::vector<int64_t> pathBegins;                                  // by IPU
+  std::vector<std::vector<uint32_t>> pathSteps;                     // by IPU: compute sets executed since then
   std::map<std::pair<uint32_t, uint32_t>, ByPurpose> knownPurposes; // by compute set and tile
 };
 

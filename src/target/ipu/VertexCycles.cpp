@@ -172,11 +172,6 @@ bool sumsArray(const Vertex &vertex) {
          in.drop_back() == rows && in.back() == productOf(extents) && valuesOf(vertex, "out_strides") == rows;
 }
 
-// Rows are copied as if they were of f32, whatever their elements.
-int64_t asF32(int64_t bytes) {
-  return ceilDivide(bytes, static_cast<int64_t>(byteWidth(ElementType::f32)));
-}
-
 } // namespace
 
 int64_t cyclesOf(const Vertex &vertex, llvm::ArrayRef<BlockExpression> expressions, const CycleModel &cycles) {
@@ -204,13 +199,14 @@ int64_t cyclesOf(const Vertex &vertex, llvm::ArrayRef<BlockExpression> expressio
     return cycles.dotProduct(number("count"));
   case Codelet::MultiSlice: {
     int64_t count = number("count");
-    return cycles.multiSlice(asF32(number("bytes") * number("elements")), count, ceilDivide(count, cycles.workers()));
+    return cycles.multiSliceOfBytes(number("bytes") * number("elements"), count, ceilDivide(count, cycles.workers()),
+                                    false);
   }
   case Codelet::MultiUpdate: {
     auto width = static_cast<int64_t>(byteWidth(typeOf(vertex, "type")));
     int64_t elements = number("elements"), count = number("count"), inRange = ceilDivide(count, cycles.workers());
     if (!updateOf(vertex))
-      return cycles.multiSlice(asF32(width * elements), count, inRange, true);
+      return cycles.multiSliceOfBytes(width * elements, count, inRange, true);
     // What is as wide as a half goes two at a time as halves do, all else one by one as f32, whatever the operation.
     if (width == static_cast<int64_t>(byteWidth(ElementType::f16)))
       return cycles.multiUpdateAdd(ElementType::f16, elements + elements % 2, count, inRange);
