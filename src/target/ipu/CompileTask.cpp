@@ -127,6 +127,31 @@ bool addGroups(const Order &order, const AccessMap &map, llvm::MutableArrayRef<i
   return true;
 }
 
+// What is read twice alike, as fused kernels do, is brought and loaded once.
+void mergeReads(Task &task) {
+  std::vector<Read> distinct;
+  std::vector<size_t> numberOf; // by read: among them
+  for (const Read &read : task.reads) {
+    numberOf.push_back(static_cast<size_t>(llvm::find(distinct, read) - distinct.begin()));
+    if (numberOf.back() == distinct.size())
+      distinct.push_back(read);
+  }
+  if (distinct.size() == task.reads.size())
+    return;
+  BlockExpression merged;
+  std::vector<Register> registers, given;
+  for (size_t number = 0; number < distinct.size(); ++number) {
+    ElementType type = task.body.inputs[static_cast<size_t>(llvm::find(numberOf, number) - numberOf.begin())];
+    merged.inputs.push_back(type);
+    registers.push_back(merged.append(BlockOpcode::Input, type, {}, number));
+  }
+  for (size_t number : numberOf)
+    given.push_back(registers[number]);
+  merged.results = merged.append(task.body, given);
+  task.body = std::move(merged);
+  task.reads = std::move(distinct);
+}
+
 } // namespace
 
 std::optional<std::pair<Task, Task>> CompilerState::splitReduction(const Task &task) {
@@ -206,6 +231,7 @@ std::optional<std::pair<Task, Task>> CompilerState::splitReduction(const Task &t
 }
 
 void CompilerState::task(Task task) {
+  mergeReads(task);
   if (!graph::hasReduction(task.loops))
     return mapTask(task, share(task));
   if (auto split = splitReduction(task)) {

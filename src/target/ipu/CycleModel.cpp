@@ -182,6 +182,16 @@ std::optional<int64_t> CycleModel::nonlinearity(llvm::StringRef operation, Eleme
   return k(nonlinear, 0) + workerCount * (k(nonlinear, 1) + body + rest);
 }
 
+std::optional<int64_t> CycleModel::nonlinearityLoop(llvm::StringRef operation, ElementType type,
+                                                    int64_t countOfWorker) const {
+  const List *found = entry(("nonlinearity." + operation + "." + suffix(type)).str());
+  if (!found)
+    return std::nullopt;
+  // The first vector takes twice what an operation takes, the following ones come out of the pipeline.
+  auto o = static_cast<int64_t>((*found)[0]), each = static_cast<int64_t>((*found)[1]);
+  return 2 * o + (ceilDivide(countOfWorker, vector(type)) - 1) * each;
+}
+
 int64_t CycleModel::nonlinearityGradient(Gradient operation, ElementType type, int64_t count) const {
   bool half = type == ElementType::f16;
   size_t step = operation == Gradient::Gelu    ? 3 + half

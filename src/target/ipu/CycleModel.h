@@ -54,6 +54,8 @@ public:
   // A vector of `length` elements added `repeats` times.
   int64_t biasAdd(ElementType type, int64_t length, int64_t repeats) const;
   std::optional<int64_t> nonlinearity(llvm::StringRef operation, ElementType type, int64_t count) const;
+  // Its loop alone, within a fused expression.
+  std::optional<int64_t> nonlinearityLoop(llvm::StringRef operation, ElementType type, int64_t countOfWorker) const;
   enum class Gradient : uint8_t { Relu, Sigmoid, Tanh, Gelu, Swish };
   int64_t nonlinearityGradient(Gradient operation, ElementType type, int64_t count) const;
   int64_t cast(ElementType from, ElementType to, int64_t count) const;

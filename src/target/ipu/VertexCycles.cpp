@@ -1,5 +1,6 @@
 #include "target/ipu/VertexCycles.h"
 
+#include "target/ipu/KnownFunctions.h"
 #include "target/ipu/Vertices.h"
 
 #include "llvm/ADT/STLExtras.h"
@@ -103,7 +104,8 @@ Operation operationOf(BlockOpcode opcode) {
 }
 
 // Elementwise vertices: the prologue of the formulas once, and the loops of all operations one after the other, since a
-// fused expression has each of its instructions for every element too.
+// fused expression has each of its instructions for every element too. Where operations spell out a function that has
+// a loop of its own, that one stands for them.
 int64_t cyclesOfMap(const Vertex &vertex, const BlockExpression &expression, const CycleModel &cycles) {
   int64_t count = productOf(valuesOf(vertex, "extents"));
   bool inPlace = llvm::any_of(valuesOf(vertex, "in"),
@@ -133,10 +135,22 @@ int64_t cyclesOfMap(const Vertex &vertex, const BlockExpression &expression, con
   // The loops of a worker, and the cost of beginning, which an addition shows: its cycles for no elements.
   int64_t ofWorker = (count + cycles.workers() - 1) / cycles.workers(), loops = 0;
   ElementType widest = ElementType::f16;
+  std::vector<KnownFunction> functions = knownFunctions(expression);
+  auto functionOf = [&](const BlockInstruction *each) {
+    auto at = static_cast<size_t>(each - expression.instructions.data());
+    return llvm::find_if(functions, [&](const KnownFunction &function) { return function.operations[at]; });
+  };
   for (const BlockInstruction *each : operations) {
     ElementType type = typeOfOperands(*each);
     if (type != ElementType::f16)
       widest = ElementType::f32;
+    if (auto function = functionOf(each); function != functions.end()) {
+      if (each == &expression.instructions[function->result])
+        loops += function->name == KnownFunction::Name::GeluErf
+                     ? *cycles.unaryLoop("gelu_erf", type, ofWorker)
+                     : *cycles.nonlinearityLoop("gelu", type, ofWorker);
+      continue;
+    }
     Operation operation = operationOf(each->opcode);
     std::optional<int64_t> loop;
     if (each->opcode == BlockOpcode::Convert || each->opcode == BlockOpcode::ConvertSaturating)
