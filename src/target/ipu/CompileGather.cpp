@@ -136,7 +136,7 @@ void CompilerState::pickRows(const graph::Kernel &kernel) {
   std::vector<Reading> readings;
   for (const Wanted &each : indexWanted)
     readings.push_back({each.tile, {{indices, each.box}}});
-  uint32_t shift = shiftAwayFromParts(readings, false);
+  uint32_t shift = shiftAwayFromParts(readings, false).tiles;
   for (auto *wanted : {&tableWanted, &indexWanted})
     for (Wanted &each : *wanted)
       each.tile += shift;

@@ -512,7 +512,7 @@ void CompilerState::multiply(const Product &product, const ProductPlan &plan) {
       if (homes[read->value] && !isConstant(read->value))
         reading.boxes.emplace_back(read->value, boxOf(read->map, box));
   }
-  uint32_t first = firstTile() + shiftAwayFromParts(readings, false), lastTile = 0;
+  uint32_t first = firstTile() + shiftAwayFromParts(readings, false).tiles, lastTile = 0;
   for (uint32_t &tile : tiles) {
     tile += first - firstTile();
     lastTile = std::max(lastTile, tile);

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <limits>
 #include <map>
 #include <numeric>
 
@@ -298,7 +299,7 @@ int64_t CompilerState::runOf(const Home &home, const Box &wanted) const {
   return layout.order.grouped ? run * layout.order.group : run;
 }
 
-uint32_t CompilerState::shiftAwayFromParts(llvm::ArrayRef<Reading> readings, bool readsInPlace) const {
+CompilerState::Shift CompilerState::shiftAwayFromParts(llvm::ArrayRef<Reading> readings, bool readsInPlace) const {
   struct Own {
     int64_t copied = 0, kept = 0, fragments = 0; // bytes; of both
   };
@@ -322,7 +323,7 @@ uint32_t CompilerState::shiftAwayFromParts(llvm::ArrayRef<Reading> readings, boo
   for (size_t i = 0; i < readings.size() && !copies; i += std::max<size_t>(1, readings.size() / samples))
     copies = ownOf(readings[i], 0).copied > 0;
   if (!copies)
-    return 0;
+    return {};
   Own most;
   uint32_t last = firstTile();
   for (const Reading &reading : readings) {
@@ -332,9 +333,10 @@ uint32_t CompilerState::shiftAwayFromParts(llvm::ArrayRef<Reading> readings, boo
     most.fragments = std::max(most.fragments, own.fragments);
     last = std::max(last, reading.tile);
   }
-  if (cycles.copy(most.copied) <=
+  int64_t copyCycles = cycles.copy(most.copied);
+  if (copyCycles <=
       std::max((most.copied + most.kept) / machine.receiveBytesPerCycle, most.fragments * machine.exchangeFragment))
-    return 0;
+    return {0, copyCycles};
   // Each tile that has a part of what another one reads forbids their distance. Even ones, since neighbours that take
   // the same words do so at a higher rate.
   std::vector<bool> forbidden(static_cast<size_t>(firstTile() + machine.tiles) - last);
@@ -350,7 +352,7 @@ uint32_t CompilerState::shiftAwayFromParts(llvm::ArrayRef<Reading> readings, boo
                 of.push_back(tile);
             });
       if (known->second.size() > mostOwners)
-        return 0;
+        return {0, copyCycles};
       for (uint32_t owner : known->second)
         if (owner >= reading.tile && owner - reading.tile < forbidden.size())
           forbidden[owner - reading.tile] = true;
@@ -358,8 +360,8 @@ uint32_t CompilerState::shiftAwayFromParts(llvm::ArrayRef<Reading> readings, boo
   auto step = static_cast<uint32_t>(machine.tilesPerBus);
   for (uint32_t shift = 0; shift < forbidden.size(); shift += step)
     if (!forbidden[shift])
-      return shift;
-  return 0;
+      return {shift, 0};
+  return {0, copyCycles};
 }
 
 double CompilerState::costOf(const Task &task, const Sharing &sharing) const {
@@ -438,8 +440,12 @@ Sharing CompilerState::share(const Task &task) {
       if (!llvm::is_contained(loops, loop))
         loops.push_back(loop);
   }
+  // Where a few tiles are left over work may be moved away from parts of its operands.
+  constexpr int64_t sixteenths[] = {15, 14, 12, 8};
   for (int64_t tiles = machine.tiles; tiles > 0; tiles /= 4)
     candidates.push_back(balanced(task, loops, tiles));
+  for (int64_t part : sixteenths)
+    candidates.push_back(balanced(task, loops, std::max<int64_t>(1, machine.tiles * part / 16)));
   candidates.push_back(balanced(task, loops, 1));
   if (frugality.sharesEvenly())
     if (std::optional<Sharing> even = evenly(task, loops))
@@ -448,23 +454,30 @@ Sharing CompilerState::share(const Task &task) {
   if (task.chunk)
     llvm::erase_if(candidates, [&](const Sharing &each) { return each.loops[task.chunk->parts].block != 1; });
   assert(!candidates.empty() && "the parts are the first loop that is shared");
-  const Sharing *best = nullptr;
-  double least = 0;
+  std::vector<std::pair<double, const Sharing *>> byCost;
   for (const Sharing &each : candidates)
-    if (double cost = costOf(task, each); !best || cost < least) {
-      best = &each;
-      least = cost;
+    byCost.emplace_back(costOf(task, each), &each);
+  llvm::stable_sort(byCost, [](const auto &a, const auto &b) { return a.first < b.first; });
+  std::optional<Sharing> best;
+  double least = std::numeric_limits<double>::infinity();
+  for (const auto &[cost, sharing] : byCost) {
+    if (cost >= least)
+      break;
+    std::vector<Reading> readings;
+    forEachTileOf(task, *sharing, [&](uint32_t tile, const LoopBox &box) {
+      Reading &reading = readings.emplace_back(Reading{tile, {}});
+      for (const Read &read : task.reads)
+        if (homes[read.value] && !isConstant(read.value))
+          reading.boxes.emplace_back(read.value, boxOf(read.map, box));
+    });
+    Shift shift = shiftAwayFromParts(readings, true);
+    if (double all = cost + static_cast<double>(shift.copyCycles); all < least) {
+      least = all;
+      best = *sharing;
+      best->firstTile += shift.tiles;
     }
-  std::vector<Reading> readings;
-  forEachTileOf(task, *best, [&](uint32_t tile, const LoopBox &box) {
-    Reading &reading = readings.emplace_back(Reading{tile, {}});
-    for (const Read &read : task.reads)
-      if (homes[read.value] && !isConstant(read.value))
-        reading.boxes.emplace_back(read.value, boxOf(read.map, box));
-  });
-  Sharing shifted = *best;
-  shifted.firstTile += shiftAwayFromParts(readings, true);
-  return shifted;
+  }
+  return *best;
 }
 
 } // namespace quadrille::ipu

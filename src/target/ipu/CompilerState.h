@@ -194,9 +194,14 @@ private:
     uint32_t tile;
     llvm::SmallVector<std::pair<graph::ValueId, Box>, 2> boxes;
   };
-  // By how many tiles to move work so that no tile has a part of what it reads: where it is 0 the parts are copied
-  // beside what is sent, or are few, or there is no room. `readsInPlace`: what is there as a whole need not be copied.
-  uint32_t shiftAwayFromParts(llvm::ArrayRef<Reading> readings, bool readsInPlace) const;
+  // By how many tiles to move work so that no tile has a part of what it reads, or 0 and what it takes to copy the parts
+  // beside what is sent: where they are few, or where there is no room. `readsInPlace`: what is there as a whole need
+  // not be copied.
+  struct Shift {
+    uint32_t tiles = 0;
+    int64_t copyCycles = 0;
+  };
+  Shift shiftAwayFromParts(llvm::ArrayRef<Reading> readings, bool readsInPlace) const;
   llvm::SmallVector<int64_t, 6> grainsOf(const Task &task) const; // by loop
   Order orderOf(const Task &task, const graph::Write &write) const;
   Layout layoutOf(const Task &task, const graph::Write &write, const Sharing &sharing) const;
