@@ -1,5 +1,7 @@
 // Structured kernels that are no matrix products: elementwise vertices, and reductions.
 #include "target/ipu/CompilerState.h"
+#include "target/ipu/FloatIntegers.h"
+#include "target/ipu/VertexCycles.h"
 
 #include "graph/CombineOf.h"
 #include "graph/Contraction.h"
@@ -10,6 +12,7 @@
 #include "llvm/ADT/STLExtras.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace quadrille::ipu {
 
@@ -230,8 +233,31 @@ std::optional<std::pair<Task, Task>> CompilerState::splitReduction(const Task &t
   return std::pair(std::move(first), std::move(second));
 }
 
+void CompilerState::useFloatIntegers(Task &task) const {
+  if (llvm::none_of(task.body.instructions, [](const BlockInstruction &each) { return isInteger(each.type); }))
+    return;
+  std::vector<std::optional<Range>> ranges;
+  for (const Read &read : task.reads) {
+    ranges.emplace_back();
+    constexpr int64_t mostElements = 1 << 16; // that are looked at
+    const graph::Value &value = graph.values[read.value];
+    if (!isConstant(read.value) || !value.data.valid() || read.padding || value.data.elements() == 0 ||
+        value.data.elements() > mostElements)
+      continue;
+    std::vector<double> values = valuesOf<double>(value.data);
+    auto [low, high] = std::minmax_element(values.begin(), values.end());
+    if (llvm::all_of(values, [](double each) { return std::isfinite(each); }))
+      ranges.back() = Range{*low, *high, isInteger(value.type)};
+  }
+  BlockExpression floats = integersInF32(task.body, ranges);
+  constexpr int64_t elements = 384; // 64 of each worker, say
+  if (cyclesOfMap(floats, elements, false, cycles) < cyclesOfMap(task.body, elements, false, cycles))
+    task.body = std::move(floats);
+}
+
 void CompilerState::task(Task task) {
   mergeReads(task);
+  useFloatIntegers(task);
   if (!graph::hasReduction(task.loops))
     return mapTask(task, share(task));
   if (auto split = splitReduction(task)) {

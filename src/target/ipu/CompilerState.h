@@ -172,6 +172,8 @@ private:
 
   // CompileTask.cpp: structured kernels that are no matrix products.
   void task(Task task);
+  // Has its expression compute integers in f32 where they are exact and that takes less time.
+  void useFloatIntegers(Task &task) const;
   void mapTask(const Task &task, const Sharing &sharing);
   void reduceTask(const Task &task, const Sharing &sharing);
   std::optional<std::pair<Task, Task>> splitReduction(const Task &task);

@@ -103,13 +103,28 @@ Operation operationOf(BlockOpcode opcode) {
   }
 }
 
-// Elementwise vertices: the prologue of the formulas once, and the loops of all operations one after the other, since a
-// fused expression has each of its instructions for every element too. Where operations spell out a function that has
-// a loop of its own, that one stands for them.
-int64_t cyclesOfMap(const Vertex &vertex, const BlockExpression &expression, const CycleModel &cycles) {
-  int64_t count = productOf(valuesOf(vertex, "extents"));
-  bool inPlace = llvm::any_of(valuesOf(vertex, "in"),
-                              [&](int64_t address) { return llvm::is_contained(valuesOf(vertex, "out"), address); });
+AmpTypes ampTypesOf(const Vertex &vertex) {
+  if (typeOf(vertex, "type") == ElementType::f32)
+    return AmpTypes::F32F32;
+  return typeOf(vertex, "partials") == ElementType::f32 ? AmpTypes::F16F32 : AmpTypes::F16F16;
+}
+
+int64_t ceilDivide(int64_t a, int64_t b) {
+  return (a + b - 1) / b;
+}
+
+// Whether a reduction adds parts that lie one after the other, each in the order of the results.
+bool sumsArray(const Vertex &vertex) {
+  llvm::ArrayRef<int64_t> extents = valuesOf(vertex, "extents"), in = valuesOf(vertex, "in_strides");
+  const Shape strides = rowMajorStrides(extents);
+  const llvm::ArrayRef<int64_t> rows(strides);
+  return valueOf(vertex, "combine") == 0 && valueOf(vertex, "update") == 0 && valuesOf(vertex, "reduced").size() == 1 &&
+         in.drop_back() == rows && in.back() == productOf(extents) && valuesOf(vertex, "out_strides") == rows;
+}
+
+} // namespace
+
+int64_t cyclesOfMap(const BlockExpression &expression, int64_t count, bool inPlace, const CycleModel &cycles) {
   std::vector<const BlockInstruction *> operations;
   for (const BlockInstruction &each : expression.instructions)
     if (operandCount(each.opcode) > 0 && each.opcode != BlockOpcode::Bitcast)
@@ -167,32 +182,16 @@ int64_t cyclesOfMap(const Vertex &vertex, const BlockExpression &expression, con
   return *cycles.binary("add", widest, 0, inPlace) + cycles.workers() * loops;
 }
 
-AmpTypes ampTypesOf(const Vertex &vertex) {
-  if (typeOf(vertex, "type") == ElementType::f32)
-    return AmpTypes::F32F32;
-  return typeOf(vertex, "partials") == ElementType::f32 ? AmpTypes::F16F32 : AmpTypes::F16F16;
-}
-
-int64_t ceilDivide(int64_t a, int64_t b) {
-  return (a + b - 1) / b;
-}
-
-// Whether a reduction adds parts that lie one after the other, each in the order of the results.
-bool sumsArray(const Vertex &vertex) {
-  llvm::ArrayRef<int64_t> extents = valuesOf(vertex, "extents"), in = valuesOf(vertex, "in_strides");
-  const Shape strides = rowMajorStrides(extents);
-  const llvm::ArrayRef<int64_t> rows(strides);
-  return valueOf(vertex, "combine") == 0 && valueOf(vertex, "update") == 0 && valuesOf(vertex, "reduced").size() == 1 &&
-         in.drop_back() == rows && in.back() == productOf(extents) && valuesOf(vertex, "out_strides") == rows;
-}
-
-} // namespace
-
 int64_t cyclesOf(const Vertex &vertex, llvm::ArrayRef<BlockExpression> expressions, const CycleModel &cycles) {
   auto number = [&](llvm::StringRef name) { return valueOf(vertex, name); };
   switch (vertex.kind()) {
   case Codelet::Map:
-    return cyclesOfMap(vertex, expressions[static_cast<size_t>(number("expression"))], cycles);
+    return cyclesOfMap(expressions[static_cast<size_t>(number("expression"))], productOf(valuesOf(vertex, "extents")),
+                       llvm::any_of(valuesOf(vertex, "in"),
+                                    [&](int64_t address) {
+                                      return llvm::is_contained(valuesOf(vertex, "out"), address);
+                                    }),
+                       cycles);
   case Codelet::Reduce: {
     // The outputs are shared by the workers, each of which reduces its own.
     int64_t outputs = ceilDivide(productOf(valuesOf(vertex, "extents")), cycles.workers());
