@@ -77,7 +77,8 @@ CompilerState::Product CompilerState::productOf(const Kernel &kernel) {
   if (std::optional<int64_t> largest = graph::integerAttribute(kernel, "largest_product")) {
     constexpr int64_t exactInF32 = int64_t(1) << 24;
     product.partials = ElementType::f32;
-    product.mostProducts = exactInF32 / *largest;
+    if (!kernel.attributes.contains(largestSumName))
+      product.mostProducts = exactInF32 / *largest;
   }
   product.types = ampTypes(product.operands, product.partials);
   auto shared = [&](unsigned loop) { return Shared{loop, kernel.loops[loop].extent}; };

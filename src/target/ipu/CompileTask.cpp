@@ -239,6 +239,8 @@ void CompilerState::useFloatIntegers(Task &task) const {
   std::vector<std::optional<Range>> ranges;
   for (const Read &read : task.reads) {
     ranges.emplace_back();
+    if (auto sum = largestSums.find(read.value); sum != largestSums.end())
+      ranges.back() = Range{-static_cast<double>(sum->second), static_cast<double>(sum->second), true};
     constexpr int64_t mostElements = 1 << 16; // that are looked at
     const graph::Value &value = graph.values[read.value];
     if (!isConstant(read.value) || !value.data.valid() || read.padding || value.data.elements() == 0 ||
@@ -247,7 +249,7 @@ void CompilerState::useFloatIntegers(Task &task) const {
     std::vector<double> values = valuesOf<double>(value.data);
     auto [low, high] = std::minmax_element(values.begin(), values.end());
     if (llvm::all_of(values, [](double each) { return std::isfinite(each); }))
-      ranges.back() = Range{*low, *high, isInteger(value.type)};
+      ranges.back() = Range{*low, *high, llvm::all_of(values, [](double each) { return each == std::rint(each); })};
   }
   BlockExpression floats = integersInF32(task.body, ranges);
   constexpr int64_t elements = 384; // 64 of each worker, say

@@ -28,7 +28,11 @@ CompilerState::CompilerState(const KernelGraph &graph, const Architecture &machi
                              const Precision &precision, program::Program program, llvm::ArrayRef<uint16_t> ipuOf,
                              const Frugality &frugality)
     : graph(graph), ipuOf(ipuOf), frugality(frugality), machine(machine), cycles(cycles), precision(precision),
-      program(std::move(program)), homes(graph.values.size()), fills(*this), copies(*this), rearrangements(*this) {}
+      program(std::move(program)), homes(graph.values.size()), fills(*this), copies(*this), rearrangements(*this) {
+  for (const Kernel &kernel : graph.kernels)
+    if (auto sum = graph::integerAttribute(kernel, largestSumName))
+      largestSums[kernel.writes[0].value] = *sum;
+}
 
 Compiled CompilerState::run(bool measures) {
   for (size_t number = 0; number < graph.kernels.size();)

@@ -196,9 +196,9 @@ private:
     uint32_t tile;
     llvm::SmallVector<std::pair<graph::ValueId, Box>, 2> boxes;
   };
-  // By how many tiles to move work so that no tile has a part of what it reads, or 0 and what it takes to copy the parts
-  // beside what is sent: where they are few, or where there is no room. `readsInPlace`: what is there as a whole need
-  // not be copied.
+  // By how many tiles to move work so that no tile has a part of what it reads, or 0 and what it takes to copy the
+  // parts beside what is sent: where they are few, or where there is no room. `readsInPlace`: what is there as a whole
+  // need not be copied.
   struct Shift {
     uint32_t tiles = 0;
     int64_t copyCycles = 0;
@@ -332,6 +332,7 @@ private:
   graph::KernelGraph graph; // temporaries are added to its values
   std::vector<uint16_t> ipuOf;
   int64_t ipu = 0;
+  std::map<graph::ValueId, int64_t> largestSums; // of those that are held in f32 (holdSumsInF32)
   Frugality frugality;
   const Architecture &machine;
   const CycleModel &cycles;

@@ -235,11 +235,16 @@ private:
                                       operand(0)->high * operand(1)->low, operand(0)->high * operand(1)->high});
       return bounded({low, high, whole || (operand(0)->whole && operand(1)->whole)});
     }
+    case BlockOpcode::Divide: { // by a number
+      if (!known || all || operand(1)->low != operand(1)->high || operand(1)->low == 0)
+        return all;
+      auto [low, high] = std::minmax({operand(0)->low / operand(1)->low, operand(0)->high / operand(1)->low});
+      return bounded({low, high, false});
+    }
     case BlockOpcode::Negate:
       return !known ? all : bounded({-operand(0)->high, -operand(0)->low, operand(0)->whole});
     case BlockOpcode::Absolute:
-      return !known ? all
-                    : bounded({0, std::max(-operand(0)->low, operand(0)->high), operand(0)->whole});
+      return !known ? all : bounded({0, std::max(-operand(0)->low, operand(0)->high), operand(0)->whole});
     case BlockOpcode::Minimum:
       return !known ? all
                     : bounded({std::min(operand(0)->low, operand(1)->low), std::min(operand(0)->high, operand(1)->high),
@@ -263,7 +268,7 @@ private:
   const BlockExpression &old;
   llvm::ArrayRef<std::optional<Range>> inputs;
   std::vector<Held> held; // by old register
-  bool wraps = false;       // the integer that is looked at
+  bool wraps = false;     // the integer that is looked at
   BlockExpression made;
 };
 

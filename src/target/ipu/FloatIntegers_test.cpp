@@ -84,7 +84,8 @@ BlockExpression requantising(ElementType narrow, int zeroPoint, Op conversion) {
   auto scalar = [&](ElementType type, double value) {
     return e.append(Op::Constant, type, {}, bitsFromDouble(type, value));
   };
-  Register x = e.append(Op::RoundEven, f32, {e.append(Op::Multiply, f32, {e.append(Op::Input, f32), scalar(f32, 0.7)})});
+  Register x =
+      e.append(Op::RoundEven, f32, {e.append(Op::Multiply, f32, {e.append(Op::Input, f32), scalar(f32, 0.7)})});
   Register byte = e.append(conversion, narrow, {e.append(Op::Add, f32, {x, scalar(f32, zeroPoint)})});
   Register difference = e.append(Op::Subtract, i32, {e.append(Op::Convert, i32, {byte}), scalar(i32, zeroPoint)});
   e.results = {e.append(Op::Convert, f16, {difference}), byte, difference};
@@ -151,8 +152,8 @@ TEST(IpuFloatIntegers, expressionsAtRandom) {
         registers.push_back(e.append(binary[random() % std::size(binary)], type, {a, another()}));
         break;
       case 2:
-        registers.push_back(e.append(random() % 2 ? Op::Convert : Op::ConvertSaturating,
-                                     types[random() % std::size(types)], {a}));
+        registers.push_back(
+            e.append(random() % 2 ? Op::Convert : Op::ConvertSaturating, types[random() % std::size(types)], {a}));
         break;
       default:
         if (isFloat(type))

@@ -138,9 +138,9 @@ std::vector<KnownFunction> knownFunctions(const BlockExpression &expression) {
       continue;
     if (!finder)
       finder.emplace(expression);
-    if (auto found = finder->around(static_cast<Register>(i), each.opcode == BlockOpcode::Erf
-                                                                  ? KnownFunction::Name::GeluErf
-                                                                  : KnownFunction::Name::GeluTanh))
+    if (auto found =
+            finder->around(static_cast<Register>(i), each.opcode == BlockOpcode::Erf ? KnownFunction::Name::GeluErf
+                                                                                     : KnownFunction::Name::GeluTanh))
       functions.push_back(std::move(*found));
   }
   return functions;

@@ -17,7 +17,9 @@ constexpr auto f32 = ElementType::f32;
 
 struct Writer {
   BlockExpression expression;
-  Register op(BlockOpcode opcode, llvm::ArrayRef<Register> operands) { return expression.append(opcode, f32, operands); }
+  Register op(BlockOpcode opcode, llvm::ArrayRef<Register> operands) {
+    return expression.append(opcode, f32, operands);
+  }
   Register constant(float value) {
     return expression.append(BlockOpcode::Constant, f32, {}, std::bit_cast<uint32_t>(value));
   }

@@ -162,6 +162,7 @@ private:
       double padding = doubleFromBits(lhs.padding->type, lhs.padding->bits) - static_cast<double>(*lhsZero);
       kernel.reads[0].padding = Scalar{ElementType::f16, bitsFromDouble(ElementType::f16, padding)};
     }
+    kernel.attributes["largest_factor"] = largest(lhs, lhsZero);
     kernel.attributes["largest_product"] = largest(lhs, lhsZero) * largest(rhs, std::nullopt);
     BodyBuilder body;
     Register a = body.emit(BlockOpcode::Convert, ElementType::f32, {body.input(ElementType::f16)});
@@ -215,6 +216,81 @@ private:
   KernelGraph &graph;
   KernelRewriter rewriter;
 };
+
+// The largest sum of products of integers, in magnitude, by the weights of each result, and what it starts from;
+// nothing where they are not known.
+std::optional<double> largestSum(const KernelGraph &graph, const Kernel &kernel) {
+  auto contraction = inferContraction(graph, kernel);
+  auto factor = graph::integerAttribute(kernel, "largest_factor");
+  const Write &write = kernel.writes[0];
+  auto isKnown = [&](ValueId id) {
+    return graph.values[id].role == ValueRole::Constant && graph.values[id].data.valid();
+  };
+  if (!contraction || !factor || (write.initialScalar && !startsFromZero(write)) ||
+      !isKnown(kernel.reads[contraction->rhs].value) || (write.initial && !isKnown(write.initial->value)))
+    return std::nullopt;
+  const Read &rhs = kernel.reads[contraction->rhs];
+  const Value &weights = graph.values[rhs.value];
+  // Of all elements that agree in the dimensions that are not summed over.
+  Shape strides(weights.shape.size());
+  int64_t sums = 1;
+  for (size_t d = strides.size(); d-- > 0;) {
+    const DimensionAccess &access = rhs.map[d];
+    if (access.terms.empty() || kernel.loops[access.terms[0].first].reduction)
+      continue;
+    strides[d] = sums;
+    sums *= weights.shape[d];
+  }
+  std::vector<double> values = valuesOf<double>(weights.data), magnitudes(static_cast<size_t>(sums));
+  Shape at(strides.size());
+  for (double value : values) {
+    int64_t sum = 0;
+    for (auto [index, stride] : llvm::zip_equal(at, strides))
+      sum += index * stride;
+    magnitudes[static_cast<size_t>(sum)] += std::abs(value);
+    for (size_t d = at.size(); d-- > 0 && ++at[d] == weights.shape[d];)
+      at[d] = 0;
+  }
+  double start = 0;
+  if (write.initial)
+    for (double value : valuesOf<double>(graph.values[write.initial->value].data))
+      start = std::max(start, std::abs(value));
+  return start + static_cast<double>(*factor) * *llvm::max_element(magnitudes);
+}
+
+// Sums of products of integers that f32 holds exactly, whatever is multiplied, are held so.
+void holdSumsInF32(KernelGraph &graph) {
+  constexpr double exactInF32 = 1 << 24;
+  for (Kernel &kernel : graph.kernels) {
+    if (!kernel.attributes.contains("largest_product") || kernel.writes.size() != 1)
+      continue;
+    ValueId result = kernel.writes[0].value;
+    std::optional<double> largest = largestSum(graph, kernel);
+    bool reads = !llvm::is_contained(graph.outputs, result);
+    for (const Kernel &reader : graph.kernels) {
+      for (const Read &read : reader.reads)
+        reads = reads && (read.value != result || (reader.structured() && !read.padding));
+      for (const Write &write : reader.writes)
+        reads = reads && !(write.initial && write.initial->value == result);
+    }
+    if (!largest || *largest > exactInF32 || !reads)
+      continue;
+    kernel.attributes[largestSumName] = static_cast<int64_t>(*largest);
+    graph.values[result].type = ElementType::f32;
+    if (std::optional<Read> &start = kernel.writes[0].initial) {
+      Value copy = graph.values[start->value];
+      copy.name += ":f32";
+      copy.type = ElementType::f32;
+      copy.data = convert(copy.data, ElementType::f32);
+      graph.values.push_back(std::move(copy));
+      start->value = static_cast<ValueId>(graph.values.size() - 1);
+    }
+    for (Kernel &reader : graph.kernels)
+      for (auto [number, read] : llvm::enumerate(reader.reads))
+        if (read.value == result)
+          retypeInput(reader.body, number, ElementType::f32);
+  }
+}
 
 // Adds what the sums of a matrix product start from in an elementwise kernel behind it, which what follows can join.
 void separateBiases(KernelGraph &graph) {
@@ -535,6 +611,7 @@ llvm::Expected<KernelGraph> machineGraph(const KernelGraph &original, const Prec
   readLoopIndices(graph);
   shareConstants(graph);
   IntegerProducts(graph).run();
+  holdSumsInF32(graph);
   dropUnused(graph);
   absorbMoves(graph, isMatrixProduct);
   separateBiases(graph);

@@ -8,6 +8,9 @@
 
 namespace quadrille::ipu {
 
+// Attribute of a contraction of integers: no sum is larger in magnitude, so that f32 holds them exactly.
+constexpr const char *largestSumName = "largest_sum";
+
 // What contractions multiply and hold their partial sums in.
 struct Precision {
   ElementType operands = ElementType::f16, partials = ElementType::f32;

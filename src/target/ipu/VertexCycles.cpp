@@ -161,9 +161,8 @@ int64_t cyclesOfMap(const BlockExpression &expression, int64_t count, bool inPla
       widest = ElementType::f32;
     if (auto function = functionOf(each); function != functions.end()) {
       if (each == &expression.instructions[function->result])
-        loops += function->name == KnownFunction::Name::GeluErf
-                     ? *cycles.unaryLoop("gelu_erf", type, ofWorker)
-                     : *cycles.nonlinearityLoop("gelu", type, ofWorker);
+        loops += function->name == KnownFunction::Name::GeluErf ? *cycles.unaryLoop("gelu_erf", type, ofWorker)
+                                                                : *cycles.nonlinearityLoop("gelu", type, ofWorker);
       continue;
     }
     Operation operation = operationOf(each->opcode);
@@ -186,12 +185,11 @@ int64_t cyclesOf(const Vertex &vertex, llvm::ArrayRef<BlockExpression> expressio
   auto number = [&](llvm::StringRef name) { return valueOf(vertex, name); };
   switch (vertex.kind()) {
   case Codelet::Map:
-    return cyclesOfMap(expressions[static_cast<size_t>(number("expression"))], productOf(valuesOf(vertex, "extents")),
-                       llvm::any_of(valuesOf(vertex, "in"),
-                                    [&](int64_t address) {
-                                      return llvm::is_contained(valuesOf(vertex, "out"), address);
-                                    }),
-                       cycles);
+    return cyclesOfMap(
+        expressions[static_cast<size_t>(number("expression"))], productOf(valuesOf(vertex, "extents")),
+        llvm::any_of(valuesOf(vertex, "in"),
+                     [&](int64_t address) { return llvm::is_contained(valuesOf(vertex, "out"), address); }),
+        cycles);
   case Codelet::Reduce: {
     // The outputs are shared by the workers, each of which reduces its own.
     int64_t outputs = ceilDivide(productOf(valuesOf(vertex, "extents")), cycles.workers());
