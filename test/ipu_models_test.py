@@ -267,6 +267,23 @@ def test_parts_of_sums_are_received_and_not_copied(tmp_path):
     assert "reduce" in behind and "gather" not in behind
 
 
+# Weights and parts of sums lie in the memory that is read 16 bytes at once, other values below it.
+def test_interleaved_memory_holds_weights_and_parts_of_sums(tmp_path):
+    weights = np.random.RandomState(0).standard_normal((1024, 64)).astype(np.float32)
+    save(tmp_path / "m.onnx", [helper.make_node("MatMul", ["x", "w"], ["s"]), helper.make_node("Relu", ["s"], ["y"])],
+         [("x", FLOAT, (32, 1024))], [("y", FLOAT, (32, 64))], [("w", weights)])
+    command("compile", tmp_path / "m.onnx", "--machine", "bow-ipu", "-o", tmp_path / "m.qdl")
+    text = command("disasm", tmp_path / "m.qdl")
+    products = re.findall(r"^poplin::ConvPartial1x1Out .* in=(\d+) weights=(\d+) .* loads=(\w+)", text, re.M)
+    sums = re.findall(r"^popops::Reduce .* in=(\d+) .* loads=(\w+)", text, re.M)
+    begin = (624 - 416) * 1024
+    assert products and sums
+    for operand, constant, loads in products:
+        assert int(operand) < begin <= int(constant) and loads == "wide"
+    for parts, loads in sums:
+        assert int(parts) >= begin and loads == "wide"
+
+
 def test_what_does_not_fit_says_what_would(tmp_path):
     weights = np.random.default_rng(7).standard_normal((3000, 3000)).astype(np.float32)
     save(tmp_path / "m.onnx", [helper.make_node("MatMul", ["x", "w"], ["y"], name="product")], [("x", FLOAT, (4, 3000))],

@@ -46,8 +46,10 @@ llvm::Expected<Architecture> Architecture::from(const machine::Machine &machine)
   a.ipusPerMachine = machine.integer("system.ipus_per_machine");
   a.memoryBytes = machine.integer("mem.bytes");
   a.executableBytes = machine.integer("mem.executable_bytes");
+  a.interleavedBytes = integer("mem.interleaved_bytes");
+  a.wideLoadBytes = a.loadBytes = machine.integer("mem.load_bytes");
+  a.wideLoadBytes *= integer("mem.interleave_ways");
   a.tailBytes = machine.integer("mem.tail_bytes");
-  a.loadBytes = machine.integer("mem.load_bytes");
   a.storeGranularity = machine.integer("mem.store_granularity");
   a.elementBytes = machine.integer("mem.element_bytes");
   a.stackBytes = machine.integer("mem.stack_bytes");
@@ -89,6 +91,8 @@ llvm::Expected<Architecture> Architecture::from(const machine::Machine &machine)
   auto contradiction = [&](const llvm::Twine &what) {
     return userError("machine '" + machine.name() + "': " + what, {}, "correct the machine file");
   };
+  if (a.interleavedBytes > a.memoryBytes)
+    return contradiction("mem.interleaved_bytes must lie within mem.bytes");
   if (a.executableBytes > a.memoryBytes || a.tailBytes >= a.memoryBytes)
     return contradiction("mem.executable_bytes and mem.tail_bytes must lie within mem.bytes");
   if (a.ipuCounts.empty() || a.ipuCounts.front() != 1 || a.ipuCounts.back() > a.ipus)

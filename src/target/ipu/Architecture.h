@@ -25,6 +25,7 @@ struct Architecture {
   // Bytes of a tile's memory: all of it, from the start the part that holds code, at the end the part that cannot be
   // loaded; the widest load; stores narrower than the granularity read, modify and write.
   int64_t memoryBytes, executableBytes, tailBytes, loadBytes, storeGranularity, elementBytes;
+  int64_t interleavedBytes, wideLoadBytes; // the last part of it, and the loads that only that one has
   int64_t stackBytes, vertexCodeBytes, vertexStateBytes, vertexFieldBytes, controlCodeBytes;
   int64_t exchangeGranularity, exchangeCodeWordBytes, exchangeFragmentWords;
 
@@ -66,6 +67,9 @@ struct Architecture {
 
   // Of arrays that any vertex or transfer can read.
   int64_t arrayAlignment() const { return std::lcm(loadBytes, exchangeGranularity); }
+
+  // Where the interleaved part of a tile's memory begins.
+  int64_t interleavedBegin() const { return memoryBytes - interleavedBytes; }
 
   int64_t ipuOf(int64_t tile) const { return tile / tiles; }
   // A barrier that spans IPUs or the host (section 4.3 of the sources: poplibs' tools).

@@ -201,7 +201,7 @@ TEST(IpuCodelets, matrixUnits) {
   std::string one = programOf(
       {x, w}, y,
       "poplin::ConvPartial1x1Out tiles=3 type=f16 partials=f32 groups=1 in_blocks=2 in_channels=16 out_blocks=1 "
-      "out_channels=8 positions=3 in=65536 weights=73728 out=81920 zero=yes");
+      "out_channels=8 positions=3 in=65536 weights=73728 out=81920 zero=yes loads=narrow");
   std::string several = replaced(
       replaced(one, "1x1Out", "nx1"),
       "positions=3 in=", "batch=1 out_field=[3] in_field=[3] kernel=[1] stride=[1] dilation=[1] padding=[0] in=");
@@ -232,6 +232,19 @@ TEST(IpuCodelets, matrixUnits) {
     bool shares = finding(assembled(replaced(text, "in_channels=16", "in_channels=4"))).empty();
     EXPECT_EQ(shares, text == several);
     mutationsAreExecuted(text, inputs);
+    // From interleaved memory, which begins at 208 KiB, 256 bytes of weights come in 16 cycles instead of 32, twice.
+    std::string wide = replaced(text, "loads=narrow", "loads=wide");
+    finds(wide, "loads: what is read so must lie in the interleaved memory, which begins at 212992");
+    for (const char *address : {"address=73728", "weights=73728"})
+      wide = replaced(wide, address, llvm::StringRef(address).split('=').first.str() + "=212992");
+    ASSERT_EQ(finding(assembled(wide)), "");
+    target::RunResult result = ran(assembled(wide), inputs);
+    EXPECT_EQ(valuesOf<float>(result.outputs.at("y")), sums);
+    EXPECT_EQ(result.timeline.cycles.value, cyclesOf(text) - 2 * 16);
+    finds(replaced(wide, "weights=212992", "weights=213000"), "loads: what is read so must be aligned to 16 bytes");
+    if (text == several)
+      finds(replaced(wide, "in_channels=16", "in_channels=4"), "loads: weights of so many rows");
+    mutationsAreExecuted(wide, inputs);
   }
 }
 
@@ -555,9 +568,10 @@ TEST(IpuCodelets, randomNumbers) {
 
 TEST(IpuCodelets, sumsOfParts) {
   Variable x{"x", f32, {4, 96}, 65536}, y{"y", f32, {96}, 81920};
-  std::string text = programOf({x}, y,
-                               "popops::Reduce tiles=3 combine=sum type=f32 accumulate=f32 out_type=f32 extents=[6,16] "
-                               "reduced=[4] in=65536 in_strides=[16,1,96] out=81920 out_strides=[16,1] update=no");
+  std::string text =
+      programOf({x}, y,
+                "popops::Reduce tiles=3 combine=sum type=f32 accumulate=f32 out_type=f32 extents=[6,16] "
+                "reduced=[4] in=65536 in_strides=[16,1,96] out=81920 out_strides=[16,1] update=no loads=narrow");
   ASSERT_EQ(finding(assembled(text)), "");
   target::NamedTensors inputs = {{"x", numbers(x, -20, 1)}};
   target::RunResult result = ran(assembled(text), inputs);
@@ -585,6 +599,21 @@ TEST(IpuCodelets, sumsOfParts) {
                               "in_strides=[1,3] out=81920 out_strides=[1]")),
             6 * (16 + 14));
   mutationsAreExecuted(text, inputs);
+  // From interleaved memory the table has 441.
+  std::string wide = replaced(text, "loads=narrow", "loads=wide");
+  finds(wide, "loads: what is read so must lie in the interleaved memory");
+  wide = replaced(replaced(wide, "address=65536", "address=212992"), "in=65536", "in=212992");
+  ASSERT_EQ(finding(assembled(wide)), "");
+  result = ran(assembled(wide), inputs);
+  EXPECT_EQ(valuesOf<float>(result.outputs.at("y")), sums);
+  EXPECT_EQ(result.timeline.cycles.value, 441);
+  finds(replaced(wide, "combine=sum", "combine=maximum"), "loads: only sums of parts");
+  program::Program program = assembled(wide);
+  auto loaded = llvm::cantFail(Loaded::from(program));
+  TileUse use = memoryUse(program, loaded.code, loaded.machine)[3];
+  EXPECT_EQ(use.bytes[Variables], 4 * 96 * 4 + 96 * 4);
+  EXPECT_EQ(use.interleaved, 4 * 96 * 4); // the parts
+  mutationsAreExecuted(wide, inputs);
 }
 
 } // namespace

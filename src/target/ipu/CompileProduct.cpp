@@ -250,12 +250,14 @@ std::optional<CompilerState::ProductPlan> CompilerState::planProduct(const Produ
   if (unitsOf(product.outer) * plan.inSplit.block * product.inChannels * taps > product.mostProducts)
     return std::nullopt;
   Blocks blocks{groups, inBlocks, outBlocks, ceilDivide(product.outChannels, cycles.ampUnits(product.types))};
+  // Weights and parts of sums are taken to lie in interleaved memory.
+  int64_t filterHeight = std::max<int64_t>(1, cycles.ampFilterHeight(product.types, product.inChannels));
   auto compute = static_cast<double>(
       product.together ? cycles.vmac(product.types, Blocks{groups, 1, 1, 1}, product.groupChannels(), outputs,
                                      taps / kernelExtents.back(), kernelExtents.back())
-      : product.nx1()  ? cycles.ampNx1(product.types, blocks, positions, outField, kernelExtents,
-                                       std::max<int64_t>(1, cycles.ampFilterHeight(product.types, product.inChannels)))
-                       : cycles.amp1x1(product.types, blocks, positions));
+      : product.nx1()  ? cycles.ampNx1(product.types, blocks, positions, outField, kernelExtents, filterHeight, true,
+                                       CycleModel::mayLoadWide(filterHeight))
+                       : cycles.amp1x1(product.types, blocks, positions, true, true));
   groups *= product.groupChannels();
   int64_t lhsBytes = groups * inBlocks * product.inChannels * inputs * width;
   int64_t rhsBytes = groups * inBlocks * product.inChannels * outBlocks * product.outChannels * taps * width;
@@ -280,8 +282,9 @@ std::optional<CompilerState::ProductPlan> CompilerState::planProduct(const Produ
         static_cast<double>(outElements) * static_cast<double>(plan.groups * plan.positions * plan.outBlocks);
     double each = results / static_cast<double>(machine.tiles);
     constexpr double beginning = 500; // copies of the tile's own parts
-    int64_t reduction = cycles.sumOfParts(product.partials, ElementType::f32,
-                                          roundUp(static_cast<int64_t>(each) + 1, product.outChannels), plan.inBlocks);
+    int64_t reduction =
+        cycles.sumOfParts(product.partials, ElementType::f32,
+                          roundUp(static_cast<int64_t>(each) + 1, product.outChannels), plan.inBlocks, true);
     plan.cycles += each * static_cast<double>(plan.inBlocks * partialWidth) / rate + sync + beginning +
                    static_cast<double>(reduction) + behind * each;
   } else {
@@ -589,6 +592,7 @@ void CompilerState::multiply(const Product &product, const ProductPlan &plan) {
     }
     BufferId inBuffer = operandOf(lhs.value, lhsWanted, in.arrangement, lastTile);
     BufferId weightBuffer = operandOf(rhs.value, rhsWanted, weights.arrangement, lastTile, plan.bringsWeights);
+    buffers[weightBuffer].interleaved = !product.together;
     flush();
     std::vector<std::vector<int64_t>> values = {{numberOf(operands)}, {numberOf(product.partials)}};
     values.push_back({blocksOf(product.groups) / product.groupChannels()});
@@ -605,7 +609,7 @@ void CompilerState::multiply(const Product &product, const ProductPlan &plan) {
                     {outField, inField, kernelExtents, strides, dilations, std::vector<int64_t>(outField.size())});
     values.insert(values.end(), {{addressIn(inBuffer, 0)}, {addressIn(weightBuffer, 0)}, {addressIn(outBuffer, 0)}});
     if (!product.together)
-      values.push_back({round == 0}); // sums begin
+      values.insert(values.end(), {{round == 0}, {0}}); // sums begin; loads are chosen when addresses are known
     VertexSet vertices(*this);
     for (uint32_t tile : tiles)
       vertices.add(product.together ? Codelet::ConvPartialVerticalMac

@@ -520,6 +520,7 @@ void CompilerState::reduceTask(const Task &task, const Sharing &sharing) {
         std::vector<int64_t> in, inStrides, out, outStrides, reducedExtents = extentsOf(reduced);
         if (direct) {
           addArray(prepared.reads[0][i], task.reads[0].map, widthOf(task.reads[0].value), piece, all, in, inStrides);
+          buffers[prepared.reads[0][i].buffer].interleaved = true;
         } else {
           in.push_back(addressIn(temporaries[w], 0));
           inStrides = dense;
@@ -540,7 +541,8 @@ void CompilerState::reduceTask(const Task &task, const Sharing &sharing) {
                         inStrides,
                         out,
                         outStrides,
-                        {started[w] || again}});
+                        {started[w] || again},
+                        {0}}); // loads are chosen when addresses are known
       }
     }
     maps.execute("map");

@@ -100,8 +100,13 @@ void CompilerState::enter(size_t kernel) {
 }
 
 BufferId CompilerState::buffer(int64_t bytes, uint32_t firstTile, uint32_t lastTile, std::string name) {
-  buffers.push_back({roundUp(std::max<int64_t>(bytes, 1), machine.arrayAlignment()), firstTile, lastTile, -1, -1, false,
-                     current, std::move(name), -1});
+  Buffer made;
+  made.bytes = roundUp(std::max<int64_t>(bytes, 1), machine.arrayAlignment());
+  made.firstTile = firstTile;
+  made.lastTile = lastTile;
+  made.kernel = current;
+  made.name = std::move(name);
+  buffers.push_back(std::move(made));
   return static_cast<BufferId>(buffers.size() - 1);
 }
 

@@ -23,6 +23,7 @@ struct Buffer {
   uint32_t firstTile = 0, lastTile = 0;
   int64_t from = -1, to = -1; // steps
   bool always = false;        // holds a constant
+  bool interleaved = false;   // is read faster from interleaved memory
   size_t kernel = 0;          // for which it was made
   std::string name;           // of the value or node it is for, for reports
   int64_t address = -1;
@@ -307,8 +308,12 @@ private:
   // Brings what kernels of the IPU that comes next read of earlier ones.
   void enter(size_t kernel);
   uint32_t firstTile() const { return static_cast<uint32_t>(ipu * machine.tiles); } // of the current IPU
-  std::vector<Compiled::TileNeeds> needsOfIpus() const;
+  std::vector<int64_t> codeOfIpus() const; // bytes of the tile of each that has most
+  // Adds the addresses of buffers to what lies in them. `ends`: the buffers of each transfer.
+  void setAddresses(llvm::ArrayRef<std::vector<std::pair<BufferId, BufferId>>> ends);
+  std::vector<Compiled::TileNeeds> needsOfIpus(llvm::ArrayRef<int64_t> codeBytes) const;
   void moveData(llvm::ArrayRef<Compiled::TileNeeds> ipus); // from 0 to above the code of its IPU
+  void chooseLoads();                                      // by where data lies
   void measure(Compiled &compiled) const;
   void measureValues(llvm::MutableArrayRef<KernelNeeds> needs) const;
 

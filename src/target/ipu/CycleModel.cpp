@@ -316,13 +316,14 @@ int64_t CycleModel::reducePartials(ElementType type, ElementType result, int64_t
                                                                        k(reduceSingle, 4 + conversion(type, result))));
 }
 
-int64_t CycleModel::sumOfParts(ElementType type, ElementType result, int64_t outputs, int64_t depth) const {
+int64_t CycleModel::sumOfParts(ElementType type, ElementType result, int64_t outputs, int64_t depth,
+                               bool interleaved) const {
   int64_t strided = workerCount * reduceStrided(type, result, ceilDivide(outputs, workerCount), depth, 1);
   auto isKnown = [](ElementType each) { return each == ElementType::f32 || each == ElementType::f16; };
   int64_t width = k(reduceScalar, type == ElementType::f16 ? 4 : 3);
   if (!isKnown(type) || !isKnown(result) || outputs % width != 0)
     return strided;
-  return std::min(strided, reducePartials(type, result, outputs, depth, false));
+  return std::min(strided, reducePartials(type, result, outputs, depth, interleaved));
 }
 
 int64_t CycleModel::reducePartialsSeparate(ElementType type, ElementType result, int64_t outputs, int64_t depth) const {

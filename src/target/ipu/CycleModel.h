@@ -86,7 +86,8 @@ public:
   int64_t reducePartialsSeparate(ElementType type, ElementType result, int64_t outputs, int64_t depth) const;
   // The same of a tile, by the vertex for partials that are one contiguous array or by strided ones, one to a worker,
   // whichever is faster. The former makes whole vectors of floats only.
-  int64_t sumOfParts(ElementType type, ElementType result, int64_t outputs, int64_t depth) const;
+  int64_t sumOfParts(ElementType type, ElementType result, int64_t outputs, int64_t depth,
+                     bool interleaved = false) const;
   int64_t dropout(ElementType type, int64_t count) const;
   int64_t normal(ElementType type, int64_t count) const;
 
@@ -94,9 +95,12 @@ public:
   int64_t ampUnits(AmpTypes types) const;                            // output channels of a pass
   int64_t ampUnitWeights(AmpTypes types) const;                      // input channels of a pass
   int64_t ampFilterHeight(AmpTypes types, int64_t inChannels) const; // kernel rows of a pass; 0: none fit
-  int64_t amp1x1(AmpTypes types, const Blocks &blocks, int64_t field, bool zeroes = true) const;
+  int64_t amp1x1(AmpTypes types, const Blocks &blocks, int64_t field, bool zeroes = true, bool wideLoads = false) const;
   int64_t ampNx1(AmpTypes types, const Blocks &blocks, int64_t batch, llvm::ArrayRef<int64_t> outField,
-                 llvm::ArrayRef<int64_t> kernel, int64_t filterHeight, bool zeroes = true) const;
+                 llvm::ArrayRef<int64_t> kernel, int64_t filterHeight, bool zeroes = true,
+                 bool wideLoads = false) const;
+  // Whether a vertex for kernels may load weights so, by the rows of the kernel that share a unit.
+  static bool mayLoadWide(int64_t filterHeight) { return filterHeight < 4; }
   // `subKernels` windows for each of `blocks` blocks of `together` groups.
   int64_t slic(AmpTypes types, int64_t blocks, int64_t together, int64_t outRows, int64_t outColumns,
                int64_t subKernels, int64_t stride) const;

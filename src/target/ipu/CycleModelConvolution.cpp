@@ -66,8 +66,8 @@ int64_t CycleModel::ampPass(AmpTypes types, int64_t field, bool zero) const {
   return std::max(workerCount * std::max(most, least), workerCount * std::min(most, least) + k(ampPasses, 0));
 }
 
-int64_t CycleModel::amp1x1(AmpTypes types, const Blocks &blocks, int64_t field, bool zeroes) const {
-  int64_t load = weightLoad(types, false);
+int64_t CycleModel::amp1x1(AmpTypes types, const Blocks &blocks, int64_t field, bool zeroes, bool wideLoads) const {
+  int64_t load = weightLoad(types, wideLoads);
   int64_t adding = ampPass(types, field, false), first = ampPass(types, field, zeroes);
   int64_t head =
       types == AmpTypes::F32F32 ? k(ampF32, 0) : k(ampF16, 0) + k(ampF16, 1) * (blocks.in * blocks.groups - 1);
@@ -78,7 +78,7 @@ int64_t CycleModel::amp1x1(AmpTypes types, const Blocks &blocks, int64_t field, 
 }
 
 int64_t CycleModel::ampNx1(AmpTypes types, const Blocks &blocks, int64_t batch, llvm::ArrayRef<int64_t> outField,
-                           llvm::ArrayRef<int64_t> kernel, int64_t filterHeight, bool zeroes) const {
+                           llvm::ArrayRef<int64_t> kernel, int64_t filterHeight, bool zeroes, bool wideLoads) const {
   bool half = types == AmpTypes::F16F16;
   // Rows of the innermost dimension, of all batches.
   int64_t columns = outField.empty() ? 1 : outField.back();
@@ -102,7 +102,7 @@ int64_t CycleModel::ampNx1(AmpTypes types, const Blocks &blocks, int64_t batch, 
   int64_t kernelColumns = product(kernel) / kernelRows;
   int64_t turns = ceilDivide(kernelRows, filterHeight);
   size_t height = filterHeight == 1 ? 3 : filterHeight == 2 ? 4 : 5;
-  int64_t load = weightLoad(types, false);
+  int64_t load = weightLoad(types, wideLoads);
   int64_t inner =
       turns * (k(nx1Inner, 0) +
                kernelColumns * (k(nx1Inner, 1) + blocks.passes * (load + k(nx1Inner, height) + k(nx1Inner, 2)))) +

@@ -3,10 +3,13 @@
 #include "target/ipu/Exchanges.h"
 #include "target/ipu/MemoryUse.h"
 #include "target/ipu/Steps.h"
+#include "target/ipu/VertexCycles.h"
+#include "target/ipu/Vertices.h"
 
 #include "target/Emit.h"
 
 #include "llvm/ADT/STLExtras.h"
+#include "llvm/ADT/STLFunctionalExtras.h"
 
 #include <algorithm>
 #include <numeric>
@@ -18,8 +21,11 @@ using graph::ValueId;
 namespace {
 
 // Free memory for buffers, the largest first: the lowest address at which no other one that shares a tile and a step
-// lies. Returns the bytes from the start that are used.
-int64_t assignAddresses(std::vector<Buffer> &buffers) {
+// lies. `interleavedPart` says within which addresses one is to lie that is read from interleaved memory, aligned;
+// where there is no room it lies like others. Returns the bytes from the start that are used.
+int64_t assignAddresses(std::vector<Buffer> &buffers,
+                        llvm::function_ref<std::optional<Interval>(const Buffer &)> interleavedPart,
+                        llvm::function_ref<int64_t(const Buffer &, int64_t address)> aligned) {
   std::vector<BufferId> order(buffers.size());
   std::iota(order.begin(), order.end(), 0);
   llvm::stable_sort(order, [&](BufferId a, BufferId b) {
@@ -39,14 +45,20 @@ int64_t assignAddresses(std::vector<Buffer> &buffers) {
         taken.emplace_back(there.address, there.address + there.bytes);
     }
     llvm::sort(taken);
-    int64_t at = 0;
-    for (auto [begin, last] : taken) {
-      if (at + buffer.bytes <= begin)
-        break;
-      at = std::max(at, last);
-    }
-    buffer.address = at;
-    end = std::max(end, at + buffer.bytes);
+    auto lowestFrom = [&](int64_t at, bool aligns) {
+      for (auto [begin, last] : taken) {
+        if (at + buffer.bytes <= begin)
+          break;
+        at = std::max(at, aligns ? aligned(buffer, last) : last);
+      }
+      return at;
+    };
+    std::optional<Interval> part = interleavedPart(buffer);
+    if (part)
+      buffer.address = lowestFrom(part->begin, true);
+    if (!part || buffer.address + buffer.bytes > part->end)
+      buffer.address = lowestFrom(0, false);
+    end = std::max(end, buffer.address + buffer.bytes);
     placed.push_back(id);
   }
   return end;
@@ -145,22 +157,44 @@ Compiled CompilerState::finish(bool measures) {
     }
   for (Buffer &each : buffers) // of an input that nothing reads
     each.from = std::max<int64_t>(0, each.from);
-  int64_t peak = assignAddresses(buffers);
-
-  // With addresses from the start of the data.
-  for (ComputeSet &set : code.computeSets)
-    for (Vertex &vertex : set.vertices)
-      forEachAddress(vertex,
-                     [&](int64_t &address) { address = buffers[bufferOf(address)].address + offsetOf(address); });
+  // Transfers first, since their number decides where data begins.
+  std::vector<std::vector<std::pair<BufferId, BufferId>>> ends;
   for (auto [to, sent] : llvm::zip_equal(code.exchanges, sendings)) {
     to.transfers.reserve(sent.size());
-    for (const Sending &each : sent)
-      to.transfers.push_back({each.source, each.destinations,
-                              static_cast<uint32_t>(buffers[each.from].address + each.fromOffset),
-                              static_cast<uint32_t>(buffers[each.to].address + each.toOffset), each.rows, each.bytes,
+    auto &of = ends.emplace_back();
+    of.reserve(sent.size());
+    for (const Sending &each : sent) {
+      to.transfers.push_back({each.source, each.destinations, static_cast<uint32_t>(each.fromOffset),
+                              static_cast<uint32_t>(each.toOffset), each.rows, each.bytes,
                               each.rows > 1 ? each.fromStride : 0, each.rows > 1 ? each.toStride : 0, each.joins});
+      of.emplace_back(each.from, each.to);
+    }
     sent = {}; // and their memory
   }
+  program.chips = ipuOf.empty() ? 1 : ipuOf.back() + 1;
+  std::vector<int64_t> codeBytes = codeOfIpus();
+  // Addresses are from the start of an IPU's data.
+  auto begin = [&](const Buffer &buffer) {
+    return roundUp(codeBytes[static_cast<size_t>(machine.ipuOf(buffer.firstTile))], machine.arrayAlignment());
+  };
+  auto aligned = [&](const Buffer &buffer, int64_t address) {
+    return roundUp(begin(buffer) + address, machine.wideLoadBytes) - begin(buffer);
+  };
+  auto interleavedPart = [&](const Buffer &buffer) -> std::optional<Interval> {
+    if (!buffer.interleaved)
+      return std::nullopt;
+    return Interval{aligned(buffer, std::max<int64_t>(0, machine.interleavedBegin() - begin(buffer))),
+                    machine.memoryBytes - machine.tailBytes - begin(buffer)};
+  };
+  auto fits = [&] {
+    return llvm::all_of(buffers, [&](const Buffer &each) {
+      return begin(each) + each.address + each.bytes <= machine.memoryBytes - machine.tailBytes;
+    });
+  };
+  int64_t peak = assignAddresses(buffers, interleavedPart, aligned);
+  if (!fits()) // closer together
+    peak = assignAddresses(buffers, [](const Buffer &) { return std::nullopt; }, aligned);
+  setAddresses(ends);
   auto addVariable = [&](uint32_t variable, ValueId id, bool isInput) {
     const graph::Value &value = graph.values[id];
     Placement placement;
@@ -181,10 +215,9 @@ Compiled CompilerState::finish(bool measures) {
     addVariable(static_cast<uint32_t>(graph.inputs.size() + number), id, false);
   addConstants();
   code.entries.push_back(std::move(steps));
-  program.chips = ipuOf.empty() ? 1 : ipuOf.back() + 1;
 
   Compiled compiled;
-  compiled.ipus = needsOfIpus();
+  compiled.ipus = needsOfIpus(codeBytes);
   compiled.dataBytes = peak;
   for (const Compiled::TileNeeds &each : compiled.ipus)
     compiled.codeBytes = std::max(compiled.codeBytes, each.codeBytes);
@@ -192,25 +225,58 @@ Compiled CompilerState::finish(bool measures) {
     measure(compiled);
   if (compiled.fits(machine)) {
     moveData(compiled.ipus);
+    chooseLoads();
     program.setPayload(code.encode());
   }
   compiled.program = std::move(program);
   return compiled;
 }
 
-std::vector<Compiled::TileNeeds> CompilerState::needsOfIpus() const {
-  std::vector<Compiled::TileNeeds> needs(static_cast<size_t>(program.chips));
-  auto of = [&](int64_t tile) -> Compiled::TileNeeds & { return needs[static_cast<size_t>(machine.ipuOf(tile))]; };
+void CompilerState::setAddresses(llvm::ArrayRef<std::vector<std::pair<BufferId, BufferId>>> ends) {
+  for (ComputeSet &set : code.computeSets)
+    for (Vertex &vertex : set.vertices)
+      forEachAddress(vertex,
+                     [&](int64_t &address) { address = buffers[bufferOf(address)].address + offsetOf(address); });
+  for (auto [exchange, of] : llvm::zip_equal(code.exchanges, ends))
+    for (auto [each, between] : llvm::zip_equal(exchange.transfers, of)) {
+      each.sourceAddress += static_cast<uint32_t>(buffers[between.first].address);
+      each.destinationAddress += static_cast<uint32_t>(buffers[between.second].address);
+    }
+}
+
+std::vector<int64_t> CompilerState::codeOfIpus() const {
+  std::vector<int64_t> most(static_cast<size_t>(program.chips));
+  for (auto [tile, use] : llvm::enumerate(codeUse(program, code, machine))) {
+    int64_t &of = most[static_cast<size_t>(machine.ipuOf(static_cast<int64_t>(tile)))];
+    of = std::max(of, use.code());
+  }
+  return most;
+}
+
+std::vector<Compiled::TileNeeds> CompilerState::needsOfIpus(llvm::ArrayRef<int64_t> codeBytes) const {
+  std::vector<Compiled::TileNeeds> needs(codeBytes.size());
+  for (auto [of, bytes] : llvm::zip_equal(needs, codeBytes))
+    of.codeBytes = bytes;
   for (const Buffer &each : buffers) {
     assert(machine.ipuOf(each.firstTile) == machine.ipuOf(each.lastTile) && "a buffer is on one IPU");
-    int64_t &end = of(each.firstTile).dataBytes;
+    int64_t &end = needs[static_cast<size_t>(machine.ipuOf(each.firstTile))].dataBytes;
     end = std::max(end, each.address + each.bytes);
   }
-  for (auto [tile, use] : llvm::enumerate(codeUse(program, code, machine))) {
-    int64_t &most = of(static_cast<int64_t>(tile)).codeBytes;
-    most = std::max(most, use.code());
-  }
   return needs;
+}
+
+void CompilerState::chooseLoads() {
+  for (ComputeSet &set : code.computeSets)
+    for (Vertex &vertex : set.vertices) {
+      if (!llvm::is_contained({Codelet::ConvPartial1x1Out, Codelet::ConvPartialnx1, Codelet::Reduce}, vertex.kind()) ||
+          !wideLoadsProblem(vertex, code.expressions, machine).empty())
+        continue;
+      std::vector<int64_t> &loads = vertex.values[formOf(vertex.codelet)->parameter("loads")];
+      int64_t narrow = cyclesOf(vertex, code.expressions, cycles);
+      loads = {1};
+      if (cyclesOf(vertex, code.expressions, cycles) >= narrow)
+        loads = {0};
+    }
 }
 
 void CompilerState::moveData(llvm::ArrayRef<Compiled::TileNeeds> ipus) {

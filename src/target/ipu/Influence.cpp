@@ -15,7 +15,7 @@ namespace quadrille::ipu {
 
 namespace {
 
-// The vertex with zeros where its codelet does not look: at the strides of loops of one turn.
+// The vertex with zeros at what does not change its results: strides of loops of one turn, the width of loads.
 Vertex essence(Vertex vertex) {
   auto values = [&](llvm::StringRef name) -> std::vector<int64_t> & {
     return vertex.values[formOf(vertex.codelet)->parameter(name)];
@@ -36,9 +36,15 @@ Vertex essence(Vertex vertex) {
     llvm::append_range(all, values("reduced"));
     clear("in_strides", all);
     clear("out_strides", values("extents"));
+    values("loads") = {0};
     break;
   }
+  case Codelet::ConvPartial1x1Out:
+    values("loads") = {0};
+    break;
   case Codelet::ConvPartialnx1:
+    values("loads") = {0};
+    [[fallthrough]];
   case Codelet::ConvPartialVerticalMac:
     clear("stride", values("out_field"));
     clear("dilation", values("kernel"));

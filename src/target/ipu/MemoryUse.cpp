@@ -35,6 +35,14 @@ public:
       words[at / 64] |= mask;
     }
   }
+  int64_t bytesFrom(int64_t begin) const {
+    int64_t bytes = 0;
+    for (auto i = static_cast<size_t>(begin / wordBytes / 64); i < words.size(); ++i) {
+      int64_t before = std::max<int64_t>(0, begin / wordBytes - static_cast<int64_t>(i) * 64); // words of it
+      bytes += llvm::popcount(words[i] >> before) * wordBytes;
+    }
+    return bytes;
+  }
   // Bytes of them, and the first one's address.
   std::pair<int64_t, int64_t> count() const {
     int64_t bytes = 0;
@@ -114,6 +122,7 @@ std::vector<TileUse> usesOf(const program::Program &program, const Code &code, c
     use.bytes[VertexCode] = static_cast<int64_t>(codelets[tile].size()) * machine.vertexCodeBytes;
     use.bytes[ControlCode] = steps[tile] * machine.controlCodeBytes;
     std::tie(use.bytes[Variables], use.lowestData) = data[tile].count();
+    use.interleaved = data[tile].bytesFrom(machine.interleavedBegin());
     if (!withData || use.code() + use.bytes[Variables] > 0)
       use.bytes[Stack] = machine.stackBytes;
   }

@@ -13,7 +13,8 @@ const char *nameOf(MemoryKind kind);
 
 struct TileUse {
   std::array<int64_t, memoryKinds> bytes = {};
-  int64_t lowestData = 0; // address of the first byte that a vertex, transfer or variable uses
+  int64_t interleaved = 0; // of the variables' bytes those in interleaved memory
+  int64_t lowestData = 0;  // address of the first byte that a vertex, transfer or variable uses
 
   int64_t code() const {
     return bytes[Stack] + bytes[VertexCode] + bytes[VertexState] + bytes[ControlCode] + bytes[ExchangeCode];

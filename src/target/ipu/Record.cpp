@@ -150,8 +150,11 @@ void Recorder::addMemory() {
   };
   for (unsigned kind = 0; kind < memoryKinds; ++kind)
     addRow(nameOf(static_cast<MemoryKind>(kind)), [&](const TileUse &use) { return use.bytes[kind]; });
+  addRow("of them interleaved", [](const TileUse &use) { return use.interleaved; });
   auto [sum, most] = addRow("all", [](const TileUse &use) { return use.total(); });
-  table.note = "a tile has " + std::to_string(machine.memoryBytes) + " bytes";
+  table.note = "a tile has " + std::to_string(machine.memoryBytes) + " bytes, of which the first " +
+               std::to_string(machine.executableBytes) + " can hold code and the last " +
+               std::to_string(machine.interleavedBytes) + " are interleaved";
   timeline.tables.push_back(std::move(table));
   auto fullest = llvm::max_element(uses, [](const TileUse &a, const TileUse &b) { return a.total() < b.total(); });
   addLiveness(static_cast<uint32_t>(fullest - uses.begin()));

@@ -206,7 +206,7 @@ TEST(IpuSimulate, convolution) {
 .digit dimension=1 extent=5 stride=64
 .digit dimension=2 extent=16 stride=4
 .compute_set "conv"
-poplin::ConvPartialnx1 tiles=3 type=f16 partials=f32 groups=1 in_blocks=1 in_channels=16 out_blocks=1 out_channels=16 batch=1 out_field=[5,5] in_field=[5,5] kernel=[3,3] stride=[1,1] dilation=[1,1] padding=[1,1] in=8192 weights=16384 out=32768 zero=yes
+poplin::ConvPartialnx1 tiles=3 type=f16 partials=f32 groups=1 in_blocks=1 in_channels=16 out_blocks=1 out_channels=16 batch=1 out_field=[5,5] in_field=[5,5] kernel=[3,3] stride=[1,1] dilation=[1,1] padding=[1,1] in=8192 weights=16384 out=32768 zero=yes loads=narrow
 .steps "inference"
 execute 0
 )");

@@ -197,7 +197,7 @@ private:
       }
       vertices[{static_cast<uint16_t>(Codelet::Reduce),
                 {},
-                {{0}, {0}, {0}, {0}, {}, {pieces}, {in}, {1}, {out}, {}, {0}}}]
+                {{0}, {0}, {0}, {0}, {}, {pieces}, {in}, {1}, {out}, {}, {0}, {0}}}]
           .push_back(tile);
       code.placements[2].parts.push_back({{{tile, 1, 1}}, out, {row}, {1}, {0}, {{0, 1, 4}}});
     }

@@ -113,15 +113,6 @@ int64_t ceilDivide(int64_t a, int64_t b) {
   return (a + b - 1) / b;
 }
 
-// Whether a reduction adds parts that lie one after the other, each in the order of the results.
-bool sumsArray(const Vertex &vertex) {
-  llvm::ArrayRef<int64_t> extents = valuesOf(vertex, "extents"), in = valuesOf(vertex, "in_strides");
-  const Shape strides = rowMajorStrides(extents);
-  const llvm::ArrayRef<int64_t> rows(strides);
-  return valueOf(vertex, "combine") == 0 && valueOf(vertex, "update") == 0 && valuesOf(vertex, "reduced").size() == 1 &&
-         in.drop_back() == rows && in.back() == productOf(extents) && valuesOf(vertex, "out_strides") == rows;
-}
-
 } // namespace
 
 int64_t cyclesOfMap(const BlockExpression &expression, int64_t count, bool inPlace, const CycleModel &cycles) {
@@ -197,7 +188,7 @@ int64_t cyclesOf(const Vertex &vertex, llvm::ArrayRef<BlockExpression> expressio
     ElementType type = typeOf(vertex, "type"), result = typeOf(vertex, "out_type");
     llvm::ArrayRef<int64_t> strides = valuesOf(vertex, "in_strides");
     if (strides.back() != 1 && sumsArray(vertex))
-      return cycles.sumOfParts(type, result, productOf(valuesOf(vertex, "extents")), partials);
+      return cycles.sumOfParts(type, result, productOf(valuesOf(vertex, "extents")), partials, number("loads") != 0);
     int64_t worker = strides.back() == 1 ? cycles.reduceContiguous(type, outputs, partials)
                                          : cycles.reduceStrided(type, result, outputs, partials, 1);
     return cycles.workers() * worker;
@@ -230,9 +221,10 @@ int64_t cyclesOf(const Vertex &vertex, llvm::ArrayRef<BlockExpression> expressio
                   ceilDivide(number("out_channels"), cycles.ampUnits(types))};
     bool zero = number("zero") != 0;
     if (vertex.kind() == Codelet::ConvPartial1x1Out)
-      return cycles.amp1x1(types, blocks, number("positions"), zero);
+      return cycles.amp1x1(types, blocks, number("positions"), zero, number("loads") != 0);
     return cycles.ampNx1(types, blocks, number("batch"), valuesOf(vertex, "out_field"), valuesOf(vertex, "kernel"),
-                         std::max<int64_t>(1, cycles.ampFilterHeight(types, number("in_channels"))), zero);
+                         std::max<int64_t>(1, cycles.ampFilterHeight(types, number("in_channels"))), zero,
+                         number("loads") != 0);
   }
   case Codelet::ConvPartialHorizontalMac: {
     AmpTypes types = ampTypesOf(vertex);

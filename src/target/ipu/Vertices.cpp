@@ -1,5 +1,7 @@
 #include "target/ipu/Vertices.h"
 
+#include "target/ipu/CycleModel.h"
+
 #include "llvm/ADT/STLExtras.h"
 
 #include <algorithm>
@@ -406,6 +408,32 @@ std::vector<Access> accessesOf(const Vertex &vertex, llvm::ArrayRef<BlockExpress
   }
   }
   return result;
+}
+
+bool sumsArray(const Vertex &vertex) {
+  llvm::ArrayRef<int64_t> extents = valuesOf(vertex, "extents"), in = valuesOf(vertex, "in_strides");
+  const Shape strides = rowMajorStrides(extents);
+  const llvm::ArrayRef<int64_t> rows(strides);
+  return valueOf(vertex, "combine") == 0 && valueOf(vertex, "update") == 0 && valuesOf(vertex, "reduced").size() == 1 &&
+         in.drop_back() == rows && in.back() == *pointsOf(extents) && valuesOf(vertex, "out_strides") == rows;
+}
+
+std::string wideLoadsProblem(const Vertex &vertex, llvm::ArrayRef<BlockExpression> expressions,
+                             const Architecture &machine) {
+  bool reduces = vertex.kind() == Codelet::Reduce;
+  if (reduces && !sumsArray(vertex))
+    return "only sums of parts that lie one after the other have wide ones";
+  if (vertex.kind() == Codelet::ConvPartialnx1 &&
+      !CycleModel::mayLoadWide(machine.unitWeights(typeOf(vertex, "type"), typeOf(vertex, "partials")) /
+                               valueOf(vertex, "in_channels")))
+    return "weights of so many rows of a kernel in a unit have no wide ones";
+  const Access access = accessesOf(vertex, expressions)[reduces ? 0 : 1];
+  if (access.first() < machine.interleavedBegin() || access.end() > machine.memoryBytes)
+    return "what is read so must lie in the interleaved memory, which begins at " +
+           std::to_string(machine.interleavedBegin());
+  if (access.address % machine.wideLoadBytes != 0)
+    return "what is read so must be aligned to " + std::to_string(machine.wideLoadBytes) + " bytes";
+  return "";
 }
 
 VertexWork workOf(const Vertex &vertex, llvm::ArrayRef<BlockExpression> expressions) {

@@ -45,6 +45,14 @@ std::string parameterProblem(const Vertex &vertex, llvm::ArrayRef<BlockExpressio
 // What follows may be asked of vertices without a parameterProblem.
 std::vector<Access> accessesOf(const Vertex &vertex, llvm::ArrayRef<BlockExpression> expressions);
 
+// Of a reduction: whether it adds parts that lie one after the other, each in the order of the results.
+bool sumsArray(const Vertex &vertex);
+
+// Empty where a vertex that can have wide loads may have them, else why not: what it reads so must lie within the
+// interleaved memory and be aligned to such a load.
+std::string wideLoadsProblem(const Vertex &vertex, llvm::ArrayRef<BlockExpression> expressions,
+                             const Architecture &machine);
+
 // What a vertex computes: multiply-accumulates of the matrix unit, and arithmetic operations, of which each of those is
 // two. Elements that only fill up blocks count.
 struct VertexWork {

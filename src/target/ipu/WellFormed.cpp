@@ -125,6 +125,8 @@ private:
   // What the machine's vertices do not take.
   std::string machineProblem(const Vertex &vertex) const {
     switch (vertex.kind()) {
+    case Codelet::Reduce:
+      return loadsProblem(vertex);
     case Codelet::ConvPartial1x1Out:
     case Codelet::ConvPartialnx1: {
       int64_t channels = valueOf(vertex, "in_channels");
@@ -132,7 +134,7 @@ private:
       // Rows of the kernel may share a unit's weights.
       bool shares = vertex.kind() == Codelet::ConvPartialnx1 && weights % channels == 0 &&
                     llvm::is_contained(machine.filterHeights, weights / channels);
-      return channels == weights || shares ? ""
+      return channels == weights || shares ? loadsProblem(vertex)
                                            : "in_channels: a unit of the machine takes " + std::to_string(weights) +
                                                  " of these types, not " + std::to_string(channels);
     }
@@ -156,6 +158,10 @@ private:
     default:
       return "";
     }
+  }
+  std::string loadsProblem(const Vertex &vertex) const {
+    std::string problem = valueOf(vertex, "loads") ? wideLoadsProblem(vertex, code.expressions, machine) : "";
+    return problem.empty() ? "" : "loads: " + problem;
   }
   // What its slim convolution does not take.
   std::string slimProblem(const Vertex &vertex) const {
