@@ -231,6 +231,30 @@ def test_what_depthwise_convolutions_read_is_not_rounded(behind, kind, least, mo
     assert least <= ran["relative_l2"] < most
 
 
+# Windows beside each other on a few channels are products over all of a window; others are convolutions.
+@pytest.mark.parametrize("shape, kernel, strides, pads, patches", [
+    ((2, 3, 32, 48), (16, 16), (16, 16), None, True),
+    ((1, 3, 37, 21), (4, 5), (4, 5), None, True),  # a rest of each dimension is read by no window
+    ((1, 1, 60), (6,), (6,), None, True),
+    ((1, 2, 8, 8, 8), (2, 4, 2), (2, 4, 2), None, True),
+    ((1, 3, 24, 24), (4, 4), (2, 4), None, False),
+    ((1, 3, 24, 24), (4, 4), (4, 4), (2, 2, 2, 2), False),
+    ((1, 16, 24, 24), (4, 4), (4, 4), None, False),
+])
+def test_patches_are_products(shape, kernel, strides, pads, patches, tmp_path):
+    random = np.random.default_rng(9)
+    weights = random.standard_normal((24, shape[1], *kernel)).astype(np.float32)
+    bias = random.standard_normal(24).astype(np.float32)
+    options = {"pads": pads} if pads else {}
+    places = [(extent + (4 if pads else 0) - size) // step + 1 for extent, size, step in zip(shape[2:], kernel, strides)]
+    save(tmp_path / "m.onnx", [helper.make_node("Conv", ["x", "w", "b"], ["y"], strides=strides, **options)],
+         [("x", FLOAT, shape)], [("y", FLOAT, (shape[0], 24, *places))], [("w", weights), ("b", bias)])
+    command("compile", tmp_path / "m.onnx", "--machine", "bow-ipu", "--precision", "f32", "-o", tmp_path / "m.qdl")
+    ran = json.loads(command("run", tmp_path / "m.qdl", "--random", 1, "--check", "--json"))
+    assert ran["relative_l2"] < 1e-6
+    assert ("poplin::ConvPartial1x1Out" in command("disasm", tmp_path / "m.qdl")) == patches
+
+
 # Rows of a table larger than a tile's memory, indices from both ends.
 def test_rows_picked_from_many_tiles(tmp_path):
     table = np.random.default_rng(6).standard_normal((5000, 72)).astype(np.float32)

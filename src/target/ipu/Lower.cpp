@@ -1,4 +1,5 @@
 #include "target/ipu/Lower.h"
+#include "target/ipu/Patches.h"
 
 #include "graph/DropEmpty.h"
 #include "graph/DropUnused.h"
@@ -618,6 +619,7 @@ llvm::Expected<KernelGraph> machineGraph(const KernelGraph &original, const Prec
   // Longer ones are no faster, and hold more operands at once.
   constexpr size_t longestBody = 32;
   fuseElementwise(graph, longestBody);
+  multiplyPatches(graph);
   if (precision.partials == ElementType::f32)
     chooseWideProducts(graph);
   Narrower(graph, precision).run();
