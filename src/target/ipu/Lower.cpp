@@ -1,5 +1,5 @@
 #include "target/ipu/Lower.h"
-#include "target/ipu/Patches.h"
+#include "target/ipu/LowerConvolutions.h"
 
 #include "graph/DropEmpty.h"
 #include "graph/DropUnused.h"
@@ -615,6 +615,7 @@ llvm::Expected<KernelGraph> machineGraph(const KernelGraph &original, const Prec
   holdSumsInF32(graph);
   dropUnused(graph);
   absorbMoves(graph, isMatrixProduct);
+  splitGroups(graph);
   separateBiases(graph);
   // Longer ones are no faster, and hold more operands at once.
   constexpr size_t longestBody = 32;

@@ -1,10 +1,13 @@
-#include "target/ipu/Patches.h"
+#include "target/ipu/LowerConvolutions.h"
 
 #include "target/ipu/Lower.h"
 
 #include "graph/KernelRewriter.h"
 
 #include "llvm/ADT/STLExtras.h"
+#include "llvm/ADT/STLFunctionalExtras.h"
+
+#include <iterator>
 
 namespace quadrille::ipu {
 
@@ -150,6 +153,138 @@ void multiplyPatches(KernelGraph &graph) {
     }
     kernel.loops = std::move(loops);
     rewriter.kernels.push_back(std::move(kernel));
+  }
+  graph.kernels = std::move(rewriter.kernels);
+}
+
+namespace {
+
+// Whether two loops index the dimension as digits of its index; the outer one first then.
+bool isDigits(const Kernel &kernel, graph::DimensionAccess &access, int64_t extent) {
+  if (access.terms.size() != 2 || access.offset != 0)
+    return false;
+  if (access.terms[0].second < access.terms[1].second)
+    std::swap(access.terms[0], access.terms[1]);
+  auto [outer, weight] = access.terms[0];
+  auto [inner, one] = access.terms[1];
+  return one == 1 && weight == kernel.loops[inner].extent && weight * kernel.loops[outer].extent == extent;
+}
+
+// The map with two dimensions for each one that two loops index as digits, but for windows (which `isWindow` tells by
+// their number); the shape of the value changes with it.
+AccessMap splitDigits(const Kernel &kernel, AccessMap map, Shape &shape,
+                      llvm::function_ref<bool(size_t dimension)> isWindow) {
+  AccessMap split;
+  Shape of;
+  for (auto [d, access] : llvm::enumerate(map)) {
+    if (!isWindow(d) && isDigits(kernel, access, shape[d])) {
+      for (auto [loop, weight] : access.terms) {
+        split.push_back(graph::loopIndex(loop));
+        of.push_back(kernel.loops[loop].extent);
+      }
+      continue;
+    }
+    split.push_back(access);
+    of.push_back(shape[d]);
+  }
+  shape = std::move(of);
+  return split;
+}
+
+// The index maps of the one shape in terms of the dimensions of the other, which splits some of its dimensions.
+AccessMap joined(llvm::ArrayRef<int64_t> whole, llvm::ArrayRef<int64_t> split) {
+  AccessMap map;
+  unsigned at = 0;
+  for (int64_t extent : whole) {
+    if (split[at] == extent) {
+      map.push_back(graph::loopIndex(at++));
+      continue;
+    }
+    map.push_back({0, {{at, split[at + 1]}, {at + 1, 1}}});
+    at += 2;
+  }
+  return map;
+}
+
+} // namespace
+
+void splitGroups(KernelGraph &graph) {
+  std::vector<Kernel> kernels = std::move(graph.kernels);
+  graph.kernels.clear();
+  graph::KernelRewriter rewriter(graph);
+  auto identity = [](ElementType type) {
+    graph::BodyBuilder body;
+    body.body.results = {body.input(type)};
+    return std::move(body.body);
+  };
+  auto nestOf = [](llvm::ArrayRef<int64_t> shape) {
+    std::vector<Loop> nest;
+    for (int64_t extent : shape)
+      nest.push_back({extent, false});
+    return nest;
+  };
+  for (Kernel &kernel : kernels) {
+    rewriter.replaced = &kernel;
+    auto contraction =
+        kernel.kind == graph::KernelKind::Contract ? graph::inferContraction(graph, kernel) : std::nullopt;
+    if (!contraction || isMatrixProduct(graph, kernel) || isDepthwise(kernel, *contraction) ||
+        kernel.writes.size() != 1) {
+      rewriter.kernels.push_back(std::move(kernel));
+      continue;
+    }
+    Kernel before = kernel;
+    std::vector<Kernel> made; // in front of it
+    std::swap(made, rewriter.kernels);
+    auto splitRead = [&](Read &read, llvm::function_ref<bool(size_t)> isWindow) {
+      Shape shape = rewriter.shapeOf(read.value);
+      const Shape whole = shape;
+      AccessMap map = splitDigits(kernel, read.map, shape, isWindow);
+      if (shape == whole)
+        return;
+      read.map = std::move(map);
+      if (const graph::Value &value = graph.values[read.value];
+          value.role == graph::ValueRole::Constant && value.data.valid()) {
+        graph::Value constant = value;
+        constant.shape = shape;
+        constant.data = constant.data.reshaped(shape);
+        graph.values.push_back(std::move(constant));
+        read.value = static_cast<ValueId>(graph.values.size() - 1);
+        return;
+      }
+      ElementType type = rewriter.typeOf(read.value);
+      read.value = rewriter.map(shape, {{read.value, joined(whole, shape), std::nullopt}}, identity(type));
+    };
+    auto none = [](size_t) { return false; };
+    for (unsigned number : {contraction->lhs, contraction->rhs})
+      splitRead(kernel.reads[number],
+                [&](size_t dimension) { return number == contraction->lhs && contraction->isWindowed(dimension); });
+    graph::Write &write = kernel.writes[0];
+    if (write.initial)
+      splitRead(*write.initial, none);
+    ValueId result = write.value;
+    Shape shape = rewriter.shapeOf(result);
+    const Shape whole = shape;
+    write.map = splitDigits(kernel, write.map, shape, none);
+    if (shape != whole) {
+      write.value = rewriter.value(rewriter.typeOf(result), shape);
+      graph.values[write.value].name = graph.values[result].name;
+    }
+    std::swap(made, rewriter.kernels);
+    if (!isMatrixProduct(graph, kernel)) { // after all
+      rewriter.kernels.push_back(std::move(before));
+      continue;
+    }
+    std::move(made.begin(), made.end(), std::back_inserter(rewriter.kernels));
+    ValueId sums = write.value;
+    rewriter.kernels.push_back(kernel);
+    if (sums == result)
+      continue;
+    graph::Write join;
+    join.value = result;
+    join.map = joined(whole, shape);
+    ElementType type = rewriter.typeOf(result);
+    rewriter.structured(nestOf(shape), {{sums, graph::loopIndices(0, shape.size()), std::nullopt}}, {std::move(join)},
+                        identity(type));
   }
   graph.kernels = std::move(rewriter.kernels);
 }
