@@ -255,6 +255,40 @@ def test_patches_are_products(shape, kernel, strides, pads, patches, tmp_path):
     assert ("poplin::ConvPartial1x1Out" in command("disasm", tmp_path / "m.qdl")) == patches
 
 
+SLIM, ROWS, ONE = "poplin::ConvPartial1x4SLIC", "poplin::ConvPartialnx1", "poplin::ConvPartial1x1Out"
+
+
+# Groups are a loop of their own: the matrix unit takes them, and its slim vertex those of up to 4 channels.
+@pytest.mark.parametrize("groups, channels, field, kernel, options, vertex", [
+    (8, (4, 4), (14, 14), (3, 3), {"pads": [1, 1, 1, 1]}, SLIM),
+    (8, (2, 3), (29, 30), (3, 5), {"pads": [1, 2, 1, 2], "strides": [2, 2]}, {"f16": ROWS, "f16.f16": SLIM}),
+    (5, (4, 2), (17, 12), (3, 4), {"dilations": [2, 1]}, SLIM),
+    (6, (3, 4), (40,), (7,), {"pads": [3, 3]}, SLIM),
+    (8, (4, 4), (14, 16), (3, 3), {"dilations": [1, 2]}, ROWS),  # the slim vertex does not dilate rows
+    (8, (4, 4), (14, 16), (3, 3), {"strides": [1, 3]}, ROWS),
+    (8, (8, 16), (14, 14), (3, 3), {"pads": [1, 1, 1, 1]}, ROWS),
+    (4, (24, 8), (10, 10), (1, 1), {}, ONE),
+])
+@pytest.mark.parametrize("precision, tolerance", [("f16", 1e-3), ("f16.f16", 1e-2)])
+def test_convolutions_in_groups(groups, channels, field, kernel, options, vertex, precision, tolerance, tmp_path):
+    random = np.random.default_rng(10)
+    each, made = channels
+    weights = random.standard_normal((groups * made, each, *kernel)).astype(np.float32)
+    bias = random.standard_normal(groups * made).astype(np.float32)
+    rank = len(field)
+    pads, strides = options.get("pads", [0] * 2 * rank), options.get("strides", [1] * rank)
+    places = [(extent + pads[d] + pads[d + rank] - (kernel[d] - 1) * options.get("dilations", [1] * rank)[d] - 1)
+              // strides[d] + 1 for d, extent in enumerate(field)]
+    save(tmp_path / "m.onnx", [helper.make_node("Conv", ["x", "w", "b"], ["c"], group=groups, **options),
+                               helper.make_node("Relu", ["c"], ["y"])],
+         [("x", FLOAT, (2, groups * each, *field))], [("y", FLOAT, (2, groups * made, *places))],
+         [("w", weights), ("b", bias)])
+    command("compile", tmp_path / "m.onnx", "--machine", "bow-ipu", "--precision", precision, "-o", tmp_path / "m.qdl")
+    ran = json.loads(command("run", tmp_path / "m.qdl", "--random", 1, "--check", "--tolerance", tolerance, "--json"))
+    assert ran["relative_l2"] > 1e-6
+    assert set(re.findall(r"^poplin::\w+", command("disasm", tmp_path / "m.qdl"), re.M)) == {vertex if isinstance(vertex, str) else vertex[precision]}
+
+
 # Rows of a table larger than a tile's memory, indices from both ends.
 def test_rows_picked_from_many_tiles(tmp_path):
     table = np.random.default_rng(6).standard_normal((5000, 72)).astype(np.float32)

@@ -263,6 +263,8 @@ private:
   struct Product;
   struct ProductPlan;
   Product productOf(const graph::Kernel &kernel);
+  // The same on the vertex for few channels, if it takes them.
+  std::optional<Product> slimProductOf(const Product &product) const;
   ProductPlan planProduct(const Product &product) const;
   std::optional<ProductPlan> planProduct(const Product &product, ProductPlan plan) const;
   void product(const graph::Kernel &kernel);
