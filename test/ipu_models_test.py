@@ -107,6 +107,22 @@ def test_sums_of_integers_in_f32(exact, tmp_path):
     assert ("convert i32" in command("disasm", tmp_path / "m.qdl")) != exact
 
 
+# A tile has all places of a window: 7 x 7 leave it 10 channels of 255 x 128 in f32, 13 x 13 three, fewer than a unit takes.
+@pytest.mark.parametrize("size", [7, 13])
+def test_integer_convolutions_with_large_windows(size, tmp_path):
+    random = np.random.default_rng(11)
+    weights = random.integers(100, 128, (8, 16, size, size)).astype(np.int8)
+    x = random.integers(200, 256, (1, 16, 14, 14)).astype(np.uint8)
+    places = 15 - size
+    save(tmp_path / "m.onnx", [helper.make_node("ConvInteger", ["x", "w"], ["y"])],
+         [("x", onnx.TensorProto.UINT8, x.shape)], [("y", onnx.TensorProto.INT32, (1, 8, places, places))], [("w", weights)])
+    np.savez(tmp_path / "x.npz", x=x)
+    command("run", tmp_path / "m.onnx", "--machine", "bow-ipu", "--input", tmp_path / "x.npz", "--output", tmp_path / "y.npz")
+    windows = np.lib.stride_tricks.sliding_window_view(x[0].astype(np.int64), (size, size), axis=(1, 2))
+    np.testing.assert_array_equal(np.load(tmp_path / "y.npz")["y"][0],
+                                  np.einsum("cyxuv,ocuv->oyx", windows, weights.astype(np.int64)))
+
+
 # Weights read at every second place, so that no matrix unit takes them: products and sums, the channels in parts.
 def test_sums_in_parts(tmp_path):
     random = np.random.default_rng(3)

@@ -16,14 +16,33 @@ using graph::AccessMap;
 using graph::Kernel;
 using graph::ValueId;
 
+namespace {
+
+// A contraction of integers in halves with products and sums of integers.
+Task inIntegers(const Kernel &kernel) {
+  constexpr auto i32 = ElementType::i32;
+  Task task{kernel.loops, kernel.reads, kernel.writes, {}, i32, std::nullopt};
+  task.body.inputs = kernel.body.inputs;
+  std::vector<Register> factors;
+  for (auto [number, type] : llvm::enumerate(task.body.inputs))
+    factors.push_back(task.body.append(
+        BlockOpcode::Convert, i32, {task.body.append(BlockOpcode::Input, type, {}, static_cast<uint64_t>(number))}));
+  task.body.results = {task.body.append(BlockOpcode::Multiply, i32, factors)};
+  return task;
+}
+
+} // namespace
+
 void CompilerState::product(const Kernel &kernel) {
   Product product = productOf(kernel);
   if (!product.together) {
-    ProductPlan plan = planProduct(product);
+    std::optional<ProductPlan> plan = planProduct(product);
+    if (!plan)
+      return this->task(inIntegers(kernel));
     if (std::optional<Product> slim = slimProductOf(product))
-      if (ProductPlan slimPlan = planProduct(*slim); slimPlan.rounds == 1 && slimPlan.cycles < plan.cycles)
-        return multiply(*slim, slimPlan);
-    return multiply(product, plan);
+      if (auto slimPlan = planProduct(*slim); slimPlan && slimPlan->rounds == 1 && slimPlan->cycles < plan->cycles)
+        return multiply(*slim, *slimPlan);
+    return multiply(product, *plan);
   }
   // As many channels beside each other as is best. The vertex multiplies halves.
   std::optional<std::pair<Product, ProductPlan>> best;
@@ -31,8 +50,8 @@ void CompilerState::product(const Kernel &kernel) {
     if (product.operands != ElementType::f16)
       break;
     product.together->unit = product.groups.back().unit = channels;
-    if (ProductPlan plan = planProduct(product); !best || plan.cycles < best->second.cycles)
-      best = {product, plan};
+    if (auto plan = planProduct(product); plan && (!best || plan->cycles < best->second.cycles))
+      best = {product, *plan};
   }
   // A few channels leave most of the vertex idle.
   if (best && 2 * best->first.together->extent > best->first.groupChannels())

@@ -265,7 +265,8 @@ private:
   Product productOf(const graph::Kernel &kernel);
   // The same on the vertex for few channels, if it takes them.
   std::optional<Product> slimProductOf(const Product &product) const;
-  ProductPlan planProduct(const Product &product) const;
+  // Nothing where a tile would have to sum more products than it may.
+  std::optional<ProductPlan> planProduct(const Product &product) const;
   std::optional<ProductPlan> planProduct(const Product &product, ProductPlan plan) const;
   void product(const graph::Kernel &kernel);
   void multiply(const Product &product, const ProductPlan &plan);

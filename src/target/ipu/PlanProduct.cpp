@@ -109,6 +109,13 @@ CompilerState::Product CompilerState::productOf(const Kernel &kernel) {
            cycles.ampFilterHeight(product.types, product.inChannels / 2) > 0 &&
            product.inChannels / 2 * static_cast<int64_t>(byteWidth(product.operands)) >= machine.loadBytes)
       product.inChannels /= 2;
+  // Places of a window are not shared: fewer channels where a tile would sum too many products.
+  int64_t taps = 1;
+  for (const Contraction::Window &window : product.roles.windows)
+    taps *= kernel.loops[window.tap].extent;
+  while (product.nx1() && taps * product.inChannels > product.mostProducts &&
+         cycles.ampFilterHeight(product.types, product.inChannels / 2) > 0)
+    product.inChannels /= 2;
   if (in)
     product.in->unit = product.inChannels;
   if (out) {
@@ -217,7 +224,8 @@ std::optional<CompilerState::ProductPlan> CompilerState::planProduct(const Produ
     taps *= extent;
     inputs *= (split.block - 1) * window.stride + (extent - 1) * window.dilation + 1;
   }
-  if (unitsOf(product.outer) * plan.inSplit.block * product.inChannels * taps > product.mostProducts)
+  int64_t summed = product.in ? std::min(plan.inSplit.block * product.inChannels, product.in->extent) : 1;
+  if (unitsOf(product.outer) * summed * taps > product.mostProducts)
     return std::nullopt;
   Blocks blocks{groups, inBlocks, outBlocks, ceilDivide(product.outChannels, cycles.ampUnits(product.types))};
   // Weights and parts of sums are taken to lie in interleaved memory.
@@ -269,7 +277,7 @@ std::optional<CompilerState::ProductPlan> CompilerState::planProduct(const Produ
   return plan;
 }
 
-CompilerState::ProductPlan CompilerState::planProduct(const Product &product) const {
+std::optional<CompilerState::ProductPlan> CompilerState::planProduct(const Product &product) const {
   std::optional<ProductPlan> best;
   int64_t channelParts = 1;
   std::vector<Shared> channels(product.outOuter);
@@ -317,7 +325,7 @@ CompilerState::ProductPlan CompilerState::planProduct(const Product &product) co
   search(false);
   if (!best && !product.nx1() && isConstant(product.kernel->reads[product.roles.rhs].value))
     search(true);
-  return best ? *best : *smallest;
+  return best ? best : smallest;
 }
 
 std::optional<CompilerState::Product> CompilerState::slimProductOf(const Product &product) const {
