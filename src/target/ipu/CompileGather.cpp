@@ -70,11 +70,11 @@ CompilerState::GatherPlan CompilerState::planGather(const graph::Kernel &kernel)
   int64_t rows = tableShape[0], columns = tableShape[1],
           count = elementCount(graph.values[kernel.reads[1].value].shape);
   int64_t words = columns > 1 ? quantumOf(table) : 1; // whole words of a row, unless a row is a column's element
-  auto most =
-      static_cast<int64_t>(static_cast<double>(machine.memoryBytes) * machine.planProportion * frugality.proportion);
-  // As of weights of products: no more than two copies where they are to be few.
-  int64_t mostTable =
-      std::max(frugality.weightBytes, 2 * ceilDivide(elementCount(tableShape) * widthOf(table), machine.tiles));
+  // Of a large table one copy, whose blocks are a little more than an even share; of others as many as may be.
+  auto most = static_cast<int64_t>(static_cast<double>(machine.memoryBytes) * machine.planProportion *
+                                   frugality.proportion * frugality.tables);
+  int64_t share = ceilDivide(elementCount(tableShape) * widthOf(table), machine.tiles);
+  int64_t mostTable = std::max(std::min(most, frugality.weightBytes), share + share / 8);
   std::vector<GatherPlan> fitting;
   std::optional<GatherPlan> smallest;
   for (int64_t columnParts : partsOf(ceilDivide(columns, words), machine.tiles)) {
@@ -86,7 +86,7 @@ CompilerState::GatherPlan CompilerState::planGather(const graph::Kernel &kernel)
           continue;
         if (!smallest || plan->tableBytes < smallest->tableBytes)
           smallest = plan;
-        if (plan->tableBytes <= std::min(most, mostTable))
+        if (plan->tableBytes <= mostTable)
           fitting.push_back(*plan);
       }
   }

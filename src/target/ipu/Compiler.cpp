@@ -202,9 +202,10 @@ FillForm CompilerState::fillOf(int64_t bytes, uint64_t value, int64_t offset, in
 
 void VertexSet::fill(uint32_t tile, BufferId buffer, int64_t offset, int64_t bytes, uint64_t value, int64_t count) {
   FillForm form = state.fillOf(bytes, value, offset, count);
-  // One vertex for each worker, unless that makes them short.
-  constexpr int64_t shortestBytes = 64;
-  int64_t parts = std::clamp<int64_t>(form.count * form.bytes / shortestBytes, 1, state.machine.workers);
+  // One vertex for each worker, unless that makes them short: each has its state in the tile's memory.
+  constexpr int64_t shortestBytes = 64, shortestIfFrugal = 512;
+  int64_t shortest = state.frugality.sharesEvenly() ? shortestBytes : shortestIfFrugal;
+  int64_t parts = std::clamp<int64_t>(form.count * form.bytes / shortest, 1, state.machine.workers);
   int64_t each = ceilDivide(form.count, parts);
   if (form.bytes < state.machine.arrayAlignment())
     each = roundUp(each, state.machine.arrayAlignment());

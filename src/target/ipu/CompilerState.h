@@ -127,6 +127,8 @@ using LoopBox = Box;
 struct Frugality {
   double proportion = 1;
   int64_t weightBytes = std::numeric_limits<int64_t>::max();
+  // What copies of tables may take of the former: the fewer, the more tiles each row is looked for on and sent from.
+  double tables = 1.0 / 8;
   // Blocks as small as can be are faster, but their rows are short, which takes code.
   bool sharesEvenly() const { return weightBytes == std::numeric_limits<int64_t>::max(); }
 };

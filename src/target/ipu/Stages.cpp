@@ -196,7 +196,15 @@ llvm::Expected<program::Program> compileGraph(const graph::KernelGraph &graph, c
     }
     return std::nullopt;
   };
-  if (ipus <= 1 && alone.codeBytes <= machine.executableBytes)
+  // Where little is missing, tables with more copies need less code.
+  Compiled::Missing missing = alone.missing(machine);
+  Frugality copies;
+  copies.tables = 1;
+  if (ipus <= 1 && std::max(missing.bytes, missing.codeBytes) <= machine.memoryBytes / 8)
+    if (Compiled compiled = compile(one, copies); compiled.fits(machine))
+      return std::move(compiled.program);
+  constexpr double muchCode = 1.25; // that blocks of long rows may get rid of
+  if (ipus <= 1 && static_cast<double>(alone.codeBytes) <= muchCode * static_cast<double>(machine.executableBytes))
     for (const Frugality &frugality : less)
       if (Compiled compiled = compile(one, frugality); compiled.fits(machine))
         return std::move(compiled.program);
