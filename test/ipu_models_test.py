@@ -358,6 +358,14 @@ def test_interleaved_memory_holds_weights_and_parts_of_sums(tmp_path):
         assert int(parts) >= begin and loads == "wide"
 
 
+# Two matrices of 4096 x 14336 and one back fill an IPU: there is room for them where own parts are copied, whose sending
+# would take code.
+def test_weights_that_fill_an_ipu(tmp_path):
+    said = json.loads(command("compile", ROOT / "models/shape_only/swiglu_256_4096_14336.onnx", "--machine", "bow-ipu", "-o",
+                              tmp_path / "m.qdl", "--json"))
+    assert said["chips"] == 1
+
+
 def test_what_does_not_fit_says_what_would(tmp_path):
     weights = np.random.default_rng(7).standard_normal((3000, 3000)).astype(np.float32)
     save(tmp_path / "m.onnx", [helper.make_node("MatMul", ["x", "w"], ["y"], name="product")], [("x", FLOAT, (4, 3000))],

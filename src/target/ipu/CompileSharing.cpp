@@ -300,7 +300,7 @@ int64_t CompilerState::runOf(const Home &home, const Box &wanted) const {
 }
 
 CompilerState::Shift CompilerState::shiftAwayFromParts(llvm::ArrayRef<Reading> readings, bool readsInPlace) const {
-  if (!frugality.sharesEvenly()) // what is sent takes code, a copy does not
+  if (!frugality.movesAway)
     return {};
   struct Own {
     int64_t copied = 0, kept = 0, fragments = 0; // bytes; of both

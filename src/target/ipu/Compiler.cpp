@@ -204,7 +204,7 @@ void VertexSet::fill(uint32_t tile, BufferId buffer, int64_t offset, int64_t byt
   FillForm form = state.fillOf(bytes, value, offset, count);
   // One vertex for each worker, unless that makes them short: each has its state in the tile's memory.
   constexpr int64_t shortestBytes = 64, shortestIfFrugal = 512;
-  int64_t shortest = state.frugality.sharesEvenly() ? shortestBytes : shortestIfFrugal;
+  int64_t shortest = state.frugality.movesAway ? shortestBytes : shortestIfFrugal;
   int64_t parts = std::clamp<int64_t>(form.count * form.bytes / shortest, 1, state.machine.workers);
   int64_t each = ceilDivide(form.count, parts);
   if (form.bytes < state.machine.arrayAlignment())

@@ -129,6 +129,9 @@ struct Frugality {
   int64_t weightBytes = std::numeric_limits<int64_t>::max();
   // What copies of tables may take of the former: the fewer, the more tiles each row is looked for on and sent from.
   double tables = 1.0 / 8;
+  // Work is moved away from parts of its operands, and fills are shared by workers, which takes code and vertices'
+  // state.
+  bool movesAway = true;
   // Blocks as small as can be are faster, but their rows are short, which takes code.
   bool sharesEvenly() const { return weightBytes == std::numeric_limits<int64_t>::max(); }
 };

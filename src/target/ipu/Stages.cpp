@@ -151,7 +151,9 @@ llvm::Expected<program::Program> compileGraph(const graph::KernelGraph &graph, c
   };
   // Fewer copies of weights and contractions in more rounds need less memory: on one IPU, as long as there is room for
   // the code, before others are asked for; on several where nothing else does.
-  const Frugality less[] = {{1, machine.memoryBytes / 64}, {0.25, machine.memoryBytes / 128}};
+  Frugality less[] = {{1, machine.memoryBytes / 64}, {0.25, machine.memoryBytes / 128}};
+  for (Frugality &each : less)
+    each.movesAway = false;
   if (!given.bounds.empty()) {
     std::vector<uint16_t> ipuOf;
     for (size_t stage = 0; stage + 1 < given.bounds.size(); ++stage)
@@ -196,13 +198,16 @@ llvm::Expected<program::Program> compileGraph(const graph::KernelGraph &graph, c
     }
     return std::nullopt;
   };
-  // Where little is missing, tables with more copies need less code.
+  // Where little is missing, less code will do: of copies instead of transfers, or of tables with more copies.
   Compiled::Missing missing = alone.missing(machine);
-  Frugality copies;
-  copies.tables = 1;
-  if (ipus <= 1 && std::max(missing.bytes, missing.codeBytes) <= machine.memoryBytes / 8)
-    if (Compiled compiled = compile(one, copies); compiled.fits(machine))
-      return std::move(compiled.program);
+  if (ipus <= 1 && std::max(missing.bytes, missing.codeBytes) <= machine.memoryBytes / 8) {
+    Frugality stays, copies;
+    stays.movesAway = false;
+    copies.tables = 1;
+    for (const Frugality &frugality : {stays, copies})
+      if (Compiled compiled = compile(one, frugality); compiled.fits(machine))
+        return std::move(compiled.program);
+  }
   constexpr double muchCode = 1.25; // that blocks of long rows may get rid of
   if (ipus <= 1 && static_cast<double>(alone.codeBytes) <= muchCode * static_cast<double>(machine.executableBytes))
     for (const Frugality &frugality : less)
