@@ -1,6 +1,6 @@
 """Every model on a machine: does it compile, is the program legal, are its values right, and what it costs.
 
-Usage: survey.py [--machine NAME] [--chips N] [--batch N] [--limit SECONDS] [--write FILE] [--classes] [NAME...]
+Usage: survey.py [--machine NAME] [--chips N] [--precision P] [--batch N] [--limit SECONDS] [--write FILE] [--classes] [NAME...]
        (default: groqcard, the models of models/ and all of the zoo)
 
 The models are those of tools/models.py and are exported as there. `quadrille compare` says whether there is a program, its
@@ -61,7 +61,7 @@ def quadrille(limit, *arguments):
     return process.returncode, out, "\n".join(message), int(timing.split()[1])
 
 
-def survey(name, entry, machine, chips, batch, limit):
+def survey(name, entry, machine, chips, precision, batch, limit):
     """A row: {head: cell}, and "reason" where there is one."""
     file, extra, inputs = entry
     row = dict.fromkeys(HEADS, "-") | {"model": name}
@@ -69,6 +69,8 @@ def survey(name, entry, machine, chips, batch, limit):
     fixed = [batch if argument is None else argument for argument in extra]
     if chips:
         fixed += ["--chips", chips]
+    if precision:
+        fixed += ["--precision", precision]
     made = inputs and inputs(batch)
     with tempfile.TemporaryDirectory() as directory:
         given = []
@@ -167,6 +169,7 @@ def main():
     parser.add_argument("names", nargs="*", metavar="NAME")
     parser.add_argument("--machine", default="groqcard")
     parser.add_argument("--chips", type=int)
+    parser.add_argument("--precision", help="of compile and run; default: the machine's")
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--limit", type=int, default=600, help="seconds for one command")
     parser.add_argument("--write", type=pathlib.Path, metavar="FILE")
@@ -184,7 +187,7 @@ def main():
     print("  ".join(f"{head:<{w}}" for head, w in zip(HEADS, widths)))
     rows = []
     for name in options.names or entries:
-        row = survey(name, entries[name], options.machine, options.chips, options.batch, options.limit)
+        row = survey(name, entries[name], options.machine, options.chips, options.precision, options.batch, options.limit)
         rows.append(row)
         print("  ".join(f"{row[head]!s:<{w}}" for head, w in zip(HEADS, widths)).rstrip()
               + "  " + first_line(row), flush=True)
